@@ -1,0 +1,13 @@
+//! The storage objects of Kubernetes and the pure rules on them.
+//!
+//! No I/O, no async, no clock: every function here is a rule that can be read in
+//! Kubernetes' documentation and tested with a table. The types themselves are
+//! those of `k8s-openapi`.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod affinity;
+pub mod attachment;
+pub mod names;
+pub mod quantity;
+pub mod selector;
