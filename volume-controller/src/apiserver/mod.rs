@@ -1,0 +1,3 @@
+//! The API server: the Kubernetes API for the kinds of storage.
+
+pub mod kinds;
