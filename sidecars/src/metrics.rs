@@ -116,8 +116,10 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
+type NamedQueue = (&'static str, Weak<dyn Gauges>);
+
 #[derive(Clone, Default)]
-struct Queues(Arc<Mutex<Vec<(&'static str, Weak<dyn Gauges>)>>>);
+struct Queues(Arc<Mutex<Vec<NamedQueue>>>);
 
 impl fmt::Debug for Queues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -129,8 +129,7 @@ pub(crate) fn may_let_go(volume: &PersistentVolume, driver: &str, attached: bool
 }
 
 fn holds<K: ResourceExt>(object: &K, driver: &str) -> bool {
-    let ours = finalizer(driver);
-    object.finalizers().iter().any(|finalizer| *finalizer == ours)
+    object.finalizers().contains(&finalizer(driver))
 }
 
 /// See the module's documentation.

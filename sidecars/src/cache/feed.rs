@@ -87,8 +87,9 @@ fn take_in<K: Cached>(
 }
 
 fn tell<K>(listeners: &RwLock<Vec<Listener<K>>>, change: &Change<K>) {
-    let all_stay = listeners.read().iter().map(|listener| listener(change)).fold(true, |all, one| all && one);
-    if !all_stay {
+    // Every listener hears of it, also after one that leaves.
+    let leaving = listeners.read().iter().filter(|listener| !listener(change)).count();
+    if leaving > 0 {
         // Whoever wanted to leave has heard of this change already; a second time does no harm.
         listeners.write().retain(|listener| listener(change));
     }

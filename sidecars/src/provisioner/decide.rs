@@ -207,7 +207,7 @@ fn provision(view: &View, claim: &PersistentVolumeClaim) -> Action {
     }
     let plan = match new_plan(view, claim) {
         Ok(plan) => plan,
-        Err(action) => return action,
+        Err(action) => return *action,
     };
     if !has_intent(claim) {
         return Action::RecordIntent(Reason::Provisioning { claim: full_name(claim) });
@@ -220,21 +220,22 @@ fn provision(view: &View, claim: &PersistentVolumeClaim) -> Action {
 }
 
 /// A plan, or why there is none.
-fn new_plan(view: &View, claim: &PersistentVolumeClaim) -> Result<Plan, Action> {
+fn new_plan(view: &View, claim: &PersistentVolumeClaim) -> Result<Plan, Box<Action>> {
     let name = claim_class(claim).unwrap_or_default();
+    let rest = |reason| Box::new(Action::Rest(reason));
     let Some(class) = &view.class else {
-        return Err(Action::Rest(Reason::NoClass { class: name.to_owned() }));
+        return Err(rest(Reason::NoClass { class: name.to_owned() }));
     };
     if class.provisioner != view.facts.name {
-        return Err(Action::Rest(Reason::NotOurs));
+        return Err(rest(Reason::NotOurs));
     }
     let waits = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
     let deleting = claim.metadata.deletion_timestamp.is_some();
     if waits && !deleting && !claim.annotations().contains_key(names::SELECTED_NODE) {
-        return Err(Action::Rest(Reason::WaitsForConsumer));
+        return Err(rest(Reason::WaitsForConsumer));
     }
     plan::plan(&view.facts, &view.settings, claim, class, &view.places)
-        .map_err(|error| Action::Retry(Reason::CannotPlan { class: name.to_owned(), error }))
+        .map_err(|error| Box::new(Action::Retry(Reason::CannotPlan { class: name.to_owned(), error })))
 }
 
 /// The driver made a volume: save it, unless it is not what was asked for.
@@ -268,6 +269,13 @@ fn abandon(view: &View, claim: &PersistentVolumeClaim) -> Action {
     if !has_intent(claim) {
         return Action::Rest(Reason::NothingBegun);
     }
+    // First of all, so that nothing is ever deleted that a volume object tells of.
+    match &view.volume {
+        // From here on the volume object leads: it is released and reclaimed like any other.
+        VolumeObject::There(_) => return Action::DropIntent(Reason::AlreadyProvisioned),
+        VolumeObject::NotSeen => return Action::ReadVolume(Reason::Abandoning { claim: full_name(claim) }),
+        VolumeObject::Absent => {}
+    }
     match &view.progress {
         Progress::Begun | Progress::Saved { .. } => {}
         Progress::Created { made, plan } => {
@@ -285,12 +293,6 @@ fn abandon(view: &View, claim: &PersistentVolumeClaim) -> Action {
             return Action::Retry(Reason::CreateFailed { class, error: error.clone() });
         }
     }
-    match &view.volume {
-        // From here on the volume object leads: it is released and reclaimed like any other.
-        VolumeObject::There(_) => return Action::DropIntent(Reason::AlreadyProvisioned),
-        VolumeObject::NotSeen => return Action::ReadVolume(Reason::Abandoning { claim: full_name(claim) }),
-        VolumeObject::Absent => {}
-    }
     let plan = match &view.memory {
         Some(Memory::Nothing) => return Action::DropIntent(Reason::NothingBegun),
         Some(Memory::Unanswered(plan)) => plan.clone(),
@@ -298,10 +300,7 @@ fn abandon(view: &View, claim: &PersistentVolumeClaim) -> Action {
         Some(Memory::Finished) => return Action::DropIntent(Reason::AlreadyProvisioned),
         None => match new_plan(view, claim) {
             Ok(plan) => Box::new(plan),
-            Err(Action::Rest(reason) | Action::Retry(reason)) => {
-                return Action::Retry(Reason::CannotAbandon { why: reason.to_string() });
-            }
-            Err(other) => return other,
+            Err(why) => return Action::Retry(Reason::CannotAbandon { why: why.reason().to_string() }),
         },
     };
     if view.live {

@@ -211,7 +211,12 @@ impl Provisioner {
                 Action::Retry(_) => Some(Outcome::Retry),
                 _ => None,
             };
+            let creating = matches!(action, Action::Create(..));
             let applied = apply::apply(&self.context, &mut view, action).await;
+            if creating {
+                // That may have taken minutes. A claim deleted meanwhile needs no volume object first.
+                self.catch_up(&mut view, key);
+            }
             self.remember(&uid, view.memory.clone());
             match (applied, outcome) {
                 (Err(error), _) => {
@@ -223,6 +228,16 @@ impl Provisioner {
             }
         }
         Outcome::Retry
+    }
+
+    /// Takes over from the cache that the claim is being deleted by now.
+    fn catch_up(&self, view: &mut View, key: &ClaimKey) {
+        let seen = self.context.cache.claims.by_ref(key);
+        let same =
+            |seen: &PersistentVolumeClaim| view.claim.as_ref().is_some_and(|claim| claim.uid() == seen.uid());
+        if let Some(seen) = seen.filter(|seen| is_deleting(seen) && same(seen)) {
+            view.claim = Some(seen);
+        }
     }
 
     fn remember(&self, uid: &str, memory: Option<Memory>) {

@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn secret_templates() {
-        let table: [(u32, &str, &str, Option<(&str, &str)>); 11] = [
+        type Row = (u32, &'static str, &'static str, Option<(&'static str, &'static str)>);
+        let table: [Row; 11] = [
             (1, "plain", "kube-system", Some(("kube-system", "plain"))),
             (2, "${pvc.name}", "${pvc.namespace}", Some(("dev", "data"))),
             (3, "s-${pv.name}", "${pvc.namespace}", Some(("dev", "s-pvc-1"))),

@@ -253,7 +253,8 @@ mod tests {
             json!({"metadata": {"finalizers": null}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
         let none = json!({});
         let nodes = || vec!["n1".to_owned()];
-        let table: Vec<(u32, &str, &Value, bool, Vec<String>, Owner, Progress, Action)> = vec![
+        type Row<'a> = (u32, &'a str, &'a Value, bool, Vec<String>, Owner, Progress, Action);
+        let table: Vec<Row<'_>> = vec![
             (1, "Bound", &none, false, vec![], NotAsked, Begun, Action::Rest(Reason::InUse)),
             (2, "Released", &none, false, vec![], NotAsked, Begun, Action::ReadVolume(Reason::Checking)),
             (3, "Released", &none, true, vec![], NotAsked, Begun, Action::ReadOwner(Reason::Checking)),

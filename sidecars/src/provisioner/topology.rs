@@ -167,7 +167,7 @@ pub(crate) fn node_affinity(accessible: &[Topology]) -> Option<VolumeNodeAffinit
         })
         .collect();
     (!terms.is_empty())
-        .then(|| VolumeNodeAffinity { required: Some(NodeSelector { node_selector_terms: terms }) })
+        .then_some(VolumeNodeAffinity { required: Some(NodeSelector { node_selector_terms: terms }) })
 }
 
 #[cfg(test)]

@@ -32,9 +32,12 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
         Action::Expand { mut request, secret, .. } => {
             request.secrets = writes::secret(&context.client, secret.as_ref()).await?;
             view.ended = false;
+            let asked = request.capacity_range.as_ref().map_or(0, |range| range.required_bytes);
             match context.csi.expand(*request).await {
                 Ok(reply) => {
-                    let (bytes, node) = (reply.capacity_bytes, reply.node_expansion_required);
+                    // A driver that does not say has done what it was asked for.
+                    let bytes = if reply.capacity_bytes == 0 { asked } else { reply.capacity_bytes };
+                    let node = reply.node_expansion_required;
                     view.ended = true;
                     view.progress = Progress::Expanded { bytes, node };
                 }
@@ -56,7 +59,7 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             view.progress = Progress::Saved { bytes, node };
         }
         Action::HandToNode(_) => {
-            finish(context, view, |claim, at| status::node_pending(claim, at)).await?;
+            finish(context, view, status::node_pending).await?;
         }
         Action::Finish { bytes, .. } => {
             finish(context, view, |claim, _| status::finished(claim, bytes)).await?;
