@@ -77,6 +77,7 @@ impl Tool {
     pub(crate) const MKFS_EXT4: Self = Self { name: "mkfs.ext4", package: "e2fsprogs", seconds: 900 };
     pub(crate) const MKFS_XFS: Self = Self { name: "mkfs.xfs", package: "xfsprogs", seconds: 900 };
     pub(crate) const MKFS_BTRFS: Self = Self { name: "mkfs.btrfs", package: "btrfs-progs", seconds: 900 };
+    pub(crate) const E2FSCK: Self = Self { name: "e2fsck", package: "e2fsprogs", seconds: 3600 };
     pub(crate) const RESIZE2FS: Self = Self { name: "resize2fs", package: "e2fsprogs", seconds: 900 };
     pub(crate) const XFS_GROWFS: Self = Self { name: "xfs_growfs", package: "xfsprogs", seconds: 900 };
     pub(crate) const BTRFS: Self = Self { name: "btrfs", package: "btrfs-progs", seconds: 300 };

@@ -3,6 +3,7 @@
 //! be exceeded.
 
 mod format;
+mod grow;
 mod superblock;
 
 use std::{
@@ -186,6 +187,7 @@ impl Backend for Image {
             Content::Filesystem(fs) => {
                 let options = flags::check(stage.volume.content, stage.flags)?;
                 let device = format::formatted_device(&self.runner, stage, fs)?;
+                grow::before_mount(&self.runner, fs, &device)?;
                 // Dropping the device afterwards leaves it to the mount: the unmount frees it.
                 mount::mount_device(fs, &device.path, &options, stage.staging)
             }
@@ -222,17 +224,7 @@ impl Backend for Image {
         let device = Self::attached(folder)?;
         let size = device.update_size()?;
         let (Content::Filesystem(fs), Some(mounted)) = (volume.content, mounted) else { return Ok(size) };
-        if superblock::size(fs, &device)?.is_some_and(|filled| filled.fills(size)) {
-            return Ok(size);
-        }
-        let (device, folder) = (device.path.as_os_str(), mounted.path().as_os_str());
-        match fs {
-            FsType::Ext4 => self.runner.run(Tool::RESIZE2FS, &[device])?,
-            FsType::Xfs => self.runner.run(Tool::XFS_GROWFS, &["-d".as_ref(), folder])?,
-            FsType::Btrfs => self
-                .runner
-                .run(Tool::BTRFS, &["filesystem".as_ref(), "resize".as_ref(), "max".as_ref(), folder])?,
-        };
+        grow::mounted(&self.runner, fs, &device, mounted)?;
         Ok(size)
     }
 
