@@ -2,6 +2,7 @@
 //! printed columns, subresources. Adding a kind is adding a file and its line
 //! in [`ALL`].
 
+pub mod events;
 mod kind;
 
 pub use kind::{Cause, CauseReason, Column, Field, Kind, Model, Scope};
