@@ -108,7 +108,7 @@ fn default_class(store: &Store) -> Result<Option<String>, ApiError> {
 
 fn grows(old: &Value, new: &Value) -> bool {
     let request = |claim: &Value| {
-        claim["spec"]["resources"]["requests"]["storage"].as_str().and_then(|text| quantity::parse(text).ok())
+        claim["spec"]["resources"]["requests"]["storage"].as_str().and_then(|text| quantity::parse_bytes(text).ok())
     };
     match (request(old), request(new)) {
         (Some(old), Some(new)) => new > old,

@@ -115,7 +115,7 @@ impl ApiError {
             CommitError::Missing { .. } => Self::not_found(kind, name),
             CommitError::Conflict { .. } => Self::conflict(kind, name, MODIFIED),
             CommitError::Closed => Self::Unavailable("the server is shutting down"),
-            error @ (CommitError::Database(_) | CommitError::Twice { .. }) => {
+            error => {
                 Self::Internal(error.to_string())
             }
         }
