@@ -124,9 +124,21 @@ pub enum CommitError {
         /// The key.
         key: Key,
     },
+    /// The body is not a JSON object with an object (or nothing) as `metadata`, or the key has an empty part.
+    #[error("{key} cannot be stored: {why}")]
+    Malformed {
+        /// What was to be written.
+        key: Key,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The database refused; nothing was written. The text says what it said.
     #[error("the database refused the write: {0}")]
     Database(String),
+    /// The database failed while committing and could not be asked what became
+    /// of it: the write may or may not have happened. Read before trying again.
+    #[error("whether the write happened is not known: {0}")]
+    Unknown(String),
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
