@@ -16,17 +16,23 @@ pub(crate) struct Plan<F> {
     current: F,
     overlay: HashMap<Key, Option<Arc<Object>>>,
     changes: Vec<Arc<Change>>,
+    bytes: usize,
 }
 
 impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
     /// An empty plan on top of `revision`.
     pub(crate) fn new(revision: u64, current: F) -> Self {
-        Self { revision, current, overlay: HashMap::new(), changes: Vec::new() }
+        Self { revision, current, overlay: HashMap::new(), changes: Vec::new(), bytes: 0 }
     }
 
     /// The changes so far; the first has the revision after the one started from.
     pub(crate) fn into_changes(self) -> Vec<Arc<Change>> {
         self.changes
+    }
+
+    /// The size of the bodies so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Admits one transaction, or refuses it and leaves the plan as it was.
@@ -50,6 +56,7 @@ impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
             let after = (change.kind != ChangeKind::Deleted).then(|| change.object.clone());
             self.overlay.insert(change.object.key.clone(), after);
             committed.push(Committed { revision: change.revision, object: change.object.clone() });
+            self.bytes += change.object.body.len();
             self.changes.push(change);
         }
         Ok(committed)

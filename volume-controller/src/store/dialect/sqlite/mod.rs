@@ -1,29 +1,33 @@
 //! SQLite: WAL, synchronous=FULL, one process, one connection.
 //!
+//! The locking mode is EXCLUSIVE: no other process reads or writes the file while
+//! the store is open, so no foreign reader holds up a checkpoint, and the WAL's
+//! index is in memory instead of a file, which a full disk could not hold.
+//!
 //! A batch is a handful of statements however many writes it holds: the rows go
 //! in as one JSON array, the bodies as one blob of which each row takes its slice.
 
-use std::collections::HashMap;
+mod file;
+mod rows;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use serde_json::json;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Row};
 
-use super::{ChangeRow, CommitFailure, Dialect, DialectError, Loaded, ObjectRow};
-use crate::store::{Change, ChangeKind, Key, OpenError};
+use super::{ChangeRow, CommitFailure, Dialect, DialectError, Loaded};
+use crate::store::{Change, OpenError};
+use file::{Found, check, connect, identify, initialize, open_error, tune};
+use rows::{Batch, changes_after, counter, object_row, to_sql};
 
-/// `PRAGMA application_id` of our files, "Hold" in ASCII.
-const APPLICATION_ID: i64 = 1_215_261_796;
-/// The schema that this code reads and writes.
-const SCHEMA_VERSION: i64 = 1;
 /// The WAL is copied into the database when about so much was written to it.
 /// SQLite then starts over at the WAL's beginning, so this bounds its size.
 const CHECKPOINT_BYTES: usize = 4 << 20;
+/// What a transaction writes to the WAL besides its bodies, roughly: the pages of
+/// the counter and of the trees' edges.
+const PAGES_OF_A_COMMIT: usize = 8 * 4096;
 
 /// The database file and the one connection to it.
 pub(crate) struct Sqlite {
@@ -37,10 +41,7 @@ impl Sqlite {
     /// Opens the file, makes it a store when it is new or empty, and checks it.
     /// The caller holds the lock of the file. A file that is not ours is not written to.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        let failed = |doing| {
-            let path = path.to_owned();
-            move |source| OpenError::Database { doing, path, source }
-        };
+        let failed = |doing| move |source| open_error(doing, path, source);
         let mut connection = connect(path).await.map_err(failed("open"))?;
         if identify(&mut connection, path).await? == Found::Empty {
             initialize(&mut connection).await.map_err(failed("create the tables of"))?;
@@ -121,7 +122,7 @@ impl Sqlite {
     /// Everything of a commit but the COMMIT.
     async fn append(&mut self, changes: &[Arc<Change>]) -> sqlx::Result<()> {
         let batch = Batch::of(changes)?;
-        self.written += batch.bodies.len() + batch.rows.len();
+        self.written += PAGES_OF_A_COMMIT + 2 * (batch.bodies.len() + batch.rows.len());
         let connection = self.connection().await?;
         sqlx::query(
             "INSERT INTO change (revision, kind, previous, resource, namespace, name, body)
@@ -261,235 +262,4 @@ impl Dialect for Sqlite {
         // The last connection copies the WAL into the file and removes it.
         self.disconnect().await;
     }
-}
-
-/// One batch as parameters of the statements.
-struct Batch {
-    /// `[revision, kind, previous, resource, namespace, name, first byte of the body (from 1), its length]`
-    rows: String,
-    bodies: Vec<u8>,
-    /// `[resource, namespace, name, revision]` of what exists afterwards.
-    put: Option<String>,
-    /// `[resource, namespace, name]` of what does not.
-    delete: Option<String>,
-    last: i64,
-}
-
-impl Batch {
-    fn of(changes: &[Arc<Change>]) -> sqlx::Result<Self> {
-        let mut bodies = Vec::with_capacity(changes.iter().map(|change| change.object.body.len()).sum());
-        let mut rows = Vec::with_capacity(changes.len());
-        // Within a batch a key may be written more than once: the last one counts.
-        let mut last_of: HashMap<&Key, &Change> = HashMap::new();
-        for change in changes {
-            let Key { resource, namespace, name } = &change.object.key;
-            let body = &change.object.body;
-            let previous = change.previous.as_ref().map(|previous| previous.revision);
-            let kind = kind_to_sql(change.kind);
-            let first = bodies.len() + 1;
-            rows.push(json!([
-                change.revision,
-                kind,
-                previous,
-                &**resource,
-                &**namespace,
-                &**name,
-                first,
-                body.len()
-            ]));
-            bodies.extend_from_slice(body);
-            last_of.insert(&change.object.key, change);
-        }
-        let mut put = Vec::new();
-        let mut delete = Vec::new();
-        for (Key { resource, namespace, name }, change) in last_of {
-            if change.kind == ChangeKind::Deleted {
-                delete.push(json!([&**resource, &**namespace, &**name]));
-            } else {
-                put.push(json!([&**resource, &**namespace, &**name, change.revision]));
-            }
-        }
-        let text = |list: Vec<serde_json::Value>| {
-            (!list.is_empty()).then(|| serde_json::Value::Array(list).to_string())
-        };
-        Ok(Self {
-            rows: serde_json::Value::Array(rows).to_string(),
-            bodies,
-            put: text(put),
-            delete: text(delete),
-            last: to_sql(changes.last().map_or(0, |change| change.revision))?,
-        })
-    }
-}
-
-async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .busy_timeout(Duration::from_secs(5))
-        .disable_statement_logging()
-        .connect()
-        .await
-}
-
-#[derive(PartialEq)]
-enum Found {
-    Empty,
-    Ours,
-}
-
-/// What kind of file it is, by reading only.
-async fn identify(connection: &mut SqliteConnection, path: &Path) -> Result<Found, OpenError> {
-    let failed = |source| read_error(path, source);
-    let application: i64 =
-        sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(failed)?;
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    if application == 0 && tables == 0 {
-        return Ok(Found::Empty);
-    }
-    if application != APPLICATION_ID {
-        let why =
-            format!("it is a database of another application, id {application}, {tables} tables and indices");
-        return Err(OpenError::Foreign { path: path.to_owned(), why });
-    }
-    let version: i64 = sqlx::query_scalar("SELECT version FROM schema_version")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    if version > SCHEMA_VERSION {
-        return Err(OpenError::Newer { path: path.to_owned(), found: version, known: SCHEMA_VERSION });
-    }
-    Ok(Found::Ours)
-}
-
-/// Makes an empty file a store. One transaction: a crash leaves an empty file.
-async fn initialize(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::raw_sql(include_str!("sqlite.sql")).execute(&mut *transaction).await?;
-    transaction.commit().await
-}
-
-/// What holds for a connection, not for the file (but for the WAL mode).
-async fn tune(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql(
-        "PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 16777216;
-         PRAGMA temp_store = MEMORY;",
-    )
-    .execute(connection)
-    .await
-    .map(drop)
-}
-
-/// Whether the file is in order, and the tables agree with one another.
-async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
-    let failed = |source| read_error(path, source);
-    let damaged = |why: String| Err(OpenError::Damaged { path: path.to_owned(), why });
-    let found: String =
-        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(failed)?;
-    if found != "ok" {
-        return damaged(found);
-    }
-    let (revision, compacted) = counter(connection).await.map_err(failed)?;
-    let (changes, newest): (i64, i64) =
-        sqlx::query_as("SELECT count(*), coalesce(max(revision), ?1) FROM change WHERE revision > ?1")
-            .bind(to_sql(compacted).map_err(failed)?)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(failed)?;
-    let expected = to_sql(revision - compacted).map_err(failed)?;
-    if changes != expected || newest != to_sql(revision).map_err(failed)? {
-        return damaged(format!(
-            "the log has {changes} changes after revision {compacted} and ends at {newest}, expected {expected} up to {revision}"
-        ));
-    }
-    let lost: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM object o LEFT JOIN change c ON c.revision = o.revision
-         AND c.kind <> 2 AND c.resource = o.resource AND c.namespace = o.namespace AND c.name = o.name
-         WHERE c.revision IS NULL",
-    )
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(failed)?;
-    if lost != 0 {
-        return damaged(format!("{lost} objects have no body"));
-    }
-    Ok(())
-}
-
-/// An error met while reading a file that should be a store, told apart by SQLite's
-/// result codes: 26 is NOTADB, 11 is CORRUPT.
-fn read_error(path: &Path, source: sqlx::Error) -> OpenError {
-    let path = path.to_owned();
-    let code = source.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
-    match code.map(|code| code & 0xff) {
-        Some(26) => OpenError::Foreign { path, why: "it is not an SQLite database".to_owned() },
-        Some(11) => OpenError::Damaged { path, why: source.to_string() },
-        _ => OpenError::Database { doing: "read", path, source },
-    }
-}
-
-/// The latest and the compacted revision.
-async fn counter(connection: &mut SqliteConnection) -> sqlx::Result<(u64, u64)> {
-    let (current, compacted): (i64, i64) =
-        sqlx::query_as("SELECT current, compacted FROM revision").fetch_one(connection).await?;
-    Ok((from_sql(current)?, from_sql(compacted)?))
-}
-
-async fn changes_after(connection: &mut SqliteConnection, from: u64) -> sqlx::Result<Vec<ChangeRow>> {
-    sqlx::query(
-        "SELECT revision, resource, namespace, name, body, kind, previous, max(0, unixepoch() - committed)
-         FROM change WHERE revision > ?1 ORDER BY revision",
-    )
-    .bind(to_sql(from)?)
-    .try_map(change_row)
-    .fetch_all(connection)
-    .await
-}
-
-fn object_row(row: SqliteRow) -> sqlx::Result<ObjectRow> {
-    Ok(ObjectRow {
-        revision: from_sql(row.try_get(0)?)?,
-        key: Key::new(row.try_get(1)?, row.try_get(2)?, row.try_get(3)?),
-        body: Bytes::copy_from_slice(row.try_get(4)?),
-    })
-}
-
-fn change_row(row: SqliteRow) -> sqlx::Result<ChangeRow> {
-    Ok(ChangeRow {
-        kind: kind_from_sql(row.try_get(5)?)?,
-        previous: row.try_get::<Option<i64>, _>(6)?.map(from_sql).transpose()?,
-        age: Duration::from_secs(from_sql(row.try_get(7)?)?),
-        object: object_row(row)?,
-    })
-}
-
-fn kind_to_sql(kind: ChangeKind) -> i64 {
-    match kind {
-        ChangeKind::Created => 0,
-        ChangeKind::Updated => 1,
-        ChangeKind::Deleted => 2,
-    }
-}
-
-fn kind_from_sql(kind: i64) -> sqlx::Result<ChangeKind> {
-    match kind {
-        0 => Ok(ChangeKind::Created),
-        1 => Ok(ChangeKind::Updated),
-        2 => Ok(ChangeKind::Deleted),
-        other => Err(sqlx::Error::Decode(format!("there is no kind {other} of change").into())),
-    }
-}
-
-fn to_sql(revision: u64) -> sqlx::Result<i64> {
-    i64::try_from(revision).map_err(|error| sqlx::Error::Encode(error.into()))
-}
-
-fn from_sql(revision: i64) -> sqlx::Result<u64> {
-    u64::try_from(revision).map_err(|error| sqlx::Error::Decode(error.into()))
 }
