@@ -51,9 +51,7 @@ pub(crate) struct Capability {
 impl Capability {
     /// Reads the one capability of a request, where it is required.
     pub(crate) fn required(capability: Option<&VolumeCapability>) -> Result<Self, Error> {
-        Self::read(
-            capability.ok_or_else(|| Error::Invalid("volume_capability is required".to_owned()))?,
-        )
+        Self::read(capability.ok_or_else(|| Error::Invalid("volume_capability is required".to_owned()))?)
     }
 
     /// Reads the capabilities of a request, of which there must be one at least.
@@ -71,7 +69,8 @@ impl Capability {
             Some(AccessType::Block(_)) => Access::Block,
             Some(AccessType::Mount(mount)) if !mount.volume_mount_group.is_empty() => {
                 return Err(Error::Invalid(
-                    "volume_mount_group is set, but this driver does not declare VOLUME_MOUNT_GROUP".to_owned(),
+                    "volume_mount_group is set, but this driver does not declare VOLUME_MOUNT_GROUP"
+                        .to_owned(),
                 ));
             }
             Some(AccessType::Mount(mount)) => {
@@ -125,9 +124,7 @@ mod tests {
         ] {
             assert!(Capability::read(&capability(mode)).is_ok(), "{mode:?}");
         }
-        for mode in
-            [M::Unknown, M::MultiNodeReaderOnly, M::MultiNodeSingleWriter, M::MultiNodeMultiWriter]
-        {
+        for mode in [M::Unknown, M::MultiNodeReaderOnly, M::MultiNodeSingleWriter, M::MultiNodeMultiWriter] {
             let read = Capability::read(&capability(mode));
             assert!(matches!(read, Err(Error::Invalid(_))), "{mode:?}: {read:?}");
         }
@@ -140,11 +137,10 @@ mod tests {
         let mut no_mode = capability(access_mode::Mode::SingleNodeWriter);
         no_mode.access_mode = None;
         let mut group = capability(access_mode::Mode::SingleNodeWriter);
-        group.access_type = Some(AccessType::Mount(MountVolume {
-            volume_mount_group: "7".to_owned(),
-            ..Default::default()
-        }));
-        for (bad, said) in [(no_type, "access_type"), (no_mode, "access_mode"), (group, "volume_mount_group")] {
+        group.access_type =
+            Some(AccessType::Mount(MountVolume { volume_mount_group: "7".to_owned(), ..Default::default() }));
+        for (bad, said) in [(no_type, "access_type"), (no_mode, "access_mode"), (group, "volume_mount_group")]
+        {
             let error = Capability::read(&bad).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }

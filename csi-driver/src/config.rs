@@ -35,7 +35,7 @@ pub struct Config {
     /// The name that GetPluginInfo answers.
     #[serde(default = "driver_name")]
     pub driver_name: String,
-    /// This node's id: at most 192 bytes (CSI v1.12, NodeGetInfo), and a value for
+    /// This node's id: at most 256 bytes (CSI v1.12, NodeGetInfo), and a value for
     /// the topology key [`TOPOLOGY_NODE`].
     pub node_id: String,
     /// The unix socket to listen on: a path, with or without `unix://` before it.
@@ -187,8 +187,8 @@ impl Config {
         if self.driver_name.is_empty() || self.driver_name.len() > 63 {
             return Err(ConfigError::value("driver_name", "must have 1 to 63 characters"));
         }
-        if self.node_id.is_empty() || self.node_id.len() > 192 {
-            return Err(ConfigError::value("node_id", "must have 1 to 192 bytes"));
+        if self.node_id.is_empty() || self.node_id.len() > 256 {
+            return Err(ConfigError::value("node_id", "must have 1 to 256 bytes"));
         }
         if !self.socket().is_absolute() {
             let reason = format!("{} is not an absolute path", self.endpoint.display());
@@ -254,7 +254,9 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
     match SizeText::deserialize(deserializer)? {
         SizeText::Bytes(bytes) => Ok(Some(bytes)),
         SizeText::Text(text) => parse_bytes(&text).map(Some).ok_or_else(|| {
-            D::Error::custom(format!("{text:?} is not a size; write bytes or a whole number of Ki, Mi, Gi, Ti"))
+            D::Error::custom(format!(
+                "{text:?} is not a size; write bytes or a whole number of Ki, Mi, Gi, Ti"
+            ))
         }),
     }
 }

@@ -73,7 +73,9 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Exhausted(_) | Self::Precondition(_) | Self::Busy(_) | Self::Io { .. } | Self::Lost(_) => true,
+            Self::Exhausted(_) | Self::Precondition(_) | Self::Busy(_) | Self::Io { .. } | Self::Lost(_) => {
+                true
+            }
             Self::Command(error) => error.is_retryable(),
             _ => false,
         }
@@ -90,11 +92,9 @@ impl Error {
             Self::Busy(_) | Self::BadToken(_) => Code::Aborted,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::ResourceExhausted,
             Self::Command(CommandError::Missing { .. }) => Code::FailedPrecondition,
-            Self::Corrupt { .. }
-            | Self::Io { .. }
-            | Self::Command(_)
-            | Self::Server(_)
-            | Self::Lost(_) => Code::Internal,
+            Self::Corrupt { .. } | Self::Io { .. } | Self::Command(_) | Self::Server(_) | Self::Lost(_) => {
+                Code::Internal
+            }
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use holdfast_proto::csi::{
     GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
-    PluginCapability, ProbeRequest, ProbeResponse, identity_server::Identity,
+    PluginCapability, ProbeRequest, ProbeResponse,
+    identity_server::Identity,
     plugin_capability::{self, Service, VolumeExpansion, service, volume_expansion},
 };
 use tonic::{Request, Response, Status};

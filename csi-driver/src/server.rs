@@ -72,10 +72,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         .add_service(IdentityServer::new(IdentityService { driver_name: config.driver_name.clone() }))
         .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
         .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
-            shutdown.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.clone().cancelled_owned());
     let served = {
         let mut server = std::pin::pin!(server);
         tokio::select! {

@@ -110,18 +110,27 @@ mod tests {
 
     #[test]
     fn safe_names_stay_readable() {
-        assert_eq!(
-            VolumeId::derive("default", "pvc-1b2f").as_str(),
-            "default.pvc-1b2f"
-        );
+        assert_eq!(VolumeId::derive("default", "pvc-1b2f").as_str(), "default.pvc-1b2f");
         assert_eq!(VolumeId::derive("a", "b.c").pool(), "a");
     }
 
     #[test]
     fn outside_ids_never_leave_the_pool() {
         for bad in [
-            "x", "default.", "default..", "default...", "default.../../etc", "default./etc", "../x.y", ".a",
-            "default.~zz", "default.~", "DEFAULT.a", "default.A", "default.a/b", "default.a\0b",
+            "x",
+            "default.",
+            "default..",
+            "default...",
+            "default.../../etc",
+            "default./etc",
+            "../x.y",
+            ".a",
+            "default.~zz",
+            "default.~",
+            "DEFAULT.a",
+            "default.A",
+            "default.a/b",
+            "default.a\0b",
         ] {
             assert!(matches!(VolumeId::parse(bad), Err(Error::VolumeNotFound(_))), "{bad}");
         }

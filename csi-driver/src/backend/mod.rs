@@ -17,7 +17,7 @@ use crate::{
     command::Runner,
     config::BackendKind,
     error::Error,
-    kernel::{place::{Place, Seen}},
+    kernel::place::{Place, Seen},
     pool::VolumeFolder,
     size::Bounds,
     volume::{Content, Volume},

@@ -29,7 +29,10 @@ pub(super) fn attach(
     let folder = pool.folder(&id)?;
     let mut volume = folder.read_volume()?;
     if *node != driver.node_id {
-        return Err(Error::NotFound(format!("node {node:?} is not known; this driver serves {:?}", driver.node_id)));
+        return Err(Error::NotFound(format!(
+            "node {node:?} is not known; this driver serves {:?}",
+            driver.node_id
+        )));
     }
     check_use(pool.backend.as_ref(), volume.content, &capability)?;
 

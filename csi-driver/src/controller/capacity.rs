@@ -17,8 +17,7 @@ pub(super) fn capacity(driver: &Driver, request: &GetCapacityRequest) -> Result<
     let possible = if request.volume_capabilities.is_empty() {
         Ok(Content::Block)
     } else {
-        Capability::all(&request.volume_capabilities)
-            .and_then(|capabilities| content(pool, &capabilities))
+        Capability::all(&request.volume_capabilities).and_then(|capabilities| content(pool, &capabilities))
     };
     let cannot_enforce = parameters.enforce && pool.backend.can_enforce().is_err();
     let (available, bounds) = match possible {

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use holdfast_proto::csi::{
-    CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse,
-    TopologyRequirement,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, TopologyRequirement,
 };
 
 use super::{check_use, is_here, wire_volume};
@@ -63,7 +62,10 @@ pub(super) fn parameters<'a>(
             .get("default")
             .or_else(|| driver.pools.values().next().filter(|_| driver.pools.len() == 1))
             .ok_or_else(|| {
-                Error::Invalid(format!("there is no pool \"default\": the class has to name one of {}", names()))
+                Error::Invalid(format!(
+                    "there is no pool \"default\": the class has to name one of {}",
+                    names()
+                ))
             })?,
     };
     Ok(Parameters { pool, enforce })
@@ -113,7 +115,8 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     }
     if request.volume_content_source.is_some() {
         return Err(Error::Invalid(
-            "volume_content_source: this driver does not make volumes from snapshots or other volumes".to_owned(),
+            "volume_content_source: this driver does not make volumes from snapshots or other volumes"
+                .to_owned(),
         ));
     }
     let content = content(pool, &capabilities)?;

@@ -43,9 +43,7 @@ pub(super) fn expand(
         )));
     }
     let size = match wanted.required {
-        Some(required) if required > volume.capacity => {
-            size::choose(wanted, bounds(pool, volume.content))?
-        }
+        Some(required) if required > volume.capacity => size::choose(wanted, bounds(pool, volume.content))?,
         _ => volume.capacity,
     };
     let grown = Volume { capacity: size, ..volume.clone() };

@@ -141,8 +141,6 @@ pub(super) fn validate(
             }),
             message: String::new(),
         },
-        Err(error) => {
-            ValidateVolumeCapabilitiesResponse { confirmed: None, message: error.to_string() }
-        }
+        Err(error) => ValidateVolumeCapabilitiesResponse { confirmed: None, message: error.to_string() },
     })
 }

@@ -11,7 +11,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use holdfast_proto::csi::{
     self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, ControllerServiceCapability,
-    Topology, controller_server::Controller,
+    Topology,
+    controller_server::Controller,
     controller_service_capability::{self, Rpc, rpc},
 };
 use tonic::{Request, Response, Status};

@@ -6,7 +6,10 @@
 
 use rustix::mount::MountAttrFlags;
 
-use crate::{error::Error, volume::{Content, FsType}};
+use crate::{
+    error::Error,
+    volume::{Content, FsType},
+};
 
 /// Checked mount flags, split as the kernel takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,22 +21,92 @@ pub(crate) struct MountOptions {
 }
 
 const EXT4: &[&str] = &[
-    "acl", "auto_da_alloc", "barrier", "commit", "data", "data_err", "delalloc", "dioread_nolock", "discard",
-    "errors", "grpquota", "i_version", "init_itable", "inode_readahead_blks", "journal_async_commit",
-    "journal_checksum", "journal_ioprio", "max_batch_time", "min_batch_time", "noacl", "noauto_da_alloc",
-    "nobarrier", "nodelalloc", "nodiscard", "noinit_itable", "nouser_xattr", "prjquota", "quota", "stripe",
-    "user_xattr", "usrquota",
+    "acl",
+    "auto_da_alloc",
+    "barrier",
+    "commit",
+    "data",
+    "data_err",
+    "delalloc",
+    "dioread_nolock",
+    "discard",
+    "errors",
+    "grpquota",
+    "i_version",
+    "init_itable",
+    "inode_readahead_blks",
+    "journal_async_commit",
+    "journal_checksum",
+    "journal_ioprio",
+    "max_batch_time",
+    "min_batch_time",
+    "noacl",
+    "noauto_da_alloc",
+    "nobarrier",
+    "nodelalloc",
+    "nodiscard",
+    "noinit_itable",
+    "nouser_xattr",
+    "prjquota",
+    "quota",
+    "stripe",
+    "user_xattr",
+    "usrquota",
 ];
 const XFS: &[&str] = &[
-    "allocsize", "discard", "gqnoenforce", "gquota", "grpquota", "inode32", "inode64", "largeio", "logbsize",
-    "logbufs", "noalign", "nodiscard", "nolargeio", "noquota", "nouuid", "pqnoenforce", "pquota", "prjquota",
-    "quota", "swalloc", "uquota", "usrquota", "wsync",
+    "allocsize",
+    "discard",
+    "gqnoenforce",
+    "gquota",
+    "grpquota",
+    "inode32",
+    "inode64",
+    "largeio",
+    "logbsize",
+    "logbufs",
+    "noalign",
+    "nodiscard",
+    "nolargeio",
+    "noquota",
+    "nouuid",
+    "pqnoenforce",
+    "pquota",
+    "prjquota",
+    "quota",
+    "swalloc",
+    "uquota",
+    "usrquota",
+    "wsync",
 ];
 const BTRFS: &[&str] = &[
-    "acl", "autodefrag", "barrier", "commit", "compress", "compress-force", "datacow", "datasum", "discard",
-    "enospc_debug", "flushoncommit", "max_inline", "metadata_ratio", "noacl", "noautodefrag", "nobarrier",
-    "nodatacow", "nodatasum", "nodiscard", "nospace_cache", "nossd", "nossd_spread", "notreelog", "space_cache",
-    "ssd", "ssd_spread", "thread_pool", "treelog",
+    "acl",
+    "autodefrag",
+    "barrier",
+    "commit",
+    "compress",
+    "compress-force",
+    "datacow",
+    "datasum",
+    "discard",
+    "enospc_debug",
+    "flushoncommit",
+    "max_inline",
+    "metadata_ratio",
+    "noacl",
+    "noautodefrag",
+    "nobarrier",
+    "nodatacow",
+    "nodatasum",
+    "nodiscard",
+    "nospace_cache",
+    "nossd",
+    "nossd_spread",
+    "notreelog",
+    "space_cache",
+    "ssd",
+    "ssd_spread",
+    "thread_pool",
+    "treelog",
 ];
 /// Flags that the kernel's common code takes for every file system.
 const EVERY_FS: &[&str] = &["dirsync", "lazytime", "sync"];
@@ -50,8 +123,7 @@ pub(crate) fn check(content: Content, flags: &[String]) -> Result<MountOptions, 
         Content::Folder | Content::Block => &[],
     };
     let has_own_fs = matches!(content, Content::Filesystem(_));
-    let mut options =
-        MountOptions { attributes: MountAttrFlags::empty(), fs_options: Vec::new() };
+    let mut options = MountOptions { attributes: MountAttrFlags::empty(), fs_options: Vec::new() };
     // One entry may hold several flags, as in /etc/fstab.
     for flag in flags.iter().flat_map(|entry| entry.split(',')).map(str::trim).filter(|f| !f.is_empty()) {
         let (name, value) = match flag.split_once('=') {
@@ -61,7 +133,9 @@ pub(crate) fn check(content: Content, flags: &[String]) -> Result<MountOptions, 
         if value.is_none() && DEFAULTS.contains(&flag) {
             continue;
         }
-        if value.is_none() && let Some(attribute) = attribute(flag) {
+        if value.is_none()
+            && let Some(attribute) = attribute(flag)
+        {
             if MountAttrFlags::MOUNT_ATTR__ATIME.contains(attribute) {
                 options.attributes.remove(MountAttrFlags::MOUNT_ATTR__ATIME);
             }
@@ -101,10 +175,7 @@ mod tests {
     fn flags_go_where_the_kernel_wants_them() {
         let options =
             checked(FsType::Ext4, &["noatime,nodev", "data=ordered", "discard", "sync", "rw", ""]).unwrap();
-        assert_eq!(
-            options.attributes,
-            MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV
-        );
+        assert_eq!(options.attributes, MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_NODEV);
         assert_eq!(
             options.fs_options,
             [

@@ -79,11 +79,10 @@ pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Resu
     if read_only {
         flags |= raw::LO_FLAGS_READ_ONLY;
     }
-    let control = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/loop-control")
-        .tried(|| "opening /dev/loop-control (root and a kernel with loop devices are needed)".to_owned())?;
+    let control =
+        File::options().read(true).write(true).open("/dev/loop-control").tried(|| {
+            "opening /dev/loop-control (root and a kernel with loop devices are needed)".to_owned()
+        })?;
     for _ in 0..ATTACH_TRIES {
         let number =
             raw::loop_get_free(control.as_fd()).tried(|| "asking for a free loop device".to_owned())?;
@@ -160,10 +159,10 @@ pub(crate) fn device_size(rdev: u64) -> Result<u64, Error> {
     let path = format!("/sys/dev/block/{}:{}/size", rfs::major(rdev), rfs::minor(rdev));
     let text = fs::read_to_string(&path).tried(|| format!("reading {path}"))?;
     // sysfs counts in units of 512 bytes, whatever the device's blocks are.
-    text.trim().parse::<u64>().map(|sectors| sectors * 512).map_err(|_| Error::Corrupt {
-        path: path.into(),
-        reason: format!("{text:?} is not a number"),
-    })
+    text.trim()
+        .parse::<u64>()
+        .map(|sectors| sectors * 512)
+        .map_err(|_| Error::Corrupt { path: path.into(), reason: format!("{text:?} is not a number") })
 }
 
 fn open(path: PathBuf) -> io::Result<LoopDevice> {

@@ -9,8 +9,9 @@ use std::{
 use rustix::{
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+        unmount,
     },
 };
 
@@ -59,8 +60,8 @@ pub(crate) fn mount_device(
 pub(crate) fn bind(source: impl AsFd, attributes: MountAttrFlags, target: &Place) -> Result<(), Error> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let mount =
-        open_tree(source, c"", flags).tried(|| format!("cloning the mount for {}", target.path().display()))?;
+    let mount = open_tree(source, c"", flags)
+        .tried(|| format!("cloning the mount for {}", target.path().display()))?;
     if !attributes.is_empty() {
         // Before it appears anywhere: a read-only mount is at no moment writable.
         raw::set_mount_attributes(mount.as_fd(), attributes.bits())

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        let line = br"36 35 98:0 /a /mnt/with\040space\134x rw,noatime master:1 shared:2 - btrfs /dev/loop7 rw";
+        let line =
+            br"36 35 98:0 /a /mnt/with\040space\134x rw,noatime master:1 shared:2 - btrfs /dev/loop7 rw";
         let mount = parse(line).unwrap();
         assert_eq!(mount.id, 36);
         assert_eq!(mount.root, PathBuf::from("/a"));

@@ -10,9 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        self as rfs, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags,
-    },
+    fs::{self as rfs, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags},
     io::Errno,
 };
 

@@ -85,8 +85,7 @@ pub(crate) fn loop_get_free(control: BorrowedFd<'_>) -> io::Result<u32> {
 /// Attaches `backing` to the loop device; EBUSY when it is taken.
 pub(crate) fn loop_configure(device: BorrowedFd<'_>, backing: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     let fd = u32::try_from(backing.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let config =
-        LoopConfig { fd, block_size: 0, info: LoopInfo { flags, ..EMPTY_INFO }, reserved: [0; 8] };
+    let config = LoopConfig { fd, block_size: 0, info: LoopInfo { flags, ..EMPTY_INFO }, reserved: [0; 8] };
     // SAFETY: the kernel reads one `struct loop_config`, which `config` is by layout
     // (asserted above) and which lives until the call returns.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };

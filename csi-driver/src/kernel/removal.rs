@@ -80,8 +80,7 @@ impl Removal<'_> {
     fn lift(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
         loop {
             self.number += 1;
-            let lifted =
-                CString::new(format!("{}.{}", self.name, self.number)).map_err(|_| Errno::INVAL)?;
+            let lifted = CString::new(format!("{}.{}", self.name, self.number)).map_err(|_| Errno::INVAL)?;
             match rfs::renameat_with(parent, name, self.top, &lifted, RenameFlags::NOREPLACE) {
                 Ok(()) => {
                     self.lifted.push(lifted);

@@ -38,8 +38,7 @@ pub(super) fn expand(
             Bytes(volume.capacity)
         )));
     }
-    let not_here =
-        || Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
+    let not_here = || Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
     let mounted = match volume.content {
         // The device grows where it is attached; the path only names it.
         Content::Block => None,

@@ -108,10 +108,7 @@ impl Node for NodeService {
         }))
     }
 
-    async fn node_get_info(
-        &self,
-        _: Request<csi::NodeGetInfoRequest>,
-    ) -> Answer<csi::NodeGetInfoResponse> {
+    async fn node_get_info(&self, _: Request<csi::NodeGetInfoRequest>) -> Answer<csi::NodeGetInfoResponse> {
         let node_id = self.driver.node_id.clone();
         Ok(Response::new(csi::NodeGetInfoResponse {
             accessible_topology: Some(Topology {

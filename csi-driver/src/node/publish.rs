@@ -35,7 +35,9 @@ pub(super) fn publish(
     request: &NodePublishVolumeRequest,
 ) -> Result<NodePublishVolumeResponse, Error> {
     let capability = Capability::required(request.volume_capability.as_ref())?;
-    for (field, path) in [(TARGET, &request.target_path), ("staging_target_path", &request.staging_target_path)] {
+    for (field, path) in
+        [(TARGET, &request.target_path), ("staging_target_path", &request.staging_target_path)]
+    {
         if path.is_empty() {
             return Err(Error::Invalid(format!("{field} is required")));
         }
@@ -60,7 +62,10 @@ pub(super) fn publish(
         Access::Block => Vec::new(),
     };
     let mut attributes = flags::check(volume.content, &mount_flags)?.attributes;
-    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only || attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY));
+    attributes.set(
+        MountAttrFlags::MOUNT_ATTR_RDONLY,
+        read_only || attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY),
+    );
     let wanted = Target { mode: capability.mode, readonly: request.readonly, flags: mount_flags };
     let place = Place::required(TARGET, &request.target_path)?;
     let mut journal = folder.read_journal()?;

@@ -45,7 +45,10 @@ pub(super) fn stage(
     }
     let place = Place::required(STAGING, &request.staging_target_path)?;
     if place.look()?.is_none() {
-        return Err(Error::Precondition(format!("{} does not exist; make the folder first", place.path().display())));
+        return Err(Error::Precondition(format!(
+            "{} does not exist; make the folder first",
+            place.path().display()
+        )));
     }
 
     let flags = match capability.access {
@@ -64,7 +67,10 @@ pub(super) fn stage(
             )));
         }
         if !same_path && is_staged_elsewhere(pool, &folder, volume.content, &staging.path)? {
-            return Err(Error::Precondition(format!("volume {id} is staged at {}; unstage it there first", staging.path)));
+            return Err(Error::Precondition(format!(
+                "volume {id} is staged at {}; unstage it there first",
+                staging.path
+            )));
         }
     }
     if is_here && volume.content != Content::Block {
@@ -88,12 +94,7 @@ pub(super) fn stage(
 
 /// Whether the volume is staged at `place`. Something else mounted there is an error.
 /// A raw device has no mount; wherever it is attached, it is staged.
-fn is_staged(
-    pool: &Pool,
-    folder: &VolumeFolder,
-    content: Content,
-    place: &Place,
-) -> Result<bool, Error> {
+fn is_staged(pool: &Pool, folder: &VolumeFolder, content: Content, place: &Place) -> Result<bool, Error> {
     if content == Content::Block {
         return pool.backend.is_in_use(folder);
     }
@@ -149,7 +150,9 @@ pub(super) fn unstage(
     let mut journal = folder.read_journal()?;
 
     if let Some(target) = published_target(&journal)? {
-        return Err(Error::Precondition(format!("volume {id} is still published at {target}; unpublish it first")));
+        return Err(Error::Precondition(format!(
+            "volume {id} is still published at {target}; unpublish it first"
+        )));
     }
     let recorded = journal.staging.as_ref().is_some_and(|staging| staging.path == *path);
     if let Some(place) = &place

@@ -28,8 +28,7 @@ pub(super) fn stats(
     let pool = driver.pool_of(&id)?;
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
-    let not_here =
-        || Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
+    let not_here = || Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
     let place = place.ok_or_else(not_here)?;
     let seen = place.mounted()?.ok_or_else(not_here)?;
     if !is_this_volume(pool, &folder, &volume, &seen)? {

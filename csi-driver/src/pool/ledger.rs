@@ -167,7 +167,10 @@ mod tests {
         assert_eq!(ledger.available(&free(100 * GIB)).unwrap(), 6 * GIB);
         ledger.reserve(&id("a"), 4 * GIB, &free(100 * GIB)).unwrap().keep();
         let error = ledger.reserve(&id("b"), 3 * GIB, &free(100 * GIB)).unwrap_err();
-        assert!(matches!(&error, Error::Exhausted(text) if text.contains("2Gi") && text.contains("3Gi")), "{error}");
+        assert!(
+            matches!(&error, Error::Exhausted(text) if text.contains("2Gi") && text.contains("3Gi")),
+            "{error}"
+        );
         ledger.release(&id("old"));
         assert!(ledger.reserve(&id("b"), 3 * GIB, &free(100 * GIB)).is_ok());
 

@@ -87,8 +87,7 @@ impl Pool {
     /// Makes a volume. It appears whole, in one rename, or not at all: what a crash
     /// leaves under the name `.new-…` is removed by the next try or the next start.
     pub(crate) fn create(&self, volume: &Volume) -> Result<(), Error> {
-        let promise =
-            self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))?;
+        let promise = self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))?;
         let new = format!("{NEW}{}", volume.id);
         self.discard_new(&new)?;
         let made = self.fill(&new, volume);
@@ -179,7 +178,8 @@ impl Pool {
     }
 
     fn measure(&self, sizes: &BTreeMap<VolumeId, u64>) -> Result<Free, Error> {
-        let stat = rfs::fstatvfs(&self.volumes).tried(|| format!("asking {} for room", self.path.display()))?;
+        let stat =
+            rfs::fstatvfs(&self.volumes).tried(|| format!("asking {} for room", self.path.display()))?;
         let unwritten = self.backend.unwritten(&self.volumes_path(), &self.volumes, sizes)?;
         Ok(Free { free: stat.f_bavail.saturating_mul(stat.f_frsize), unwritten })
     }

@@ -18,9 +18,8 @@ async fn a_socket_in_use_is_refused_and_a_stale_one_replaced() {
     needs_root!();
     let scratch = Scratch::new();
     let socket = scratch.path().join("csi.sock");
-    let config = |pool: &str| {
-        Config::new("n", &socket, vec![PoolConfig::image("default", scratch.path().join(pool))])
-    };
+    let config =
+        |pool: &str| Config::new("n", &socket, vec![PoolConfig::image("default", scratch.path().join(pool))]);
     let live = UnixListener::bind(&socket).unwrap();
     refused(config("a"), "another process listens").await;
     drop(live);

@@ -84,11 +84,7 @@ async fn promises_on_btrfs_are_covered() {
     let mut driver = on_btrfs().await;
     let capability = mounted("");
     driver.create(volume("a", 256 * MIB, &capability)).await.unwrap();
-    assert_code(
-        driver.create(volume("b", 300 * MIB, &capability)).await,
-        Code::ResourceExhausted,
-        "is full",
-    );
+    assert_code(driver.create(volume("b", 300 * MIB, &capability)).await, Code::ResourceExhausted, "is full");
     driver.delete("default.a").await.unwrap();
     driver.end().await;
 }
@@ -150,7 +146,8 @@ async fn a_very_deep_tree_is_freed() {
         ..volume("deep", 20 * MIB, &mounted(""))
     };
     let id = driver.create(request).await.unwrap().volume_id;
-    let mut folder = openat(CWD, driver.volume_folder(&id).join("data"), OFlags::PATH, FileMode::empty()).unwrap();
+    let mut folder =
+        openat(CWD, driver.volume_folder(&id).join("data"), OFlags::PATH, FileMode::empty()).unwrap();
     for _ in 0..3000 {
         mkdirat(&folder, "d", FileMode::RWXU).unwrap();
         folder = openat(&folder, "d", OFlags::PATH, FileMode::empty()).unwrap();

@@ -99,8 +99,7 @@ async fn a_missing_tool_is_named() {
     needs_root!();
     let scratch = crate::harness::Scratch::new();
     let pool = holdfast_csi_driver::PoolConfig::image("default", scratch.path().join("pool"));
-    let mut config =
-        holdfast_csi_driver::Config::new("node-1", scratch.path().join("csi.sock"), vec![pool]);
+    let mut config = holdfast_csi_driver::Config::new("node-1", scratch.path().join("csi.sock"), vec![pool]);
     config.tool_path = Some(scratch.path().into());
     let mut driver = Driver::start(scratch, config).await;
     let answer = driver.create(volume("a", 300 * MIB, &mounted("xfs"))).await;

@@ -10,8 +10,10 @@ use std::{
 
 use holdfast_csi_driver::{Config, Error, PoolConfig, run};
 use holdfast_proto::csi::{
-    self, CapacityRange, VolumeCapability, controller_client::ControllerClient,
-    identity_client::IdentityClient, node_client::NodeClient,
+    self, CapacityRange, VolumeCapability,
+    controller_client::ControllerClient,
+    identity_client::IdentityClient,
+    node_client::NodeClient,
     volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume, access_mode::Mode},
 };
 use hyper_util::rt::TokioIo;
@@ -167,10 +169,7 @@ impl Driver {
         self.scratch.path().join("pool/volumes").join(id)
     }
 
-    pub(crate) async fn create(
-        &mut self,
-        request: csi::CreateVolumeRequest,
-    ) -> Result<csi::Volume, Status> {
+    pub(crate) async fn create(&mut self, request: csi::CreateVolumeRequest) -> Result<csi::Volume, Status> {
         Ok(self.controller.create_volume(request).await?.into_inner().volume.unwrap())
     }
 
@@ -285,8 +284,15 @@ impl Driver {
 
     /// Makes the node take up the new size `bytes`: online where that is possible, else
     /// by staging the volume anew.
-    pub(crate) async fn grow_on_node(&mut self, id: &str, bytes: i64, target: &str, capability: &VolumeCapability) {
-        let is_ext4 = matches!(&capability.access_type, Some(AccessType::Mount(mount)) if mount.fs_type == "ext4");
+    pub(crate) async fn grow_on_node(
+        &mut self,
+        id: &str,
+        bytes: i64,
+        target: &str,
+        capability: &VolumeCapability,
+    ) {
+        let is_ext4 =
+            matches!(&capability.access_type, Some(AccessType::Mount(mount)) if mount.fs_type == "ext4");
         if is_ext4
             && !can_grow_ext4_online()
             && let Err(status) = self.node_expand(id, target).await

@@ -85,10 +85,11 @@ async fn at_once() {
 async fn sizes() {
     needs_root!();
     let mut driver = Driver::image().await;
-    let request = |name: &str, required: i64, limit: i64, capability: &VolumeCapability| csi::CreateVolumeRequest {
-        capacity_range: Some(CapacityRange { required_bytes: required, limit_bytes: limit }),
-        ..volume(name, 0, capability)
-    };
+    let request =
+        |name: &str, required: i64, limit: i64, capability: &VolumeCapability| csi::CreateVolumeRequest {
+            capacity_range: Some(CapacityRange { required_bytes: required, limit_bytes: limit }),
+            ..volume(name, 0, capability)
+        };
     let ext4 = mounted("ext4");
     for (name, required, limit, expected) in [
         ("default", 0, 0, 1024 * MIB),

@@ -64,7 +64,11 @@ async fn read_only_is_read_only() {
     driver.unpublish(&id, "dev").await.unwrap();
     let mut request = driver.publish_request(&id, "dev", &raw);
     request.readonly = true;
-    assert_code(driver.node.node_publish_volume(request).await, Code::InvalidArgument, "SINGLE_NODE_READER_ONLY");
+    assert_code(
+        driver.node.node_publish_volume(request).await,
+        Code::InvalidArgument,
+        "SINGLE_NODE_READER_ONLY",
+    );
     driver.take_down(&id, "dev").await;
     driver.assert_nothing_left("pool").await;
 }

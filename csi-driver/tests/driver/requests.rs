@@ -15,7 +15,10 @@ async fn identity() {
     needs_root!();
     let mut driver = Driver::image().await;
     let info = driver.identity.get_plugin_info(csi::GetPluginInfoRequest {}).await.unwrap().into_inner();
-    assert_eq!((info.name.as_str(), info.vendor_version.as_str()), ("csi.holdfast.dev", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        (info.name.as_str(), info.vendor_version.as_str()),
+        ("csi.holdfast.dev", env!("CARGO_PKG_VERSION"))
+    );
     let probe = driver.identity.probe(csi::ProbeRequest {}).await.unwrap().into_inner();
     assert_eq!(probe.ready, Some(true));
     let request = csi::GetPluginCapabilitiesRequest {};
@@ -24,7 +27,8 @@ async fn identity() {
     let request = csi::ControllerGetCapabilitiesRequest {};
     let able = driver.controller.controller_get_capabilities(request).await.unwrap().into_inner();
     assert_eq!(able.capabilities.len(), 8);
-    let able = driver.node.node_get_capabilities(csi::NodeGetCapabilitiesRequest {}).await.unwrap().into_inner();
+    let able =
+        driver.node.node_get_capabilities(csi::NodeGetCapabilitiesRequest {}).await.unwrap().into_inner();
     assert_eq!(able.capabilities.len(), 4);
     let node = driver.node.node_get_info(csi::NodeGetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(node.node_id, "node-1");
@@ -53,7 +57,11 @@ async fn create_volume() {
         (with(&|r| r.volume_capabilities.clear()), Code::InvalidArgument, "volume_capabilities"),
         (with(&|r| r.parameters = parameters(&[("colour", "red")])), Code::InvalidArgument, "\"colour\""),
         (with(&|r| r.parameters = parameters(&[("pool", "gold")])), Code::InvalidArgument, "\"gold\""),
-        (with(&|r| r.parameters = parameters(&[("enforceSize", "no")])), Code::InvalidArgument, "enforceSize"),
+        (
+            with(&|r| r.parameters = parameters(&[("enforceSize", "no")])),
+            Code::InvalidArgument,
+            "enforceSize",
+        ),
         (with(&|r| r.mutable_parameters = parameters(&[("iops", "1")])), Code::InvalidArgument, "\"iops\""),
         (
             with(&|r| r.volume_content_source = Some(VolumeContentSource::default())),
@@ -174,7 +182,8 @@ async fn attaching() {
     driver.restart().await;
     let answer = driver.controller.controller_publish_volume(attach("node-2", false)).await;
     assert_code(answer, Code::FailedPrecondition, "\"node-1\"");
-    let listed = driver.controller.list_volumes(csi::ListVolumesRequest::default()).await.unwrap().into_inner();
+    let listed =
+        driver.controller.list_volumes(csi::ListVolumesRequest::default()).await.unwrap().into_inner();
     assert_eq!(listed.entries[0].status.as_ref().unwrap().published_node_ids, ["node-1"]);
     let everywhere = csi::ControllerUnpublishVolumeRequest { volume_id: id.clone(), ..Default::default() };
     driver.controller.controller_unpublish_volume(everywhere).await.unwrap();
@@ -237,7 +246,9 @@ async fn validating() {
     };
     assert!(validate(ask(mounted("ext4"))).await.unwrap().confirmed.is_some());
     assert!(validate(ask(mounted(""))).await.unwrap().confirmed.is_some());
-    for other in [mounted("xfs"), block(Mode::SingleNodeWriter), mounted_as("", &[], Mode::MultiNodeReaderOnly)] {
+    for other in
+        [mounted("xfs"), block(Mode::SingleNodeWriter), mounted_as("", &[], Mode::MultiNodeReaderOnly)]
+    {
         let answer = validate(ask(other)).await.unwrap();
         assert!(answer.confirmed.is_none() && !answer.message.is_empty());
     }

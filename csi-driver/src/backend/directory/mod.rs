@@ -66,9 +66,12 @@ impl Backend for Directory {
     fn content(&self, access: &Access) -> Result<Content, Error> {
         match access {
             Access::Block => Err(Error::Invalid(
-                "a directory pool cannot make raw block volumes; use a pool with backend = \"image\"".to_owned(),
+                "a directory pool cannot make raw block volumes; use a pool with backend = \"image\""
+                    .to_owned(),
             )),
-            Access::Mount { fs_type, .. } if fs_type.is_empty() || *fs_type == self.fs_name => Ok(Content::Folder),
+            Access::Mount { fs_type, .. } if fs_type.is_empty() || *fs_type == self.fs_name => {
+                Ok(Content::Folder)
+            }
             Access::Mount { fs_type, .. } => Err(Error::Invalid(format!(
                 "fs_type {fs_type:?} is not possible in a directory pool on {}; leave it out, or use a pool with \
                  backend = \"image\"",

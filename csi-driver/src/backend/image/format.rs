@@ -84,9 +84,7 @@ fn make(runner: &Runner, stage: &Stage<'_>, fs: FsType, device: &LoopDevice) -> 
 
     // The file is one hole and reads as zeros: nothing has to be discarded or zeroed.
     let options: &[&str] = match fs {
-        FsType::Ext4 => {
-            &["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"]
-        }
+        FsType::Ext4 => &["-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1"],
         FsType::Xfs => &["-q", "-f", "-K"],
         FsType::Btrfs => &["-q", "-f", "-K"],
     };

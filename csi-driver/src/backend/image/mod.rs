@@ -80,9 +80,9 @@ impl Backend for Image {
         match access {
             Access::Block => Ok(Content::Block),
             Access::Mount { fs_type, .. } if fs_type.is_empty() => Ok(Content::Filesystem(FsType::Ext4)),
-            Access::Mount { fs_type, .. } => FsType::parse(fs_type).map(Content::Filesystem).ok_or_else(|| {
-                Error::Invalid(format!("fs_type {fs_type:?} is not one of ext4, xfs, btrfs"))
-            }),
+            Access::Mount { fs_type, .. } => FsType::parse(fs_type)
+                .map(Content::Filesystem)
+                .ok_or_else(|| Error::Invalid(format!("fs_type {fs_type:?} is not one of ext4, xfs, btrfs"))),
         }
     }
 

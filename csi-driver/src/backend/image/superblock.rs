@@ -1,10 +1,6 @@
 //! How large a file system thinks it is, read from its first superblock.
 
-use crate::{
-    error::Error,
-    kernel::loopdev::LoopDevice,
-    volume::FsType,
-};
+use crate::{error::Error, kernel::loopdev::LoopDevice, volume::FsType};
 
 /// Where the superblocks of all three end.
 const ENOUGH: usize = 0x1_0000 + 0x1000;
