@@ -79,6 +79,8 @@ async fn only_the_owner_may_read_the_file() {
         let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    let index = folder.path().join("state.db-shm");
+    assert!(!index.exists(), "the WAL's index is in memory: a full disk must not keep it from being made");
     store.close().await;
 }
 

@@ -64,6 +64,16 @@ fn value_of(object: &Object) -> u64 {
     object.decode::<Value>().unwrap()["value"].as_u64().unwrap()
 }
 
+/// Waits until something holds, and not for ever.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect(what);
+}
+
 async fn next(watch: &mut Watch) -> Next {
     tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("something in time").unwrap()
 }

@@ -19,7 +19,7 @@ async fn step(store: &Store, writer: usize, round: usize) -> Option<Vec<Committe
         let body = json!({"metadata": {"uid": format!("{writer}-{round}-{part}")}, "value": round});
         writes.push(match store.get(&key) {
             None => Write { key, precondition: Precondition::Absent, body: Some(body) },
-            Some(current) if (writer + round + part) % 5 == 0 => {
+            Some(current) if (writer + round + part).is_multiple_of(5) => {
                 Write { key, precondition: Precondition::Uid(current.uid.clone()), body: None }
             }
             Some(current) => {
@@ -106,7 +106,7 @@ async fn every_start_leads_to_the_list(store: &Store, start: u64, all: &[Arc<Cha
     for from in start..=end {
         let mut state = then.clone();
         let rest = &all[(from - start) as usize..];
-        if from % 16 == 0 || end - from < 16 {
+        if from.is_multiple_of(16) || end - from < 16 {
             let changes = if rest.is_empty() {
                 Vec::new()
             } else {

@@ -53,3 +53,25 @@ async fn speed() {
         store.close().await;
     }
 }
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn speed_of_opening() {
+    let (folder, store) = fresh().await;
+    for hundred in 0..500 {
+        let writes = (0..100).map(|number| {
+            let name = format!("{hundred}-{number}");
+            let body = json!({"metadata": {"name": name}, "text": "x".repeat(2_000)});
+            write(&name, Precondition::Absent, Some(body))
+        });
+        store.commit(writes.collect()).await.unwrap();
+    }
+    store.close().await;
+    let started = Instant::now();
+    let store = Store::open(config(&folder)).await.unwrap();
+    println!("opening 50,000 objects of 2 KB took {:?}", started.elapsed());
+    let started = Instant::now();
+    let list = store.list(CLAIMS, None, None, None);
+    println!("listing {} took {:?}", list.objects.len(), started.elapsed());
+    store.close().await;
+}

@@ -111,9 +111,10 @@ async fn the_disk_keeps_the_window_and_what_lives() {
         put(&store, key(&format!("claim-{}", value % objects)), body("x", value)).await;
     }
     // The writer compacts in the background, and at the latest at its next tick.
-    while store.metrics().compacted.get() < i64::try_from(store.compacted()).unwrap() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the disk is compacted", || {
+        store.metrics().compacted.get() == i64::try_from(store.compacted()).unwrap()
+    })
+    .await;
     let before = listed(&store, &[CLAIMS]);
     store.close().await;
     let mut file = file::connect(&config.path).await;

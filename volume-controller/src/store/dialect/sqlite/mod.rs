@@ -20,7 +20,7 @@ use sqlx::{Connection, Row};
 use super::{ChangeRow, CommitFailure, Dialect, DialectError, Loaded};
 use crate::store::{Change, OpenError};
 use file::{Found, check, connect, identify, initialize, open_error, tune};
-use rows::{Batch, changes_after, counter, object_row, to_sql};
+use rows::{Batch, begin, changes_after, counter, object_row, to_sql};
 
 /// The WAL is copied into the database when about so much was written to it.
 /// SQLite then starts over at the WAL's beginning, so this bounds its size.
@@ -109,8 +109,7 @@ impl Sqlite {
 
     async fn try_begin(&mut self, seen: u64) -> sqlx::Result<Vec<ChangeRow>> {
         let connection = self.connection().await?;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let (revision, _) = counter(connection).await?;
+        let (revision, _) = begin(connection).await?;
         if revision < seen {
             return Err(sqlx::Error::Protocol(format!(
                 "the file is at revision {revision}, but {seen} was committed: it was replaced by an older one"
@@ -124,36 +123,29 @@ impl Sqlite {
         let batch = Batch::of(changes)?;
         self.written += PAGES_OF_A_COMMIT + 2 * (batch.bodies.len() + batch.rows.len());
         let connection = self.connection().await?;
+        // One trip to SQLite's thread; the parameters are used up from left to right.
         sqlx::query(
             "INSERT INTO change (revision, kind, previous, resource, namespace, name, body)
              SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-                    substr(?2, value ->> 6, value ->> 7)
-             FROM json_each(?1)",
+                    substr(?, value ->> 6, value ->> 7)
+             FROM json_each(?);
+
+             INSERT INTO object (resource, namespace, name, revision)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
+             ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = excluded.revision;
+
+             DELETE FROM object WHERE (resource, namespace, name) IN
+             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?));
+
+             UPDATE revision SET current = ?;",
         )
-        .bind(batch.rows)
         .bind(batch.bodies)
-        .execute(&mut *connection)
+        .bind(batch.rows)
+        .bind(batch.put)
+        .bind(batch.delete)
+        .bind(batch.last)
+        .execute(connection)
         .await?;
-        if let Some(put) = batch.put {
-            sqlx::query(
-                "INSERT INTO object (resource, namespace, name, revision)
-                 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1) WHERE true
-                 ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = excluded.revision",
-            )
-            .bind(put)
-            .execute(&mut *connection)
-            .await?;
-        }
-        if let Some(delete) = batch.delete {
-            sqlx::query(
-                "DELETE FROM object WHERE (resource, namespace, name) IN
-                 (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1))",
-            )
-            .bind(delete)
-            .execute(&mut *connection)
-            .await?;
-        }
-        sqlx::query("UPDATE revision SET current = ?1").bind(batch.last).execute(&mut *connection).await?;
         Ok(())
     }
 

@@ -18,9 +18,9 @@ pub(super) struct Batch {
     pub(super) rows: String,
     pub(super) bodies: Vec<u8>,
     /// `[resource, namespace, name, revision]` of what exists afterwards.
-    pub(super) put: Option<String>,
+    pub(super) put: String,
     /// `[resource, namespace, name]` of what does not.
-    pub(super) delete: Option<String>,
+    pub(super) delete: String,
     pub(super) last: i64,
 }
 
@@ -58,12 +58,11 @@ impl Batch {
                 put.push(json!([&**resource, &**namespace, &**name, change.revision]));
             }
         }
-        let text = |list: Vec<Value>| (!list.is_empty()).then(|| Value::Array(list).to_string());
         Ok(Self {
             rows: Value::Array(rows).to_string(),
             bodies,
-            put: text(put),
-            delete: text(delete),
+            put: Value::Array(put).to_string(),
+            delete: Value::Array(delete).to_string(),
             last: to_sql(changes.last().map_or(0, |change| change.revision))?,
         })
     }
@@ -73,6 +72,15 @@ impl Batch {
 pub(super) async fn counter(connection: &mut SqliteConnection) -> sqlx::Result<(u64, u64)> {
     let (current, compacted): (i64, i64) =
         sqlx::query_as("SELECT current, compacted FROM revision").fetch_one(connection).await?;
+    Ok((from_sql(current)?, from_sql(compacted)?))
+}
+
+/// Keeps other writers out, and reads the counter as [`counter`] does.
+pub(super) async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<(u64, u64)> {
+    let (current, compacted): (i64, i64) =
+        sqlx::query_as("BEGIN IMMEDIATE; SELECT current, compacted FROM revision")
+            .fetch_one(connection)
+            .await?;
     Ok((from_sql(current)?, from_sql(compacted)?))
 }
 
