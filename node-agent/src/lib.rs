@@ -16,6 +16,8 @@ mod layout;
 mod metrics;
 mod node;
 mod plugins;
+#[cfg(test)]
+mod test_api;
 mod volumes;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -4,6 +4,8 @@
 mod csinode;
 mod drivers;
 mod register;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{

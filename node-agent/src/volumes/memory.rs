@@ -181,13 +181,13 @@ impl Memory {
         for (id, publication) in &self.actual.published {
             if newer(&lane_of(id, publication.volume.as_ref())) {
                 actual.published.insert(id.clone(), publication.clone());
-            } else if let Some(found) = actual.published.get_mut(id) {
-                if publication.volume.is_none() {
-                    // The folder alone does not say that an unfinished mount is finished.
-                    found.owner = publication.owner.clone();
-                    if publication.state == State::Uncertain {
-                        found.state = State::Uncertain;
-                    }
+            } else if let Some(found) = actual.published.get_mut(id)
+                && publication.volume.is_none()
+            {
+                // The folder alone does not say that an unfinished mount is finished.
+                found.owner = publication.owner.clone();
+                if publication.state == State::Uncertain {
+                    found.state = State::Uncertain;
                 }
             }
         }
@@ -208,10 +208,10 @@ impl Memory {
 
     /// A task ended without telling how: its lane is free again, its effect uncertain.
     pub(crate) fn lost(&mut self, action: &Action, error: &Error, now: Instant) {
-        if let Lane::Volume(id) = action.lane() {
-            if let Some(device) = self.actual.devices.get_mut(&id) {
-                device.state = State::Uncertain;
-            }
+        if let Lane::Volume(id) = action.lane()
+            && let Some(device) = self.actual.devices.get_mut(&id)
+        {
+            device.state = State::Uncertain;
         }
         let result = Err(Error::Task(error.to_string()));
         self.finish(action, Vec::new(), &result, now);

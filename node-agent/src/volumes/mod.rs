@@ -20,6 +20,8 @@ mod report;
 mod resolve;
 mod scratch;
 mod serve;
+#[cfg(test)]
+pub(crate) mod tests;
 mod view;
 mod world;
 

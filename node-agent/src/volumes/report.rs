@@ -5,7 +5,7 @@ use super::{
     decide::Plan,
     reason::Reason,
     serve::Progress,
-    view::{PodView, Report},
+    view::{Lane, PodView, Report, Wanted},
 };
 
 /// `status.reason` and the condition's reason when everything is there.
@@ -33,7 +33,12 @@ pub(crate) fn report(plan: &mut Plan<'_>, pod: &PodView, progress: &[(&str, Prog
 pub(crate) fn report_leaving(plan: &mut Plan<'_>, pod: &PodView) {
     let view = plan.view;
     let held = view.actual.published.iter().filter(|(id, _)| id.pod == pod.key.uid);
-    let failed = view.failures.iter().find(|((_, uid, _), _)| *uid == pod.key.uid);
+    let of_pod = |lane: &Lane| {
+        pod.volumes
+            .iter()
+            .any(|v| matches!((&v.wanted, lane), (Ok(Wanted::Csi(c)), Lane::Volume(id)) if c.id == *id))
+    };
+    let failed = view.failures.iter().find(|((lane, uid, _), _)| *uid == pod.key.uid || of_pod(lane));
     let unserved = held.filter_map(|(_, p)| p.volume.as_ref()).find(|v| !view.drivers.contains(&v.driver));
     let reason = match (failed, unserved) {
         (Some(((_, _, operation), failure)), _) => {

@@ -1,0 +1,392 @@
+//! The effects on real mounts, with a driver that fails on either side of each step, and what a
+//! restart reads from what was left.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::recording_driver::{RecordingDriver, Side};
+use crate::{
+    csi::{Driver, capability::Shape},
+    events::Recorder,
+    layout::Layout,
+    metrics::Metrics,
+    plugins::Drivers,
+    test_api,
+    volumes::{
+        action::Action, actual, apply, apply::Io, decide::decide, journal::Journal, local, mountinfo::Mounts,
+        view::*,
+    },
+};
+
+const DRIVER: &str = "d.example";
+const BOOT: &str = "boot-1";
+
+struct Place {
+    folder: TempDir,
+    io: Io,
+    driver: RecordingDriver,
+}
+
+/// Whether the tests here can run; says so by name if not.
+fn root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("SKIPPED {test}: mounting needs root");
+    }
+    root
+}
+
+impl Place {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let backing = folder.path().join("backing");
+        fs::create_dir(&backing).unwrap();
+        fs::write(backing.join("hello"), "there").unwrap();
+        let socket = folder.path().join("csi.sock");
+        let recording = RecordingDriver::serve(&socket, &backing);
+        let layout = Arc::new(Layout::prepare(&folder.path().join("kubelet")).unwrap());
+        let (driver, info) =
+            Driver::connect(DRIVER, &socket, Duration::from_secs(10), 4, Metrics::default()).await.unwrap();
+        assert_eq!(info.node_id, "node-id");
+        let drivers = Drivers::new();
+        drivers.put(driver);
+        let client = test_api::client(&test_api::Objects::default());
+        let recorder = Recorder::new(client.clone(), "n1");
+        let io = Io { client, node: "n1".into(), layout, drivers, recorder, boot_id: BOOT.into() };
+        Self { folder, io, driver: recording }
+    }
+
+    fn kubelet(&self) -> PathBuf {
+        self.folder.path().canonicalize().unwrap().join("kubelet")
+    }
+
+    fn mounts(&self) -> usize {
+        Mounts::read().unwrap().below(&self.kubelet()).count()
+    }
+
+    fn scan(&self, boot: &str) -> actual::Scan {
+        actual::scan(&self.io.layout, boot, false).unwrap()
+    }
+
+    /// Decides and acts, beginning with what a scan finds, until nothing is left to do. Failures
+    /// are tried again at once.
+    async fn settle(&self, pods: &[PodView]) {
+        for _ in 0..40 {
+            let actual = self.scan(BOOT).actual;
+            let in_use = Some([id().unique_name()].into());
+            let drivers = [DRIVER.to_owned()].into();
+            let view = View { pods: pods.to_vec(), actual, in_use, drivers, ..View::default() };
+            let planned: Vec<Action> = decide(&view, Instant::now()).into_iter().map(|p| p.action).collect();
+            let effects: Vec<_> = planned
+                .iter()
+                .filter(|a| !matches!(a, Action::ReportPod { .. } | Action::DeletePod { .. }))
+                .collect();
+            if effects.is_empty() {
+                return;
+            }
+            for action in effects {
+                // A crash right after: only the disk remembers, as the next scan reads it.
+                let _ = apply::apply(&self.io, action, &mut Vec::new()).await;
+            }
+        }
+        panic!("does not settle: {:?}", self.scan(BOOT).actual);
+    }
+
+    /// Every file and folder below `plugins` and `pods` but the first levels.
+    fn left(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.kubelet().join("pods"), self.io.layout.csi()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path.clone());
+                }
+                found.push(path);
+            }
+        }
+        let base = [DRIVER, "volumeDevices", "publish", "staging"];
+        found.retain(|p| !base.iter().any(|b| p.ends_with(b)));
+        found
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A test that failed must not leave mounts behind.
+        let kubelet = self.kubelet();
+        let mounts: Vec<PathBuf> = Mounts::read().unwrap().below(&kubelet).map(Path::to_owned).collect();
+        for mount in mounts.iter().rev() {
+            let _ = unmount(mount, UnmountFlags::DETACH);
+        }
+    }
+}
+
+fn id() -> VolumeId {
+    VolumeId { driver: DRIVER.into(), handle: "h1".into() }
+}
+
+fn pod(name: &str, block: bool) -> PodView {
+    let volume = CsiVolume {
+        id: id(),
+        pv: "pv1".into(),
+        shape: Shape { block, access_mode: "ReadWriteOnce".into(), ..Shape::default() },
+        attributes: BTreeMap::new(),
+        stage_secret: None,
+        publish_secret: None,
+        expand_secret: None,
+        read_only: false,
+        attach: Attach::NotNeeded,
+        pod_info: None,
+        one_pod: false,
+        growth: None,
+    };
+    PodView {
+        key: PodKey { namespace: "dev".into(), name: name.into(), uid: format!("uid-{name}") },
+        life: Life::Active,
+        created: 0,
+        volumes: vec![PodVolume {
+            name: "v".into(),
+            wanted: Ok(Wanted::Csi(Box::new(volume))),
+            leaving_claim: None,
+        }],
+        reported: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staged_once_published_twice_released_in_order() {
+    if !root("staged_once_published_twice_released_in_order") {
+        return;
+    }
+    let place = Place::new().await;
+    place.settle(&[pod("a", false), pod("b", false)]).await;
+    assert_eq!(place.driver.calls(), ["stage", "publish", "publish"]);
+    for uid in ["uid-a", "uid-b"] {
+        let file = place.io.layout.csi_target(uid, "pv1").join("hello");
+        assert_eq!(fs::read_to_string(file).unwrap(), "there");
+    }
+    place.settle(&[pod("b", false)]).await;
+    assert_eq!(place.driver.calls(), ["unpublish"]);
+    assert!(place.io.layout.csi_target("uid-b", "pv1").join("hello").exists());
+    place.settle(&[]).await;
+    assert_eq!(place.driver.calls(), ["unpublish", "unstage"]);
+    assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
+    assert!(place.folder.path().join("backing/hello").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_on_either_side_of_any_step_leaves_nothing() {
+    if !root("a_failure_on_either_side_of_any_step_leaves_nothing") {
+        return;
+    }
+    for method in ["stage", "publish", "unpublish", "unstage"] {
+        for side in [Side::Before, Side::After] {
+            let place = Place::new().await;
+            place.driver.fail.lock().unwrap().insert(method, side);
+            place.settle(&[pod("a", false)]).await;
+            assert!(place.io.layout.csi_target("uid-a", "pv1").join("hello").exists(), "{method} {side:?}");
+            place.settle(&[]).await;
+            assert_eq!((place.mounts(), place.left()), (0, Vec::new()), "{method} {side:?}");
+
+            // The pod goes right after the failure: what may exist is undone, not forgotten.
+            place.driver.fail.lock().unwrap().insert(method, side);
+            for action in decide(
+                &View {
+                    pods: vec![pod("a", false)],
+                    in_use: Some([id().unique_name()].into()),
+                    drivers: [DRIVER.to_owned()].into(),
+                    ..View::default()
+                },
+                Instant::now(),
+            ) {
+                let _ = apply::apply(&place.io, &action.action, &mut Vec::new()).await;
+            }
+            place.settle(&[]).await;
+            assert_eq!((place.mounts(), place.left()), (0, Vec::new()), "{method} {side:?}, pod gone");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_block_has_its_own_paths() {
+    if !root("raw_block_has_its_own_paths") {
+        return;
+    }
+    let place = Place::new().await;
+    place.settle(&[pod("a", true)]).await;
+    let link = place.io.layout.pod_device("uid-a", "kubernetes.io~csi", "pv1");
+    assert_eq!(fs::read_link(&link).unwrap(), place.io.layout.block_target("pv1", "uid-a"));
+    let scan = place.scan(BOOT);
+    assert!(scan.actual.devices[&id()].block);
+    assert!(scan.actual.published.values().all(|p| p.block && p.state == State::Done));
+    place.settle(&[]).await;
+    assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restart_reads() {
+    if !root("what_a_restart_reads") {
+        return;
+    }
+    let place = Place::new().await;
+    place.settle(&[pod("a", false)]).await;
+    let states = |scan: &actual::Scan| {
+        (scan.actual.devices[&id()].state, scan.actual.published.values().next().unwrap().state)
+    };
+    assert_eq!(states(&place.scan(BOOT)), (State::Done, State::Done));
+    assert_eq!(states(&place.scan("boot-2")), (State::Uncertain, State::Uncertain), "mounts of another boot");
+    let owner = place.scan(BOOT).actual.published.into_values().next().unwrap().owner;
+    assert_eq!(owner, pod("a", false).key, "events find the pod without its object");
+
+    // Somebody unmounts by hand: it is mounted again.
+    let target = place.io.layout.csi_target("uid-a", "pv1");
+    unmount(&target, UnmountFlags::NOFOLLOW).unwrap();
+    assert_eq!(states(&place.scan(BOOT)), (State::Done, State::Uncertain));
+    place.settle(&[pod("a", false)]).await;
+    assert!(target.join("hello").exists());
+
+    // A broken journal: what it stands for is neither mounted over nor undone.
+    let journal = place.io.layout.csi_publication_journal("uid-a", "pv1");
+    let text = fs::read(&journal).unwrap();
+    fs::write(&journal, "{").unwrap();
+    let scan = place.scan(BOOT);
+    assert!(scan.actual.published.is_empty() && scan.leftovers.is_empty() && scan.unknown.len() == 1);
+    fs::write(&journal, text).unwrap();
+
+    // A mount without a journal, as if the journal was deleted: told and left alone.
+    Journal::remove(&journal).unwrap();
+    let scan = place.scan(BOOT);
+    assert!(scan.leftovers.is_empty() && scan.unknown.len() == 1, "{:?}", scan.unknown);
+    assert!(target.join("hello").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_lies_is_not_believed() {
+    if !root("a_driver_that_lies_is_not_believed") {
+        return;
+    }
+    let place = Place::new().await;
+    place.settle(&[pod("a", false)]).await;
+    // A second mount on the staging path, which the driver's one unmount does not take away.
+    let staging = place.io.layout.global_mount(DRIVER, "h1");
+    mount_bind(place.folder.path().join("backing"), &staging).unwrap();
+    let device = Device { pv: "pv1".into(), block: false, state: State::Done };
+    let mut changes = Vec::new();
+    let action = Action::Unstage { id: id(), device };
+    let error = apply::apply(&place.io, &action, &mut changes).await.unwrap_err();
+    assert!(error.to_string().contains("still mounted"), "{error}");
+    assert_eq!(place.scan(BOOT).actual.devices[&id()].state, State::Uncertain);
+    place.settle(&[]).await;
+    assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
+}
+
+fn host(path: &Path, check: &str, read_only: bool) -> LocalVolume {
+    LocalVolume {
+        plugin: Plugin::HostPath,
+        name: "v".into(),
+        source: LocalSource::Path { path: path.to_string_lossy().into_owned(), check: check.into() },
+        block: false,
+        read_only,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_paths() {
+    if !root("host_paths") {
+        return;
+    }
+    let place = Place::new().await;
+    let layout = &place.io.layout;
+    let at = PublicationId { pod: "u".into(), plugin: Plugin::HostPath, name: "v".into() };
+    let target = layout.pod_volume("u", Plugin::HostPath.folder(), "v");
+    let folder = place.folder.path().join("backing");
+    let file = folder.join("hello");
+    let missing = |n: u32| place.folder.path().join(format!("missing-{n}"));
+    symlink("nowhere", place.folder.path().join("dangling")).unwrap();
+    for (n, path, check, works) in [
+        (1, folder.clone(), "", true),
+        (2, folder.clone(), "Directory", true),
+        (3, file.clone(), "Directory", false),
+        (4, file.clone(), "File", true),
+        (5, folder.clone(), "File", false),
+        (6, missing(6), "Directory", false),
+        (7, missing(7), "DirectoryOrCreate", true),
+        (8, missing(8), "FileOrCreate", true),
+        (9, missing(9), "", true),
+        (10, missing(10), "Exists", false),
+        (11, folder.join("../csi.sock"), "Socket", true),
+        (12, PathBuf::from("/dev/null"), "CharDevice", true),
+        (13, PathBuf::from("relative"), "", false),
+        (14, folder.clone(), "Nonsense", false),
+    ] {
+        let volume = host(&path, check, false);
+        assert_eq!(local::mount_local(layout, &volume, "u").is_ok(), works, "case {n}");
+        assert_eq!(Mounts::read().unwrap().is_mounted(&target), works, "case {n}");
+        if works {
+            local::mount_local(layout, &volume, "u").unwrap();
+            assert_eq!(place.mounts(), 1, "case {n}: mounted once");
+        }
+        assert_eq!(local::unmount(layout, &at, false).unwrap(), Vec::<PathBuf>::new(), "case {n}");
+        assert_eq!((place.mounts(), place.left()), (0, Vec::new()), "case {n}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "there", "the source is never touched");
+
+    // Read-only, completed after a crash between the two mount calls.
+    fs::create_dir_all(&target).unwrap();
+    mount_bind(&folder, &target).unwrap();
+    local::mount_local(layout, &host(&folder, "", true), "u").unwrap();
+    assert!(fs::write(target.join("x"), "").is_err());
+    assert_eq!(place.mounts(), 1);
+    local::unmount(layout, &at, false).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scratch_space_goes_with_its_pod_and_stops_at_mounts() {
+    if !root("scratch_space_goes_with_its_pod_and_stops_at_mounts") {
+        return;
+    }
+    let place = Place::new().await;
+    let layout = &place.io.layout;
+    let at = PublicationId { pod: "u".into(), plugin: Plugin::EmptyDir, name: "v".into() };
+    let target = layout.pod_volume("u", Plugin::EmptyDir.folder(), "v");
+    let mut volume = host(Path::new("/"), "", false);
+    volume.plugin = Plugin::EmptyDir;
+    volume.source = LocalSource::Scratch;
+
+    local::mount_local(layout, &volume, "u").unwrap();
+    fs::create_dir_all(target.join("deep/er")).unwrap();
+    fs::write(target.join("deep/er/file"), "x").unwrap();
+    symlink(place.folder.path().join("backing"), target.join("link")).unwrap();
+    let inner = target.join("mounted");
+    fs::create_dir(&inner).unwrap();
+    mount_bind(place.folder.path().join("backing"), &inner).unwrap();
+    assert!(local::unmount(layout, &at, false).is_err(), "a mount inside stops it");
+    assert!(
+        place.folder.path().join("backing/hello").exists(),
+        "nothing is deleted through a mount or a link"
+    );
+    unmount(&inner, UnmountFlags::NOFOLLOW).unwrap();
+    assert_eq!(local::unmount(layout, &at, false).unwrap(), Vec::<PathBuf>::new());
+    assert!(place.folder.path().join("backing/hello").exists());
+    assert_eq!(place.left(), Vec::<PathBuf>::new());
+
+    volume.source = LocalSource::Memory { limit: Some(1 << 20) };
+    local::mount_local(layout, &volume, "u").unwrap();
+    local::mount_local(layout, &volume, "u").unwrap();
+    assert_eq!(place.mounts(), 1);
+    assert_eq!(Mounts::read().unwrap().at(&target).unwrap().fs_type, "tmpfs");
+    assert!(fs::write(target.join("big"), vec![0; 2 << 20]).is_err(), "the limit holds");
+    local::unmount(layout, &at, false).unwrap();
+    assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
+}
