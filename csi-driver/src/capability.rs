@@ -11,24 +11,27 @@ use crate::error::Error;
 /// How many may use a volume: the modes of one node. A volume of this driver lies
 /// on one machine, so the modes of several nodes are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum Mode {
-    SingleNodeWriter,
-    SingleNodeReaderOnly,
-    SingleNodeSingleWriter,
-    SingleNodeMultiWriter,
+    #[serde(rename = "SINGLE_NODE_WRITER")]
+    Writer,
+    #[serde(rename = "SINGLE_NODE_READER_ONLY")]
+    ReaderOnly,
+    #[serde(rename = "SINGLE_NODE_SINGLE_WRITER")]
+    SingleWriter,
+    #[serde(rename = "SINGLE_NODE_MULTI_WRITER")]
+    MultiWriter,
 }
 
 impl Mode {
     /// Whether the volume may be published at several target paths at once
     /// (CSI v1.12, NodePublishVolume, the second table).
     pub(crate) fn allows_several_targets(self) -> bool {
-        self == Self::SingleNodeMultiWriter
+        self == Self::MultiWriter
     }
 
     /// Whether nobody may write.
     pub(crate) fn is_read_only(self) -> bool {
-        self == Self::SingleNodeReaderOnly
+        self == Self::ReaderOnly
     }
 }
 
@@ -84,10 +87,10 @@ impl Capability {
             .ok_or_else(|| Error::Invalid("volume_capability.access_mode is required".to_owned()))?
             .mode();
         let mode = match wire {
-            Wire::SingleNodeWriter => Mode::SingleNodeWriter,
-            Wire::SingleNodeReaderOnly => Mode::SingleNodeReaderOnly,
-            Wire::SingleNodeSingleWriter => Mode::SingleNodeSingleWriter,
-            Wire::SingleNodeMultiWriter => Mode::SingleNodeMultiWriter,
+            Wire::SingleNodeWriter => Mode::Writer,
+            Wire::SingleNodeReaderOnly => Mode::ReaderOnly,
+            Wire::SingleNodeSingleWriter => Mode::SingleWriter,
+            Wire::SingleNodeMultiWriter => Mode::MultiWriter,
             Wire::Unknown => return Err(Error::Invalid("the access mode is not known".to_owned())),
             Wire::MultiNodeReaderOnly | Wire::MultiNodeSingleWriter | Wire::MultiNodeMultiWriter => {
                 return Err(Error::Invalid(format!(

@@ -3,15 +3,23 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     path::PathBuf,
-    process::Stdio,
+    process::{Output, Stdio},
     time::Duration,
 };
 
-use tokio::{process::Command, runtime::Handle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::Command,
+    runtime::Handle,
+    time::timeout,
+};
 
 /// Searched after the driver's own search path: a daemon's PATH often lacks them.
 const SYSTEM_PATHS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long a killed command may take to be gone.
+const KILL_GRACE: Duration = Duration::from_secs(10);
 /// How many lines of stderr an error carries.
 const TAIL_LINES: usize = 4;
 
@@ -124,15 +132,31 @@ impl Runner {
 
     /// Runs the tool to its end; any exit code but 0 is an error.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, tool: Tool, args: &[A]) -> Result<Finished, CommandError> {
-        self.run_accepting(tool, args, &[0])
+        self.start(tool, args, &[0], Stdio::null())
     }
 
-    /// Runs the tool to its end; an exit code that is not in `accepted` is an error.
-    pub(crate) fn run_accepting<A: AsRef<OsStr>>(
+    /// Runs the tool on a device to its end; an exit code that is not in `accepted` is
+    /// an error.
+    ///
+    /// The tool inherits the open device as its standard input, which none of them
+    /// reads: should this process be killed, the device cannot be given to another file
+    /// while the tool that was told its path lives on.
+    pub(crate) fn run_on<A: AsRef<OsStr>>(
         &self,
         tool: Tool,
         args: &[A],
         accepted: &[i32],
+        device: File,
+    ) -> Result<Finished, CommandError> {
+        self.start(tool, args, accepted, device.into())
+    }
+
+    fn start<A: AsRef<OsStr>>(
+        &self,
+        tool: Tool,
+        args: &[A],
+        accepted: &[i32],
+        stdin: Stdio,
     ) -> Result<Finished, CommandError> {
         let program = self.find(tool)?;
         let line = std::iter::once(tool.name.to_owned())
@@ -146,16 +170,11 @@ impl Runner {
             .env_clear()
             .env("PATH", &self.path)
             .env("LC_ALL", "C")
-            .stdin(Stdio::null())
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let ended = self
-            .handle
-            .block_on(async { timeout(Duration::from_secs(tool.seconds), command.output()).await });
-        let output = match ended {
-            Err(_) => return Err(CommandError::TimedOut { line, seconds: tool.seconds }),
-            Ok(Err(source)) => return Err(CommandError::Start { line, source }),
-            Ok(Ok(output)) => output,
-        };
+        let output = self.handle.block_on(finish(command, &line, tool.seconds))?;
         match output.status.code() {
             Some(code) if accepted.contains(&code) => {
                 Ok(Finished { code, stdout: String::from_utf8_lossy(&output.stdout).into_owned() })
@@ -169,7 +188,111 @@ impl Runner {
     }
 }
 
+/// Waits for the end. One that takes too long is killed and, unless the kernel itself
+/// holds it, gone when this returns.
+async fn finish(mut command: Command, line: &str, seconds: u64) -> Result<Output, CommandError> {
+    let failed = |source| CommandError::Start { line: line.to_owned(), source };
+    let mut child = command.spawn().map_err(failed)?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let read = async |pipe: Option<&mut (dyn AsyncRead + Unpin + Send)>, text: &mut Vec<u8>| match pipe {
+        Some(pipe) => pipe.read_to_end(text).await.map(|_| ()),
+        None => Ok(()),
+    };
+    let ended = {
+        let (mut out, mut err) = (out, err);
+        let all = async {
+            tokio::try_join!(
+                read(out.as_mut().map(|pipe| pipe as _), &mut stdout),
+                read(err.as_mut().map(|pipe| pipe as _), &mut stderr),
+                child.wait()
+            )
+        };
+        timeout(Duration::from_secs(seconds), all).await
+    };
+    match ended {
+        Ok(Ok(((), (), status))) => Ok(Output { status, stdout, stderr }),
+        Ok(Err(source)) => Err(failed(source)),
+        Err(_) => {
+            if let Ok(Err(error)) = timeout(KILL_GRACE, child.kill()).await {
+                tracing::warn!(command = %line, %error, "cannot kill");
+            }
+            Err(CommandError::TimedOut { line: line.to_owned(), seconds })
+        }
+    }
+}
+
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
+
+    const GOOD: Tool = Tool { name: "good", package: "none", seconds: 60 };
+    const BAD: Tool = Tool { name: "bad", package: "none", seconds: 60 };
+    const SLOW: Tool = Tool { name: "slow", package: "none", seconds: 1 };
+    const ABSENT: Tool = Tool { name: "absent", package: "the-package", seconds: 1 };
+
+    /// Runs `work` where the driver does: on a thread that may block.
+    fn with_tools(work: impl FnOnce(&Runner, &std::path::Path) + Send + 'static) {
+        let scratch = tempfile::tempdir().unwrap();
+        for (name, script) in [
+            ("good", "echo \"$LC_ALL,$HOME,$1\"; exit ${2:-0}"),
+            ("bad", "for n in 1 2 3 4 5 6; do echo line $n >&2; done; exit 7"),
+            ("slow", "echo $$ > \"$1\"; exec sleep 600"),
+        ] {
+            let path = scratch.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut path = scratch.path().as_os_str().to_owned();
+        path.push(":/usr/bin:/bin");
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let runner = Runner::new(Some(path), runtime.handle().clone());
+        let folder = scratch.path().to_owned();
+        runtime
+            .block_on(async { tokio::task::spawn_blocking(move || work(&runner, &folder)).await })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_tool_gets_the_c_locale_and_no_environment() {
+        with_tools(|runner, _| {
+            assert_eq!(runner.run(GOOD, &["a b"]).unwrap().stdout, "C,,a b\n");
+            assert!(runner.run(GOOD, &["x", "2"]).is_err());
+            let null = File::open("/dev/null").unwrap();
+            assert_eq!(runner.run_on(GOOD, &["x", "2"], &[0, 2], null).unwrap().code, 2);
+        });
+    }
+
+    #[test]
+    fn errors_carry_the_last_lines() {
+        with_tools(|runner, _| {
+            let error = runner.run(BAD, &["--flag"]).unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_retryable() && text.contains("bad --flag") && text.contains('7'), "{text}");
+            assert!(text.contains("line 3; line 4; line 5; line 6") && !text.contains("line 2"), "{text}");
+            let error = runner.run(ABSENT, &[""]).unwrap_err();
+            assert!(!error.is_retryable() && error.to_string().contains("the-package"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_slow_tool_is_killed() {
+        with_tools(|runner, folder| {
+            let pid_file = folder.join("pid");
+            let started = Instant::now();
+            let error = runner.run(SLOW, &[&pid_file]).unwrap_err();
+            assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
+            assert!(started.elapsed() < Duration::from_secs(60));
+            // Gone, not only told to go.
+            let pid = fs::read_to_string(pid_file).unwrap();
+            let proc = PathBuf::from(format!("/proc/{}/comm", pid.trim()));
+            assert!(!fs::read_to_string(&proc).is_ok_and(|name| name.trim() == "sleep"), "it lives on");
+        });
+    }
 }

@@ -2,6 +2,8 @@
 //! message, field number, type, oneof, enum value and option. One line a definition;
 //! `!` is an option, `@` a oneof, `[]` repeated, `~` a stream.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that is wrong")]
+
 use protox::prost_reflect::{
     DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor,
     ServiceDescriptor,

@@ -2,11 +2,15 @@
 //! only when the kernel says that it stands on the very file we mean.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -40,16 +44,23 @@ pub(crate) enum Detach {
     WhenTold,
 }
 
-/// The loop device of the file, if it has one.
-pub(crate) fn find(backing: impl AsFd) -> Result<Option<LoopDevice>, Error> {
+/// The loop device of the file, if it has one. `end` is how the file's path ends: it
+/// spares opening the devices of all others, the file's identity decides.
+pub(crate) fn find(backing: impl AsFd, end: &Path) -> Result<Option<LoopDevice>, Error> {
     let wanted = rfs::fstat(backing).tried(|| "reading the backing file's identity".to_owned())?;
     for entry in fs::read_dir("/sys/block").tried(|| "listing /sys/block".to_owned())? {
         let entry = entry.tried(|| "listing /sys/block".to_owned())?;
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.starts_with("loop")) else { continue };
-        // Only attached devices have this folder; it spares opening the others.
-        if !entry.path().join("loop/backing_file").exists() {
-            continue;
+        // Only attached devices have this file.
+        match fs::read(entry.path().join("loop/backing_file")) {
+            Ok(path) if Path::new(OsStr::from_bytes(path.trim_ascii_end())).ends_with(end) => {}
+            Ok(_) => continue,
+            // Not attached, or going away just now.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO | libc::ENODEV)) => {
+                continue;
+            }
+            Err(error) => return Err(error).tried(|| format!("asking what {name} stands on")),
         }
         let path = Path::new("/dev").join(name);
         let device = match open(path.clone()) {
@@ -98,6 +109,11 @@ pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Resu
 }
 
 impl LoopDevice {
+    /// The open device once more, for a tool that works on it.
+    pub(crate) fn handle(&self) -> Result<File, Error> {
+        self.file.try_clone().tried(|| format!("keeping {} open", self.path.display()))
+    }
+
     /// Makes the device as large as its file, and says how many bytes that is.
     pub(crate) fn update_size(&self) -> Result<u64, Error> {
         raw::loop_set_capacity(self.file.as_fd()).tried(|| format!("growing {}", self.path.display()))?;

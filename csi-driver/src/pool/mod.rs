@@ -142,16 +142,14 @@ impl Pool {
     /// Frees what is in the trash. What cannot be freed stays there and is named.
     pub(crate) fn empty_trash(&self) {
         let path = self.path.join("trash");
-        let freed = names(&self.trash, &path).and_then(|names| {
-            for name in names {
-                if let Err(error) = self.free(&path, &name) {
-                    tracing::warn!(pool = %self.name, entry = %name, %error, "cannot free a deleted volume yet");
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = freed {
+        let names = names(&self.trash, &path).unwrap_or_else(|error| {
             tracing::warn!(pool = %self.name, %error, "cannot read the trash");
+            Vec::new()
+        });
+        for name in names {
+            if let Err(error) = self.free(&path, &name) {
+                tracing::warn!(pool = %self.name, entry = %name, %error, "cannot free a deleted volume yet");
+            }
         }
         self.ledger.forget_measurement();
     }

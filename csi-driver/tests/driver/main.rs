@@ -2,6 +2,14 @@
 //!
 //! These tests need root and loop devices; without them each says so and ends.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may stop at the first thing that is wrong"
+)]
+
 mod harness;
 
 mod config;

@@ -28,7 +28,7 @@ const BLKID_NOTHING: i32 = 2;
 /// The volume's loop device with its file system on it, made now if it never was.
 pub(super) fn formatted_device(runner: &Runner, stage: &Stage<'_>, fs: FsType) -> Result<LoopDevice, Error> {
     let image = Image::open_image(stage.folder)?;
-    let mut attached = loopdev::find(&image)?;
+    let mut attached = Image::find_device(stage.folder)?;
 
     if stage.volume.format == Format::Started {
         if let Some(device) = attached.take() {
@@ -37,7 +37,7 @@ pub(super) fn formatted_device(runner: &Runner, stage: &Stage<'_>, fs: FsType) -
                 return Err(Error::Busy(stage.volume.id.to_string()));
             }
             device.detach()?;
-            if loopdev::find(&image)?.is_some() {
+            if Image::find_device(stage.folder)?.is_some() {
                 return Err(Error::Busy(stage.volume.id.to_string()));
             }
         }
@@ -91,7 +91,7 @@ fn make(runner: &Runner, stage: &Stage<'_>, fs: FsType, device: &LoopDevice) -> 
     let device_path = device.path.to_string_lossy();
     let args: Vec<&str> = options.iter().copied().chain([device_path.as_ref()]).collect();
     tracing::info!(volume = %volume.id, %fs, device = %device_path, "making the file system");
-    runner.run(tool, &args)?;
+    runner.run_on(tool, &args, &[0], device.handle()?)?;
 
     rfs::fsync(&Image::open_image(stage.folder)?).tried(|| "syncing the new file system".to_owned())?;
     volume.format = Format::Done;
@@ -103,7 +103,7 @@ fn make(runner: &Runner, stage: &Stage<'_>, fs: FsType, device: &LoopDevice) -> 
 fn probe(runner: &Runner, device: &LoopDevice) -> Result<Option<String>, Error> {
     let path = device.path.to_string_lossy();
     let args = ["-p", "-o", "value", "-s", "TYPE", "-s", "PTTYPE", path.as_ref()];
-    let probed = runner.run_accepting(Tool::BLKID, &args, &[0, BLKID_NOTHING])?;
+    let probed = runner.run_on(Tool::BLKID, &args, &[0, BLKID_NOTHING], device.handle()?)?;
     if probed.code == BLKID_NOTHING {
         // blkid says the same of a device that it cannot read.
         let mut first = [0_u8; 4096];

@@ -23,7 +23,7 @@ pub(super) fn mounted(
     if fills_device(fs, device)? {
         return Ok(());
     }
-    let (device, folder) = (device.path.as_os_str(), mounted.path().as_os_str());
+    let folder = mounted.path().as_os_str();
     match fs {
         FsType::Ext4 if !may_grow_mounted_ext4()? => {
             return Err(Error::Precondition(
@@ -33,7 +33,7 @@ pub(super) fn mounted(
                     .to_owned(),
             ));
         }
-        FsType::Ext4 => runner.run(Tool::RESIZE2FS, &[device])?,
+        FsType::Ext4 => runner.run_on(Tool::RESIZE2FS, &[device.path.as_os_str()], &[0], device.handle()?)?,
         FsType::Xfs => runner.run(Tool::XFS_GROWFS, &["-d".as_ref(), folder])?,
         FsType::Btrfs => {
             runner.run(Tool::BTRFS, &["filesystem".as_ref(), "resize".as_ref(), "max".as_ref(), folder])?
@@ -51,8 +51,8 @@ pub(super) fn before_mount(runner: &Runner, fs: FsType, device: &LoopDevice) -> 
     let path = device.path.as_os_str();
     tracing::info!(device = %device.path.display(), "growing the file system before it is mounted");
     // resize2fs refuses a file system that was not checked just before.
-    runner.run_accepting(Tool::E2FSCK, &["-f".as_ref(), "-p".as_ref(), path], &E2FSCK_FINE)?;
-    runner.run(Tool::RESIZE2FS, &[path])?;
+    runner.run_on(Tool::E2FSCK, &["-f".as_ref(), "-p".as_ref(), path], &E2FSCK_FINE, device.handle()?)?;
+    runner.run_on(Tool::RESIZE2FS, &[path], &[0], device.handle()?)?;
     Ok(())
 }
 

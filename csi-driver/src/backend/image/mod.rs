@@ -52,7 +52,9 @@ impl Image {
 
     /// The loop device on which the volume is, if any.
     fn find_device(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
-        loopdev::find(&Self::open_image(folder)?)
+        let end: PathBuf =
+            folder.path().file_name().map(Path::new).into_iter().chain([Path::new(IMAGE)]).collect();
+        loopdev::find(&Self::open_image(folder)?, &end)
     }
 
     fn attached(folder: &VolumeFolder) -> Result<LoopDevice, Error> {
@@ -112,8 +114,8 @@ impl Backend for Image {
 
     fn create(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
         let image = folder.open_child(IMAGE, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        resize(&image, volume.capacity)?;
-        folder.sync()
+        // The folder itself is synced with volume.json, which comes next.
+        resize(&image, volume.capacity)
     }
 
     fn destroy(&self, _folder: &VolumeFolder) -> Result<(), Error> {

@@ -80,4 +80,34 @@ mod tests {
             assert_eq!(parse(fs, &[0xff; 70]), None);
         }
     }
+
+    /// The real tools, on a plain file: what they wrote is what is read.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test makes real file systems with the plain tools")]
+    fn real_superblocks() {
+        use std::{fs::File, io::Read as _, process::Command};
+        let scratch = tempfile::tempdir().unwrap();
+        for (fs, size) in [(FsType::Ext4, 64 << 20), (FsType::Xfs, 300 << 20), (FsType::Btrfs, 128 << 20)] {
+            let path = scratch.path().join(fs.as_str());
+            File::create(&path).unwrap().set_len(size).unwrap();
+            let tool = format!("mkfs.{fs}");
+            match Command::new(&tool)
+                .arg("-q")
+                .arg(&path)
+                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                .status()
+            {
+                Ok(status) => assert!(status.success(), "{tool}"),
+                Err(error) => {
+                    println!("NOT SHOWN: {fs}, for {tool}: {error}");
+                    continue;
+                }
+            }
+            let mut start = Vec::new();
+            File::open(&path).unwrap().take(ENOUGH as u64).read_to_end(&mut start).unwrap();
+            let filled = parse(fs, &start).unwrap();
+            assert!(filled.fills(size) && filled.bytes <= size, "{fs}: {filled:?}");
+            assert!(!filled.fills(2 * size), "{fs}: {filled:?}");
+        }
+    }
 }
