@@ -9,6 +9,8 @@ use crate::error::{Error, Tried as _};
 pub(crate) struct Mount {
     /// The kernel's id of the mount, as statx(2) gives it.
     pub(crate) id: u64,
+    /// The file system's device number, as `major:minor`.
+    pub(crate) device: String,
     /// Which part of the file system is mounted.
     pub(crate) root: PathBuf,
     /// Where it is mounted.
@@ -35,12 +37,13 @@ pub(crate) fn all() -> Result<Vec<Mount>, Error> {
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let root = unescape(fields.nth(2)?);
+    let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+    let root = unescape(fields.next()?);
     let mount_point = unescape(fields.next()?);
     let mut after = fields.skip_while(|field| *field != b"-").skip(1);
     let fs_type = String::from_utf8_lossy(after.next()?).into_owned();
     let source = unescape(after.next()?);
-    Some(Mount { id, root, mount_point, source, fs_type })
+    Some(Mount { id, device, root, mount_point, source, fs_type })
 }
 
 /// Space, tab, newline and backslash stand there as `\` and three octal digits.
@@ -77,6 +80,7 @@ mod tests {
             br"36 35 98:0 /a /mnt/with\040space\134x rw,noatime master:1 shared:2 - btrfs /dev/loop7 rw";
         let mount = parse(line).unwrap();
         assert_eq!(mount.id, 36);
+        assert_eq!(mount.device, "98:0");
         assert_eq!(mount.root, PathBuf::from("/a"));
         assert_eq!(mount.mount_point, PathBuf::from(r"/mnt/with space\x"));
         assert_eq!(mount.source, PathBuf::from("/dev/loop7"));

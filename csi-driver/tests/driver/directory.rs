@@ -67,8 +67,9 @@ async fn the_size_is_enforced_on_btrfs() {
     driver.unpublish(&id, "second").await.unwrap();
     assert_code(driver.delete(&id).await, Code::FailedPrecondition, "node-1");
     driver.unpublish(&id, "pod").await.unwrap();
-    driver.unstage(&id).await.unwrap();
     driver.detach(&id).await.unwrap();
+    assert_code(driver.delete(&id).await, Code::FailedPrecondition, "still mounted");
+    driver.unstage(&id).await.unwrap();
     driver.delete(&id).await.unwrap();
     let disk = driver.scratch.path().join("disk/pool");
     until("the trash is empty", || crate::harness::entries(&disk.join("trash")).is_empty()).await;
@@ -122,6 +123,8 @@ async fn without_enforcement_it_must_be_said() {
     fs::create_dir_all(driver.path("pod/a/b/c")).unwrap();
     fs::write(driver.path("pod/a/b/c/file"), "x").unwrap();
     assert!(driver.stats(&id, "pod").await.unwrap()[0].total > 20 * MIB);
+    driver.detach(&id).await.unwrap();
+    assert_code(driver.delete(&id).await, Code::FailedPrecondition, "still mounted");
     driver.take_down(&id, "pod").await;
     driver.assert_nothing_left("pool").await;
 }

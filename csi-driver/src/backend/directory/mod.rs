@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{self as rfs, AtFlags, OFlags};
+use rustix::fs::{self as rfs, AtFlags, OFlags, StatxFlags, statx};
 
 use super::{Backend, Stage, Surroundings};
 use crate::{
@@ -165,12 +165,22 @@ impl Backend for Directory {
     }
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
-        // The file system may be mounted elsewhere than at `/`, so the end of the path
-        // has to do; another pool's volume of the same id can only make this refuse.
-        let mut parts = folder.path().components().rev();
-        let (Some(id), Some(volumes)) = (parts.next(), parts.next()) else { return Ok(true) };
-        let end = Path::new(volumes.as_os_str()).join(id).join(DATA);
-        Ok(mountinfo::all()?.iter().any(|mount| mount.root.ends_with(&end)))
+        let data = folder.child(DATA);
+        let fd = folder_fd(folder)?;
+        let stat = statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .tried(|| format!("looking at {}", folder.path().display()))?;
+        // Where the data is within its file system, as mounts of it show it.
+        let place = mountinfo::by_id(stat.stx_mnt_id)?.and_then(|pool| {
+            let inside = data.strip_prefix(&pool.mount_point).ok()?;
+            Some((pool.root.join(inside), pool.device))
+        });
+        let Some((root, device)) = place else {
+            return Err(Error::Corrupt {
+                path: data,
+                reason: "its file system is not in this process's mount table".to_owned(),
+            });
+        };
+        Ok(mountinfo::all()?.iter().any(|mount| mount.device == device && mount.root.starts_with(&root)))
     }
 
     fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
