@@ -1,1 +1,61 @@
-fn main() {}
+//! `holdfast`: the one binary. Wiring only; what it wires lives in the other crates.
+
+mod bootstrap;
+mod root;
+mod up;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Storage orchestration with the Kubernetes storage API, with or without Kubernetes.
+#[derive(Parser)]
+#[command(name = "holdfast", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on this machine in one process, in the foreground.
+    Up(UpArgs),
+}
+
+/// What `holdfast up` takes.
+#[derive(clap::Args)]
+struct UpArgs {
+    /// The folder that holds all state: database, keys, kubeconfig, pools, mounts. Made when missing.
+    #[arg(long, value_name = "DIR", env = "HOLDFAST_ROOT")]
+    root: PathBuf,
+    /// The name of this machine's Node object [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// Where the API listens; without it a free port on 127.0.0.1 is chosen once and kept.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<std::net::SocketAddr>,
+    /// The most that the default pool may promise, as a quantity [default: the size of its file system]
+    #[arg(long, value_name = "QUANTITY")]
+    pool_capacity: Option<String>,
+    /// What is logged to standard error, as a filter such as `info` or `holdfast_sidecars=debug,warn`.
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    log: String,
+}
+
+fn main() -> ExitCode {
+    let Cli { command: Command::Up(args) } = Cli::parse();
+    match up::main(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line for people: what failed, and why, down to the first cause.
+#[expect(clippy::print_stderr, reason = "the last word of a command goes to the terminal, not to the log")]
+fn complain(error: &anyhow::Error) {
+    let text = format!("{error:#}").replace('\n', " ");
+    eprintln!("holdfast: {text}");
+}

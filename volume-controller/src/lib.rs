@@ -2,5 +2,6 @@
 //! the cluster controllers. It never speaks CSI.
 
 pub mod apiserver;
+pub mod controllers;
 pub mod lifecycle;
 pub mod store;

@@ -1,0 +1,202 @@
+//! `holdfast up`: every part in one process, on one root folder.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use holdfast_csi_driver as driver;
+use holdfast_node_agent as node;
+use holdfast_sidecars as sidecars;
+use holdfast_volume_controller::{
+    apiserver, controllers,
+    store::{self, Store},
+};
+use kube::{
+    Client,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{UpArgs, bootstrap, root::Root};
+
+/// How long the parts may take to come to an end after a signal. Mounts stay in
+/// any case, so nothing is lost when one does not.
+const LEAVE: Duration = Duration::from_secs(20);
+
+/// Checks what can be checked before anything starts, then runs until a signal.
+pub(crate) fn main(args: UpArgs) -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "holdfast up needs root, because it makes loop devices and mounts file systems: run it with sudo"
+    );
+    let capacity = args.pool_capacity.as_deref().map(holdfast_api::quantity::parse_bytes).transpose();
+    let capacity = capacity.context("--pool-capacity")?.map(u64::try_from).transpose()?;
+    let node_name = match args.node_name {
+        Some(name) => name,
+        None => rustix::system::uname().nodename().to_str().context("the host name")?.to_lowercase(),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
+        .with_context(|| format!("--log {:?}: write a level such as info, or target=level", args.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    // An error here only says that there is one already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let machine = Machine { root: Root::take(&args.root)?, node_name, capacity, listen: args.listen };
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(machine.run())
+}
+
+/// One machine, before it runs.
+struct Machine {
+    root: Root,
+    node_name: String,
+    capacity: Option<u64>,
+    listen: Option<SocketAddr>,
+}
+
+impl Machine {
+    /// Brings the parts up in the order in which they need each other, and runs
+    /// them until a signal, or until one of them ends by itself.
+    async fn run(self) -> Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let registry = Arc::new(Mutex::new(Registry::default()));
+        let stop = CancellationToken::new();
+
+        let store = Store::open(store::Config::new(self.root.path().join("state.db"))).await?;
+        store.metrics().register(&mut registry.lock());
+        let mut api = apiserver::Config::new(store.clone(), self.root.path());
+        api.registry = Arc::clone(&registry);
+        if let Some(listen) = self.listen {
+            api.listen = listen;
+        }
+        // The API server outlives the others, so that their last words still reach it.
+        let stop_api = CancellationToken::new();
+        let server = apiserver::serve(api, stop_api.clone()).await?;
+        let kubeconfig = server.kubeconfig.clone();
+
+        let mut parts = Parts { tasks: JoinSet::new(), stop: stop.clone() };
+        let started = self.start(&mut parts, store.clone(), &kubeconfig, &registry).await;
+        let ended = match started {
+            Ok(socket) => {
+                announce(&kubeconfig, &socket);
+                tokio::select! {
+                    _ = interrupt.recv() => Ok(()),
+                    _ = terminate.recv() => Ok(()),
+                    ended = parts.first_to_end() => Err(ended),
+                }
+            }
+            Err(error) => Err(error),
+        };
+
+        tracing::info!("stopping; what is mounted stays mounted");
+        stop.cancel();
+        if tokio::time::timeout(LEAVE, parts.all_ended()).await.is_err() {
+            tracing::warn!("some parts did not end within {LEAVE:?}; leaving without them");
+        }
+        stop_api.cancel();
+        if tokio::time::timeout(LEAVE, server.stopped()).await.is_err() {
+            tracing::warn!("the API server did not end within {LEAVE:?}; leaving without it");
+        }
+        store.close().await;
+        ended
+    }
+
+    /// Everything besides store and API server; returns the CSI socket's path.
+    async fn start(
+        &self,
+        parts: &mut Parts,
+        store: Store,
+        kubeconfig: &std::path::Path,
+        registry: &Mutex<Registry>,
+    ) -> Result<PathBuf> {
+        let client = client(kubeconfig).await?;
+        bootstrap::csi_driver(client.clone()).await?;
+
+        let socket = self.root.path().join("csi.sock");
+        let mut pool = driver::PoolConfig::image("default", self.root.folder("pools")?.join("default"));
+        pool.create = true;
+        if let Some(capacity) = self.capacity {
+            pool = pool.with_capacity(capacity);
+        }
+        let driver = driver::Config::new(&self.node_name, &socket, vec![pool]);
+        let kubelet = self.root.folder("kubelet")?;
+        let node = node::Config::new(client.clone(), &self.node_name, &kubelet);
+        let sidecars = sidecars::Config::new(client, socket.clone(), kubelet.join("plugins_registry"));
+        let controllers = controllers::Config::new(store);
+        {
+            let mut registry = registry.lock();
+            driver.metrics.register(&mut registry);
+            node.metrics.register(&mut registry);
+            sidecars.metrics.register(&mut registry);
+            controllers.metrics.register(&mut registry);
+        }
+        let stop = parts.stop.clone();
+        parts.spawn("the CSI driver", driver::run(driver, stop.clone()));
+        parts.spawn("the controllers", controllers::run(controllers, stop.clone()));
+        parts.spawn("the sidecars", sidecars::run(sidecars, stop.clone()));
+        parts.spawn("the node agent", node::run(node, stop));
+        Ok(socket)
+    }
+}
+
+/// The parts that run beside the API server.
+struct Parts {
+    tasks: JoinSet<(&'static str, Result<()>)>,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    fn spawn<E>(&mut self, name: &'static str, part: impl Future<Output = Result<(), E>> + Send + 'static)
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        self.tasks.spawn(async move { (name, part.await.map_err(Into::into)) });
+    }
+
+    /// A part that ends although nobody asked takes the whole machine down: half
+    /// a machine would accept work that nobody does.
+    async fn first_to_end(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok((name, Ok(())))) => anyhow!("{name} ended by itself"),
+            Some(Ok((name, Err(error)))) => error.context(format!("{name} failed")),
+            Some(Err(error)) => anyhow!("a part of the machine crashed: {error}"),
+            None => anyhow!("no part of the machine is running"),
+        }
+    }
+
+    async fn all_ended(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok((name, Err(error))) = ended {
+                tracing::error!("{name} failed while stopping: {error:#}");
+            }
+        }
+    }
+}
+
+async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
+    let read = Kubeconfig::read_from(kubeconfig)?;
+    let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// What a person needs to go on.
+#[expect(clippy::print_stdout, reason = "the paths are this command's output")]
+fn announce(kubeconfig: &std::path::Path, socket: &std::path::Path) {
+    println!("holdfast {} is up", env!("CARGO_PKG_VERSION"));
+    println!("  kubeconfig  {}", kubeconfig.display());
+    println!("  CSI socket  {}", socket.display());
+    println!("  try         kubectl --kubeconfig {} get sc,pvc,pv,pods", kubeconfig.display());
+}

@@ -1,0 +1,68 @@
+//! Creates and deletes attachments, and keeps the nodes' status.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{
+    decide::{Action, attachment_key},
+    reason::Reason,
+};
+use crate::{
+    controllers::{
+        engine::{Io, Outcome},
+        recorder::{News, Severity},
+    },
+    lifecycle,
+    store::{Key, Precondition},
+};
+
+const COMPONENT: &str = "attachdetach-controller";
+
+/// Does all actions of one node. What was not done because something changed is
+/// decided anew.
+pub(crate) async fn apply(io: &Io, actions: Vec<Action>) -> Outcome {
+    let mut writes = Vec::new();
+    let mut news = Vec::new();
+    for action in actions {
+        match action {
+            Action::Tell { pod, reason } => news.push((pod, Severity::Warning, reason)),
+            Action::Attach { name, driver, volume, node, reason } => {
+                tracing::info!(attachment = name, "{reason}");
+                let body = json!({
+                    "apiVersion": "storage.k8s.io/v1",
+                    "kind": "VolumeAttachment",
+                    "metadata": {},
+                    "spec": {"attacher": driver, "nodeName": node, "source": {"persistentVolumeName": volume}},
+                    "status": {"attached": false},
+                });
+                writes.push(Some(lifecycle::create(attachment_key(&name), body, Timestamp::now())));
+            }
+            Action::Detach { attachment, reason } => {
+                tracing::info!(attachment = %attachment.key, "{reason}");
+                let current = io.store.get(&attachment.key).filter(|object| object.revision == attachment.revision);
+                let body = current.and_then(|object| object.decode().ok());
+                writes.push(body.map(|body| {
+                    let at = Precondition::Revision(attachment.revision);
+                    lifecycle::delete(attachment.key, at, body, 0, Timestamp::now())
+                }));
+            }
+            Action::Report { node, attached, news: fresh, .. } => {
+                writes.push(io.edit(&node, |body| {
+                    let list: Vec<_> = attached.iter().map(|name| json!({"name": name, "devicePath": ""})).collect();
+                    body["status"]["volumesAttached"] = json!(list);
+                }));
+                news.extend(fresh.into_iter().map(|(pod, reason)| (pod, Severity::Normal, reason)));
+            }
+        }
+    }
+    let outcome = if writes.is_empty() { Outcome::Settled } else { io.commit(writes).await };
+    if outcome != Outcome::Again {
+        news.into_iter().for_each(|(pod, severity, reason)| tell(io, pod, severity, &reason));
+    }
+    outcome
+}
+
+fn tell(io: &Io, about: Key, severity: Severity, reason: &Reason) {
+    let message = reason.to_string();
+    io.recorder.tell(News { about, component: COMPONENT, severity, reason: reason.name(), message });
+}

@@ -1,0 +1,191 @@
+//! Which volumes must be attached to a node, and which need not be any more.
+//!
+//! Wanted is what a pod bound to the node uses, as long as the pod's object is
+//! there and has not ended. An attachment goes only when nobody wants it *and* the node
+//! does not list the volume in `status.volumesInUse`: the node adds it there before
+//! it stages and takes it out after it has unstaged, so nothing is detached that is
+//! still mounted. A node that cannot be asked, because it has no object, keeps its
+//! attachments.
+
+use std::collections::BTreeMap;
+
+use holdfast_api::attachment::{attachment_name, unique_volume_name};
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, Pod},
+    storage::v1::VolumeAttachment,
+};
+
+use super::reason::Reason;
+use crate::{
+    controllers::view::{
+        At, ATTACHMENTS, Relation, Seen, Shared, View, claim_key, claim_phase, claim_volume, csi_source,
+        is_deleting, is_terminated, pod_claims, volume_modes,
+    },
+    store::Key,
+};
+
+/// One step for one node.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Create the attachment.
+    Attach { name: String, driver: String, volume: String, node: String, reason: Reason },
+    /// Begin the deletion of the attachment; the attacher detaches.
+    Detach { attachment: At, reason: Reason },
+    /// Tell a pod why it waits.
+    Tell { pod: Key, reason: Reason },
+    /// Bring `status.volumesAttached` up to date, and tell the pods whose volumes are new in it.
+    Report { node: At, attached: Vec<String>, news: Vec<(Key, Reason)>, reason: Reason },
+}
+
+impl Action {
+    pub(crate) fn reason(&self) -> &Reason {
+        match self {
+            Self::Attach { reason, .. }
+            | Self::Detach { reason, .. }
+            | Self::Tell { reason, .. }
+            | Self::Report { reason, .. } => reason,
+        }
+    }
+}
+
+/// A volume that pods on the node use.
+struct Wanted<'a> {
+    volume: &'a Shared<PersistentVolume>,
+    driver: &'a str,
+    handle: &'a str,
+    pods: Vec<&'a Shared<Pod>>,
+}
+
+/// What to do for one node.
+pub(crate) fn decide(view: &View, node_key: &Key) -> Vec<Action> {
+    let Some(node) = view.nodes.at(node_key) else { return Vec::new() };
+    let node_name = &*node_key.name;
+    let wanted = wanted(view, node_key);
+    let mut actions = Vec::new();
+    for (name, wanted) in &wanted {
+        if view.attachments.get("", name).is_some() {
+            continue; // also one that is going: its successor comes when it is gone
+        }
+        let volume = wanted.volume.key.name.to_string();
+        match elsewhere(view, wanted, node_key) {
+            Some(reason) => actions.extend(
+                wanted.pods.iter().map(|pod| Action::Tell { pod: pod.key.clone(), reason: reason.clone() }),
+            ),
+            None => actions.push(Action::Attach {
+                name: name.clone(),
+                driver: wanted.driver.to_owned(),
+                reason: Reason::Wanted { volume: volume.clone(), node: node_name.to_owned() },
+                volume,
+                node: node_name.to_owned(),
+            }),
+        }
+    }
+    for attachment in view.related(Relation::Attached, node_key).filter_map(|key| view.attachments.at(key)) {
+        if !wanted.contains_key(&*attachment.key.name)
+            && let Some(reason) = may_go(view, node, attachment)
+        {
+            actions.push(Action::Detach { attachment: attachment.at(), reason });
+        }
+    }
+    actions.extend(report(view, node, &wanted));
+    actions
+}
+
+/// What the pods of a node want attached, by the attachment's name.
+fn wanted<'a>(view: &'a View, node: &Key) -> BTreeMap<String, Wanted<'a>> {
+    let mut wanted: BTreeMap<String, Wanted<'a>> = BTreeMap::new();
+    let pods = view.related(Relation::Runs, node).filter_map(|key| view.pods.at(key));
+    for pod in pods.filter(|pod| !is_terminated(pod)) {
+        for (claim, _) in pod_claims(pod) {
+            let Some((volume, driver, handle)) = attachable(view, &claim_key(&pod.key.namespace, &claim)) else {
+                continue;
+            };
+            let entry = wanted.entry(attachment_name(driver, handle, &node.name));
+            entry.or_insert_with(|| Wanted { volume, driver, handle, pods: Vec::new() }).pods.push(pod);
+        }
+    }
+    wanted
+}
+
+/// The bound volume of a claim, when its driver wants volumes attached.
+fn attachable<'a>(view: &'a View, claim: &Key) -> Option<(&'a Shared<PersistentVolume>, &'a str, &'a str)> {
+    let claim = view.claims.at(claim).filter(|claim| claim_phase(claim) == "Bound")?;
+    let volume = view.volumes.get("", claim_volume(claim)?)?;
+    if !holdfast_api::access::refers_to(volume, claim) {
+        return None;
+    }
+    let source = csi_source(volume)?;
+    // A driver that did not say otherwise wants it: the default of `attachRequired`.
+    let required = view.drivers.get("", &source.driver).and_then(|driver| driver.spec.attach_required);
+    required.unwrap_or(true).then_some((volume, &source.driver, &source.volume_handle))
+}
+
+/// Why the volume must not come to this node now.
+fn elsewhere(view: &View, wanted: &Wanted<'_>, node: &Key) -> Option<Reason> {
+    let several = ["ReadOnlyMany", "ReadWriteMany"];
+    if volume_modes(wanted.volume).iter().any(|mode| several.contains(&mode.as_str())) {
+        return None;
+    }
+    let other = view
+        .related(Relation::AttachedAs, &wanted.volume.key)
+        .filter_map(|key| view.attachments.at(key))
+        .map(|attachment| attachment.spec.node_name.as_str())
+        .find(|other| *other != &*node.name)?;
+    let claim = crate::controllers::view::claim_ref(wanted.volume).map(crate::controllers::view::claim_ref_key)?;
+    let pods = view
+        .pods_of_claim(&claim)
+        .filter(|pod| crate::controllers::view::pod_node(pod) == Some(other))
+        .map(|pod| pod.key.name.to_string())
+        .collect();
+    Some(Reason::MultiAttach { volume: wanted.volume.key.name.to_string(), other: other.to_owned(), pods })
+}
+
+/// Why an attachment that no pod wants may go; `None` while it must stay.
+fn may_go(view: &View, node: &Seen<Node>, attachment: &Seen<VolumeAttachment>) -> Option<Reason> {
+    if is_deleting(&attachment.metadata) {
+        return None;
+    }
+    let volume = attachment.spec.source.persistent_volume_name.as_deref()?;
+    // Without the volume's object nobody can tell whether the node still has it.
+    let source = csi_source(view.volumes.get("", volume)?)?;
+    // An attachment under another name was made by somebody else, for reasons of theirs.
+    if *attachment.key.name != *attachment_name(&source.driver, &source.volume_handle, &node.key.name) {
+        return None;
+    }
+    let name = unique_volume_name(&source.driver, &source.volume_handle);
+    let in_use = node.status.as_ref().and_then(|status| status.volumes_in_use.as_ref());
+    let is_in_use = in_use.is_some_and(|list| list.contains(&name));
+    (!is_in_use).then(|| Reason::Unused { volume: volume.to_owned(), node: node.key.name.to_string() })
+}
+
+/// The step that brings `status.volumesAttached` up to date, if it is behind.
+fn report(view: &View, node: &Seen<Node>, wanted: &BTreeMap<String, Wanted<'_>>) -> Option<Action> {
+    let mut attached = Vec::new();
+    let mut fresh = Vec::new();
+    let listed = node.status.as_ref().and_then(|status| status.volumes_attached.as_deref()).unwrap_or_default();
+    for attachment in view.related(Relation::Attached, &node.key).filter_map(|key| view.attachments.at(key)) {
+        if !attachment.status.as_ref().is_some_and(|status| status.attached) {
+            continue;
+        }
+        let volume = attachment.spec.source.persistent_volume_name.as_deref();
+        let Some(source) = volume.and_then(|name| view.volumes.get("", name)).and_then(|v| csi_source(v)) else {
+            continue;
+        };
+        let name = unique_volume_name(&source.driver, &source.volume_handle);
+        if !listed.iter().any(|old| old.name == name)
+            && let Some(wanted) = wanted.get(&*attachment.key.name)
+        {
+            let reason = Reason::Attached { volume: wanted.volume.key.name.to_string() };
+            fresh.extend(wanted.pods.iter().map(|pod| (pod.key.clone(), reason.clone())));
+        }
+        attached.push(name);
+    }
+    attached.sort();
+    let same = listed.len() == attached.len() && attached.iter().all(|name| listed.iter().any(|l| l.name == *name));
+    (!same).then(|| Action::Report { node: node.at(), attached, news: fresh, reason: Reason::StatusBehind })
+}
+
+/// The key of an attachment.
+pub(crate) fn attachment_key(name: &str) -> Key {
+    Key::new(ATTACHMENTS, "", name)
+}

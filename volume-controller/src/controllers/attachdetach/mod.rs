@@ -1,0 +1,68 @@
+//! Attach-detach: which volumes are attached to which node.
+
+mod apply;
+mod decide;
+#[cfg(test)]
+mod decide_tests;
+mod reason;
+
+use std::collections::BTreeSet;
+
+use super::{
+    engine::{Controller, Io, Outcome},
+    view::{Touched, View, claim_ref, claim_ref_key, node_key, pod_node, volume_key},
+};
+use crate::store::Key;
+
+pub(crate) struct AttachDetach;
+
+/// The nodes on which pods use a claim.
+fn nodes_of_claim(view: &View, claim: &Key, keys: &mut BTreeSet<Key>) {
+    keys.extend(view.pods_of_claim(claim).filter_map(|pod| pod_node(pod)).map(node_key));
+}
+
+fn nodes_of_volume(view: &View, volume: &Key, keys: &mut BTreeSet<Key>) {
+    if let Some(reference) = view.volumes.at(volume).and_then(|volume| claim_ref(volume)) {
+        nodes_of_claim(view, &claim_ref_key(reference), keys);
+    }
+}
+
+impl Controller for AttachDetach {
+    const NAME: &'static str = "attach-detach";
+    /// One: two nodes that both want a volume for one writer must not both get it.
+    const WORKERS: usize = 1;
+
+    fn wake(view: &View, touched: &Touched, keys: &mut BTreeSet<Key>) {
+        match touched {
+            Touched::Pod(delta) => keys.extend(delta.both().filter_map(|pod| pod_node(pod)).map(node_key)),
+            Touched::Node(delta) => {
+                keys.insert(delta.key.clone());
+            }
+            Touched::Claim(delta) => nodes_of_claim(view, &delta.key, keys),
+            Touched::Volume(delta) => nodes_of_volume(view, &delta.key, keys),
+            Touched::Attachment(delta) => {
+                for attachment in delta.both() {
+                    keys.insert(node_key(&attachment.spec.node_name));
+                    // Another node may have waited for this one to go.
+                    if let Some(volume) = &attachment.spec.source.persistent_volume_name {
+                        nodes_of_volume(view, &volume_key(volume), keys);
+                    }
+                }
+            }
+            Touched::Driver(_) => keys.extend(Self::all(view)),
+            _ => {}
+        }
+    }
+
+    fn all(view: &View) -> BTreeSet<Key> {
+        view.nodes.iter().map(|node| node.key.clone()).collect()
+    }
+
+    async fn look(io: &Io, key: &Key) -> Outcome {
+        let actions = io.index.read(|view| decide::decide(view, key));
+        if actions.is_empty() {
+            return Outcome::Settled;
+        }
+        apply::apply(io, actions).await
+    }
+}

@@ -1,0 +1,67 @@
+//! The binder: which claim has which volume.
+
+mod apply;
+mod decide;
+#[cfg(test)]
+mod decide_tests;
+mod reason;
+
+use std::collections::BTreeSet;
+
+use super::{
+    engine::{Controller, Io, Outcome},
+    view::{
+        Delta, Relation, Touched, View, claim_key, claim_ref, claim_ref_key, claim_volume, pod_claims, volume_key,
+    },
+};
+use crate::store::Key;
+
+pub(crate) struct Binder;
+
+impl Controller for Binder {
+    const NAME: &'static str = "persistentvolume-binder";
+    const WORKERS: usize = 64;
+
+    fn wake(view: &View, touched: &Touched, keys: &mut BTreeSet<Key>) {
+        match touched {
+            Touched::Claim(delta) => {
+                keys.insert(delta.key.clone());
+                for claim in delta.both() {
+                    keys.extend(claim_volume(claim).map(volume_key));
+                }
+                keys.extend(view.related(Relation::ReservedIn, &delta.key).cloned());
+            }
+            Touched::Volume(delta) => {
+                keys.insert(delta.key.clone());
+                for volume in delta.both() {
+                    keys.extend(claim_ref(volume).map(claim_ref_key));
+                }
+                keys.extend(view.related(Relation::NamedBy, &delta.key).cloned());
+                keys.extend(decide::taker(view, &delta.key));
+            }
+            // Claims that have waited for the class, or for any default.
+            Touched::Class(Delta { key, .. }) => {
+                keys.extend(view.related(Relation::WantedBy, key).cloned());
+                keys.extend(view.related(Relation::WantedBy, &Key::new(&key.resource, "", "")).cloned());
+            }
+            Touched::Pod(delta) => {
+                for pod in delta.both() {
+                    keys.extend(pod_claims(pod).iter().map(|(name, _)| claim_key(&delta.key.namespace, name)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn all(view: &View) -> BTreeSet<Key> {
+        let claims = view.claims.iter().map(|claim| claim.key.clone());
+        claims.chain(view.volumes.iter().map(|volume| volume.key.clone())).collect()
+    }
+
+    async fn look(io: &Io, key: &Key) -> Outcome {
+        match io.index.read(|view| decide::decide(view, key)) {
+            Some(action) => apply::apply(io, action).await,
+            None => Outcome::Settled,
+        }
+    }
+}

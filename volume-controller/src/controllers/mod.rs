@@ -1,0 +1,153 @@
+//! The cluster controllers. They work on the store directly, because next to it a
+//! decision that touches several objects is one transaction.
+//!
+//! Each is `decide.rs` (pure), `apply.rs` (effects) and `mod.rs` (what wakes it).
+
+mod attachdetach;
+mod binder;
+mod engine;
+mod expand;
+mod garbage;
+mod metrics;
+mod namespace;
+mod protection;
+mod recorder;
+mod scheduler;
+mod view;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Store;
+use engine::Io;
+pub use metrics::Metrics;
+use recorder::Recorder;
+use view::Index;
+
+/// How the controllers are set up.
+#[derive(Clone)]
+pub struct Config {
+    /// The objects.
+    pub store: Store,
+    /// Where queues are counted.
+    pub metrics: Metrics,
+}
+
+impl Config {
+    /// All controllers on a store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, metrics: Metrics::default() }
+    }
+}
+
+/// Why a controller, or all of them, stopped.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Without the store there is nothing to decide on.
+    #[error("the store was closed while the controllers were running")]
+    StoreClosed,
+    /// A defect: one look at one key panicked.
+    #[error("the controller {controller} crashed: {why}")]
+    Crashed {
+        /// Which one.
+        controller: &'static str,
+        /// What the panic said.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Whether starting it again may help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Crashed { .. })
+    }
+}
+
+/// The pause before a controller that stopped is started again.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Runs all controllers until cancelled. One that fails or panics is started again
+/// without the others.
+///
+/// # Errors
+/// [`Error::StoreClosed`] when the store ends first.
+pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error> {
+    let index = Arc::new(Index::new());
+    let (recorder, write_events) = Recorder::new(config.store.clone());
+    let io = Io { store: config.store.clone(), index: Arc::clone(&index), recorder };
+    let mut tasks = JoinSet::new();
+    {
+        let (store, cancel) = (config.store.clone(), cancel.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => Ok(()),
+                ended = view::feed(&index, &store) => ended,
+            }
+        });
+    }
+    macro_rules! start {
+        ($($controller:ty),* $(,)?) => {$({
+            let (io, metrics, cancel) = (io.clone(), config.metrics.clone(), cancel.clone());
+            tasks.spawn(keep_running(cancel.clone(), move || {
+                engine::run::<$controller>(io.clone(), metrics.clone(), cancel.clone())
+            }));
+        })*};
+    }
+    start![
+        binder::Binder,
+        protection::Protection,
+        attachdetach::AttachDetach,
+        scheduler::Scheduler,
+        expand::Expand,
+        namespace::Namespaces,
+    ];
+    {
+        let (store, cancel) = (config.store, cancel.clone());
+        tasks.spawn(keep_running(cancel.clone(), move || garbage::run(store.clone(), cancel.clone())));
+    }
+    drop(io);
+    tasks.spawn(async move {
+        write_events.await;
+        Ok(())
+    });
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let failed = match ended {
+            Ok(ended) => ended.err(),
+            Err(error) => Some(Error::Crashed { controller: "shared view", why: error.to_string() }),
+        };
+        if let Some(error) = failed {
+            cancel.cancel();
+            if result.is_ok() {
+                result = Err(error);
+            }
+        }
+    }
+    result
+}
+
+/// Starts a controller again whenever it stops, until cancelled.
+async fn keep_running<F, L>(cancel: CancellationToken, life: L) -> Result<(), Error>
+where
+    L: Fn() -> F + Send,
+    F: Future<Output = Result<(), Error>> + Send,
+{
+    loop {
+        match life().await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_retryable() => {
+                tracing::error!(%error, "a controller stopped: starting it again");
+                tokio::select! {
+                    () = cancel.cancelled() => return Ok(()),
+                    () = sleep(RESTART) => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Reads, empties and finishes namespaces.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::decide::{Action, Content};
+use crate::{
+    apiserver::kinds::{self, Scope},
+    controllers::{
+        engine::{Io, Outcome},
+        view::At,
+    },
+    lifecycle,
+    store::{Precondition, Store},
+};
+
+/// What is in a namespace, whatever its kind.
+pub(crate) fn content(store: &Store, namespace: &str) -> Vec<Content> {
+    let resources = kinds::ALL.iter().filter(|kind| kind.scope == Scope::Namespaced).map(|kind| kind.resource());
+    let objects = resources.flat_map(|resource| store.list(&resource, Some(namespace), None, None).objects);
+    objects
+        .filter_map(|object| {
+            let body: Value = object.decode().ok()?;
+            let is_placed_pod = &*object.key.resource == "pods" && !body["spec"]["nodeName"].is_null();
+            let grace = body["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
+            Some(Content {
+                at: At { key: object.key.clone(), revision: object.revision },
+                deleting: !body["metadata"]["deletionTimestamp"].is_null(),
+                grace: if is_placed_pod { u32::try_from(grace).unwrap_or(u32::MAX) } else { 0 },
+            })
+        })
+        .collect()
+}
+
+/// One step. A crash in between leaves a namespace that is still being deleted, and
+/// the next look goes on.
+pub(crate) async fn apply(io: &Io, action: Action, again: Duration) -> Outcome {
+    match action {
+        Action::Await => Outcome::After(again),
+        Action::Finish(namespace) => {
+            let write = io.edit(&namespace, |body| body["spec"]["finalizers"] = json!([]));
+            io.commit(vec![write]).await
+        }
+        Action::Empty(open) => {
+            for Content { at, grace, .. } in open {
+                let body = io.store.get(&at.key).filter(|object| object.revision == at.revision);
+                let Some(body) = body.and_then(|object| object.decode().ok()) else { continue };
+                let revision = Precondition::Revision(at.revision);
+                let write = lifecycle::delete(at.key, revision, body, grace, Timestamp::now());
+                // One that changed meanwhile is found again by the next look.
+                if let Err(error) = io.store.commit(vec![write]).await {
+                    tracing::debug!(%error, "an object of a namespace that is being deleted stays for now");
+                }
+            }
+            Outcome::After(again)
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Whether a pod with its volumes can be on one node.
+
+use holdfast_api::{affinity, names};
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, Pod, Taint, Toleration},
+    storage::v1::StorageClass,
+};
+
+use super::reason::Refusal;
+use crate::controllers::view::{Seen, Shared, View};
+
+/// What is known of a pod's volumes.
+#[derive(Default)]
+pub(crate) struct Volumes<'a> {
+    /// Those that are there.
+    pub(crate) bound: Vec<&'a Shared<PersistentVolume>>,
+    /// The classes of those that are to be made on the node.
+    pub(crate) classes: Vec<&'a Shared<StorageClass>>,
+    /// Whether another pod has a claim that is for one pod only.
+    pub(crate) taken: bool,
+}
+
+/// Why the pod cannot be on the node; `None` when it can.
+pub(crate) fn refusal(view: &View, pod: &Pod, volumes: &Volumes<'_>, node: &Seen<Node>) -> Option<Refusal> {
+    if volumes.taken {
+        return Some(Refusal::OtherPodHasClaim);
+    }
+    let spec = node.spec.as_ref();
+    if spec.and_then(|spec| spec.unschedulable) == Some(true) {
+        return Some(Refusal::Unschedulable);
+    }
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    if !conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
+        return Some(Refusal::NotReady);
+    }
+    let pod_spec = pod.spec.as_ref();
+    let tolerations = pod_spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    if let Some(taint) = taints.iter().find(|taint| {
+        taint.effect != "PreferNoSchedule" && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
+    }) {
+        return Some(Refusal::Taint(format!("{}: {}", taint.key, taint.value.as_deref().unwrap_or_default())));
+    }
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    let name = &*node.key.name;
+    let selector = pod_spec.and_then(|spec| spec.node_selector.as_ref());
+    let required = pod_spec
+        .and_then(|spec| spec.affinity.as_ref())
+        .and_then(|affinity| affinity.node_affinity.as_ref())
+        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+    if selector.is_some_and(|wanted| wanted.iter().any(|(key, value)| labels.get(key) != Some(value)))
+        || required.is_some_and(|selector| !affinity::matches(selector, name, &labels))
+    {
+        return Some(Refusal::Affinity);
+    }
+    if volumes.bound.iter().any(|volume| !affinity::volume_fits_node(volume, name, &labels)) {
+        return Some(Refusal::VolumeAffinity);
+    }
+    volumes.classes.iter().find_map(|class| class_refusal(view, class, name, &labels))
+}
+
+/// Why a volume of the class cannot be made on the node.
+fn class_refusal(view: &View, class: &StorageClass, node: &str, labels: &affinity::Labels) -> Option<Refusal> {
+    let allowed = class.allowed_topologies.as_deref().unwrap_or_default();
+    let is_allowed = allowed.is_empty()
+        || allowed.iter().any(|term| {
+            let expressions = term.match_label_expressions.as_deref().unwrap_or_default();
+            expressions.iter().all(|e| labels.get(&e.key).is_some_and(|value| e.values.contains(value)))
+        });
+    if !is_allowed {
+        return Some(Refusal::Topology);
+    }
+    // Only a provisioner that is a CSI driver known here must be on the node.
+    let is_driver = view.drivers.get("", &class.provisioner).is_some() && class.provisioner != names::NO_PROVISIONER;
+    let registered = view
+        .csi_nodes
+        .get("", node)
+        .is_some_and(|csi_node| csi_node.spec.drivers.iter().any(|driver| driver.name == class.provisioner));
+    (is_driver && !registered).then(|| Refusal::NoDriver(class.provisioner.clone()))
+}
+
+/// The rules of the API documentation of `Toleration`.
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    let key = toleration.key.as_deref().unwrap_or_default();
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    (effect.is_empty() || effect == taint.effect)
+        && (if key.is_empty() { exists } else { key == taint.key })
+        && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
+}

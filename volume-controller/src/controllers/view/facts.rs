@@ -1,0 +1,134 @@
+//! Small questions to typed objects that several controllers ask.
+
+use k8s_openapi::{
+    api::core::v1::{
+        CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use crate::store::Key;
+
+pub(crate) const CLAIMS: &str = "persistentvolumeclaims";
+pub(crate) const VOLUMES: &str = "persistentvolumes";
+pub(crate) const CLASSES: &str = "storageclasses.storage.k8s.io";
+pub(crate) const PODS: &str = "pods";
+pub(crate) const NODES: &str = "nodes";
+pub(crate) const ATTACHMENTS: &str = "volumeattachments.storage.k8s.io";
+pub(crate) const DRIVERS: &str = "csidrivers.storage.k8s.io";
+pub(crate) const CSI_NODES: &str = "csinodes.storage.k8s.io";
+pub(crate) const NAMESPACES: &str = "namespaces";
+pub(crate) const EVENTS: &str = "events";
+
+pub(crate) fn claim_key(namespace: &str, name: &str) -> Key {
+    Key::new(CLAIMS, namespace, name)
+}
+
+pub(crate) fn volume_key(name: &str) -> Key {
+    Key::new(VOLUMES, "", name)
+}
+
+pub(crate) fn node_key(name: &str) -> Key {
+    Key::new(NODES, "", name)
+}
+
+pub(crate) fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+pub(crate) fn is_deleting(metadata: &ObjectMeta) -> bool {
+    metadata.deletion_timestamp.is_some()
+}
+
+pub(crate) fn has_finalizer(metadata: &ObjectMeta, name: &str) -> bool {
+    metadata.finalizers.iter().flatten().any(|finalizer| finalizer == name)
+}
+
+/// The names of the claims that a pod uses; the second is true where the claim
+/// is made from the pod itself (a generic ephemeral volume).
+pub(crate) fn pod_claims(pod: &Pod) -> Vec<(String, bool)> {
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes
+        .filter_map(|volume| {
+            if let Some(source) = &volume.persistent_volume_claim {
+                return Some((source.claim_name.clone(), false));
+            }
+            volume.ephemeral.as_ref().map(|_| (format!("{pod_name}-{}", volume.name), true))
+        })
+        .collect()
+}
+
+/// Whether a claim made from a pod is really that pod's.
+pub(crate) fn is_owned_by(claim: &PersistentVolumeClaim, pod_uid: &str) -> bool {
+    claim
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.controller == Some(true) && owner.uid == pod_uid)
+}
+
+/// The node a pod is bound to.
+pub(crate) fn pod_node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+/// Whether all containers of a pod have ended for good.
+pub(crate) fn is_terminated(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The volume that a claim names; `None` while it names none.
+pub(crate) fn claim_volume(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.volume_name.as_deref().filter(|name| !name.is_empty())
+}
+
+pub(crate) fn claim_phase(claim: &PersistentVolumeClaim) -> &str {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+pub(crate) fn volume_phase(volume: &PersistentVolume) -> &str {
+    volume.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+pub(crate) fn claim_ref(volume: &PersistentVolume) -> Option<&ObjectReference> {
+    volume.spec.as_ref()?.claim_ref.as_ref()
+}
+
+/// The UID of the one claim that a volume belongs to; `None` while that is open.
+pub(crate) fn claim_ref_uid(volume: &PersistentVolume) -> Option<&str> {
+    claim_ref(volume)?.uid.as_deref().filter(|uid| !uid.is_empty())
+}
+
+/// The key of the claim that a `claimRef` names.
+pub(crate) fn claim_ref_key(reference: &ObjectReference) -> Key {
+    claim_key(reference.namespace.as_deref().unwrap_or_default(), reference.name.as_deref().unwrap_or_default())
+}
+
+pub(crate) fn csi_source(volume: &PersistentVolume) -> Option<&CSIPersistentVolumeSource> {
+    volume.spec.as_ref()?.csi.as_ref()
+}
+
+pub(crate) fn volume_modes(volume: &PersistentVolume) -> &[String] {
+    volume.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default()
+}
+
+pub(crate) fn claim_modes(claim: &PersistentVolumeClaim) -> &[String] {
+    claim.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default()
+}
+
+/// `apiVersion` and `kind` of a resource that events are about.
+pub(crate) fn kind_of(resource: &str) -> (&'static str, &'static str) {
+    match resource {
+        CLAIMS => ("v1", "PersistentVolumeClaim"),
+        VOLUMES => ("v1", "PersistentVolume"),
+        PODS => ("v1", "Pod"),
+        NODES => ("v1", "Node"),
+        NAMESPACES => ("v1", "Namespace"),
+        CLASSES => ("storage.k8s.io/v1", "StorageClass"),
+        ATTACHMENTS => ("storage.k8s.io/v1", "VolumeAttachment"),
+        _ => ("v1", ""),
+    }
+}

@@ -1,0 +1,289 @@
+//! What the controllers see: one typed copy of the objects they decide on, kept
+//! by one watch on the store and shared by all of them. Every object is decoded
+//! once, when it changes.
+
+mod facts;
+mod feed;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod inbox;
+mod order;
+mod shelf;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment},
+};
+use serde::de::DeserializeOwned;
+
+use crate::store::{ChangeKind, Key, Object};
+
+pub(crate) use facts::*;
+pub(crate) use feed::{Index, feed};
+pub(crate) use inbox::{Inbox, Mail};
+pub(crate) use order::{Slot, modes_mask};
+pub(crate) use shelf::{At, Seen, Shared, Shelf};
+
+/// What one object says about another, followed backwards: from the claim to
+/// the pods that use it, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Relation {
+    /// Claim → pods that name it.
+    UsedBy,
+    /// Node → pods bound to it.
+    Runs,
+    /// Claim → volumes whose `claimRef` names it.
+    ReservedIn,
+    /// Volume → claims whose `volumeName` is it.
+    NamedBy,
+    /// Class → claims of it that have no volume yet.
+    WantedBy,
+    /// Node → attachments on it.
+    Attached,
+    /// Volume → attachments of it.
+    AttachedAs,
+    /// The empty key → pods that no node was chosen for.
+    Unscheduled,
+}
+
+/// Everything the controllers decide on, at one revision. Plain data.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// All changes up to here are in.
+    pub(crate) revision: u64,
+    pub(crate) claims: Shelf<PersistentVolumeClaim>,
+    pub(crate) volumes: Shelf<PersistentVolume>,
+    pub(crate) classes: Shelf<StorageClass>,
+    pub(crate) pods: Shelf<Pod>,
+    pub(crate) nodes: Shelf<Node>,
+    pub(crate) attachments: Shelf<VolumeAttachment>,
+    pub(crate) drivers: Shelf<CSIDriver>,
+    pub(crate) csi_nodes: Shelf<CSINode>,
+    pub(crate) namespaces: Shelf<Namespace>,
+    /// Volumes that no claim has, by what they offer.
+    pub(crate) free: order::FreeVolumes,
+    /// Claims that have no volume, by what they ask for.
+    pub(crate) pending: order::PendingClaims,
+    links: BTreeMap<(Relation, Key), BTreeSet<Key>>,
+}
+
+/// One object before and after a change.
+#[derive(Debug, Clone)]
+pub(crate) struct Delta<T> {
+    pub(crate) key: Key,
+    pub(crate) old: Option<Shared<T>>,
+    pub(crate) new: Option<Shared<T>>,
+}
+
+impl<T> Delta<T> {
+    /// The object before and after, where it was there.
+    pub(crate) fn both(&self) -> impl Iterator<Item = &Shared<T>> {
+        self.old.iter().chain(&self.new)
+    }
+}
+
+/// Which object changed, and how.
+#[derive(Debug, Clone)]
+pub(crate) enum Touched {
+    Claim(Delta<PersistentVolumeClaim>),
+    Volume(Delta<PersistentVolume>),
+    Class(Delta<StorageClass>),
+    Pod(Delta<Pod>),
+    Node(Delta<Node>),
+    Attachment(Delta<VolumeAttachment>),
+    Driver(Delta<CSIDriver>),
+    CsiNode(Delta<CSINode>),
+    Namespace(Delta<Namespace>),
+}
+
+/// The resources that the view holds.
+pub(crate) const RESOURCES: [&str; 9] =
+    [CLAIMS, VOLUMES, CLASSES, PODS, NODES, ATTACHMENTS, DRIVERS, CSI_NODES, NAMESPACES];
+
+impl View {
+    /// Keys related to `key`, in order.
+    pub(crate) fn related(&self, relation: Relation, key: &Key) -> impl Iterator<Item = &Key> {
+        self.links.get(&(relation, key.clone())).into_iter().flatten()
+    }
+
+    /// Pods that use a claim, whatever their state.
+    pub(crate) fn pods_of_claim(&self, claim: &Key) -> impl Iterator<Item = &Shared<Pod>> {
+        self.related(Relation::UsedBy, claim).filter_map(|key| self.pods.at(key))
+    }
+
+    /// Takes one object in, or out. `None` when the change is older than what is
+    /// known, of no known resource, or cannot be decoded.
+    pub(crate) fn apply(&mut self, kind: ChangeKind, revision: u64, object: &Object) -> Option<Touched> {
+        self.revision = self.revision.max(revision);
+        match &*object.key.resource {
+            CLAIMS => self.turn::<PersistentVolumeClaim>(kind, revision, object).map(Touched::Claim),
+            VOLUMES => self.turn::<PersistentVolume>(kind, revision, object).map(Touched::Volume),
+            CLASSES => self.turn::<StorageClass>(kind, revision, object).map(Touched::Class),
+            PODS => self.turn::<Pod>(kind, revision, object).map(Touched::Pod),
+            NODES => self.turn::<Node>(kind, revision, object).map(Touched::Node),
+            ATTACHMENTS => self.turn::<VolumeAttachment>(kind, revision, object).map(Touched::Attachment),
+            DRIVERS => self.turn::<CSIDriver>(kind, revision, object).map(Touched::Driver),
+            CSI_NODES => self.turn::<CSINode>(kind, revision, object).map(Touched::CsiNode),
+            NAMESPACES => self.turn::<Namespace>(kind, revision, object).map(Touched::Namespace),
+            _ => None,
+        }
+    }
+
+    fn turn<T: Indexed>(&mut self, kind: ChangeKind, revision: u64, object: &Object) -> Option<Delta<T>> {
+        let key = &object.key;
+        let known = T::shelf(self).at(key).map(|seen| seen.revision);
+        if known.is_some_and(|known| known > revision || (known == revision && kind != ChangeKind::Deleted)) {
+            return None;
+        }
+        let new = match kind {
+            ChangeKind::Deleted => None,
+            // An object that cannot be read is not absent: what was known of it stays.
+            ChangeKind::Created | ChangeKind::Updated => match object.decode::<T>() {
+                Ok(decoded) => Some(Shared::new(Seen {
+                    key: key.clone(),
+                    revision: object.revision,
+                    uid: object.uid.clone(),
+                    object: decoded,
+                })),
+                Err(error) => {
+                    tracing::error!(%key, %error, "an object in the store does not fit its type; it is left as it was");
+                    return None;
+                }
+            },
+        };
+        let old = match &new {
+            Some(new) => T::shelf(self).put(Shared::clone(new)),
+            None => T::shelf(self).take(key),
+        };
+        if let Some(old) = &old {
+            for (relation, to) in T::links(old) {
+                let at = (relation, to);
+                if let Some(keys) = self.links.get_mut(&at) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.links.remove(&at);
+                    }
+                }
+            }
+            T::order(self, old, false);
+        }
+        if let Some(new) = &new {
+            for at in T::links(new) {
+                self.links.entry(at).or_default().insert(key.clone());
+            }
+            T::order(self, new, true);
+        }
+        Some(Delta { key: key.clone(), old, new })
+    }
+}
+
+/// The key that all unscheduled pods are related to.
+pub(crate) fn nowhere() -> Key {
+    Key::new("", "", "")
+}
+
+/// How one type of object is held in the view.
+trait Indexed: DeserializeOwned {
+    fn shelf(view: &mut View) -> &mut Shelf<Self>;
+
+    fn links(_seen: &Seen<Self>) -> Vec<(Relation, Key)> {
+        Vec::new()
+    }
+
+    /// Takes the object into the ordered indexes, or out of them.
+    fn order(_view: &mut View, _seen: &Shared<Self>, _present: bool) {}
+}
+
+impl Indexed for PersistentVolumeClaim {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.claims
+    }
+
+    fn links(claim: &Seen<Self>) -> Vec<(Relation, Key)> {
+        match claim_volume(claim) {
+            Some(volume) => vec![(Relation::NamedBy, volume_key(volume))],
+            None => vec![(
+                Relation::WantedBy,
+                Key::new(CLASSES, "", holdfast_api::access::claim_class(claim).unwrap_or_default()),
+            )],
+        }
+    }
+
+    fn order(view: &mut View, claim: &Shared<Self>, present: bool) {
+        view.pending.turn(claim, present);
+    }
+}
+
+impl Indexed for PersistentVolume {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.volumes
+    }
+
+    fn links(volume: &Seen<Self>) -> Vec<(Relation, Key)> {
+        claim_ref(volume).map(|to| (Relation::ReservedIn, claim_ref_key(to))).into_iter().collect()
+    }
+
+    fn order(view: &mut View, volume: &Shared<Self>, present: bool) {
+        view.free.turn(volume, present);
+    }
+}
+
+impl Indexed for Pod {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.pods
+    }
+
+    fn links(pod: &Seen<Self>) -> Vec<(Relation, Key)> {
+        let namespace = &pod.key.namespace;
+        let claims = pod_claims(pod).into_iter().map(|(name, _)| claim_key(namespace, &name));
+        let place = match pod_node(pod) {
+            Some(node) => (Relation::Runs, node_key(node)),
+            None => (Relation::Unscheduled, nowhere()),
+        };
+        claims.map(|claim| (Relation::UsedBy, claim)).chain([place]).collect()
+    }
+}
+
+impl Indexed for VolumeAttachment {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.attachments
+    }
+
+    fn links(attachment: &Seen<Self>) -> Vec<(Relation, Key)> {
+        let node = (Relation::Attached, node_key(&attachment.spec.node_name));
+        let volume = attachment.spec.source.persistent_volume_name.as_deref();
+        volume.map(|name| (Relation::AttachedAs, volume_key(name))).into_iter().chain([node]).collect()
+    }
+}
+
+impl Indexed for StorageClass {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.classes
+    }
+}
+
+impl Indexed for Node {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.nodes
+    }
+}
+
+impl Indexed for CSIDriver {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.drivers
+    }
+}
+
+impl Indexed for CSINode {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.csi_nodes
+    }
+}
+
+impl Indexed for Namespace {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.namespaces
+    }
+}
