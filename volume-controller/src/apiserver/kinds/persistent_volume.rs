@@ -138,7 +138,9 @@ fn validate(volume: &Value) -> Vec<Cause> {
     check_source(&mut checks, spec);
     if !spec["nodeAffinity"].is_null() {
         match &spec["nodeAffinity"]["required"] {
-            Value::Null => checks.required("spec.nodeAffinity.required", "must specify required node constraints"),
+            Value::Null => {
+                checks.required("spec.nodeAffinity.required", "must specify required node constraints")
+            }
             required => node_selector::check(&mut checks, "spec.nodeAffinity.required", required),
         }
     }
@@ -178,7 +180,10 @@ fn check_source(checks: &mut Checks, spec: &Value) {
         checks.required("spec.nodeAffinity", "Local volume requires node affinity");
     }
     if spec["hostPath"]["path"] == "/" && spec["persistentVolumeReclaimPolicy"] == "Recycle" {
-        checks.forbidden("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a hostPath mount of '/'");
+        checks.forbidden(
+            "spec.persistentVolumeReclaimPolicy",
+            "may not be 'recycle' for a hostPath mount of '/'",
+        );
     }
     if !spec["csi"].is_null() && spec["persistentVolumeReclaimPolicy"] == "Recycle" {
         checks.forbidden("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a CSI volume");
@@ -188,8 +193,11 @@ fn check_source(checks: &mut Checks, spec: &Value) {
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut checks = Checks::default();
     let (spec, before) = (&new["spec"], &old["spec"]);
-    let changed: Vec<&str> =
-        SOURCES.iter().copied().filter(|source| !same_source(source, &spec[*source], &before[*source])).collect();
+    let changed: Vec<&str> = SOURCES
+        .iter()
+        .copied()
+        .filter(|source| !same_source(source, &spec[*source], &before[*source]))
+        .collect();
     if !changed.is_empty() {
         checks.forbidden(
             "spec.persistentvolumesource",

@@ -56,8 +56,10 @@ const COLUMNS: &[Column] = &[
     })
     .described("How the volume can be mounted."),
     column("StorageClass", "", |claim, _| class(claim).into()).described("StorageClass of the pvc"),
-    column("VolumeAttributesClass", "", |claim, _| cell_or(&claim["spec"]["volumeAttributesClassName"], UNSET))
-        .described("VolumeAttributesClass of the pvc"),
+    column("VolumeAttributesClass", "", |claim, _| {
+        cell_or(&claim["spec"]["volumeAttributesClassName"], UNSET)
+    })
+    .described("VolumeAttributesClass of the pvc"),
     AGE,
     column("VolumeMode", "", |claim, _| cell_or(&claim["spec"]["volumeMode"], UNSET))
         .described("Whether the volume is a file system or a block device.")
@@ -139,7 +141,11 @@ pub(crate) fn check_spec(checks: &mut Checks, spec: &Value) {
     let (old_form, new_form) = (&spec["dataSource"], &spec["dataSourceRef"]);
     if !old_form.is_null() && !new_form.is_null() {
         if !text(&new_form["namespace"]).is_empty() {
-            checks.invalid("spec", old_form, "may not be specified when dataSourceRef.namespace is specified");
+            checks.invalid(
+                "spec",
+                old_form,
+                "may not be specified when dataSourceRef.namespace is specified",
+            );
         } else if !same(old_form, &without(new_form, &["/namespace"])) {
             checks.invalid("spec", old_form, "must match dataSourceRef");
         }
@@ -153,8 +159,9 @@ fn check_expression(checks: &mut Checks, expression: &Value) {
     checks.one_of(format!("{field}.operator"), operator, &["DoesNotExist", "Exists", "In", "NotIn"]);
     let has_values = !list(&expression["values"]).is_empty();
     match text(operator) {
-        "In" | "NotIn" if !has_values => checks
-            .required(format!("{field}.values"), "must be specified when `operator` is 'In' or 'NotIn'"),
+        "In" | "NotIn" if !has_values => {
+            checks.required(format!("{field}.values"), "must be specified when `operator` is 'In' or 'NotIn'")
+        }
         "Exists" | "DoesNotExist" if has_values => checks.forbidden(
             format!("{field}.values"),
             "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
@@ -170,7 +177,11 @@ fn check_source(checks: &mut Checks, field: &str, source: &Value) {
     checks.present(format!("{field}.name"), &source["name"]);
     let has_kind = checks.present(format!("{field}.kind"), &source["kind"]);
     if has_kind && text(&source["apiGroup"]).is_empty() && source["kind"] != "PersistentVolumeClaim" {
-        checks.invalid(field, &source["kind"], "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+        checks.invalid(
+            field,
+            &source["kind"],
+            "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+        );
     }
 }
 

@@ -46,7 +46,10 @@ fn valid() {
 #[test]
 fn refused() {
     for (changed, expected) in [
-        (with("spec/accessModes", json!([])), "spec.accessModes: Required: at least 1 access mode is required"),
+        (
+            with("spec/accessModes", json!([])),
+            "spec.accessModes: Required: at least 1 access mode is required",
+        ),
         (
             with("spec/accessModes", json!(["RWO"])),
             r#"spec.accessModes: NotSupported: "RWO": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#,
@@ -90,13 +93,17 @@ fn refused() {
     ] {
         assert_eq!(lines(&validate(&changed)), [expected]);
     }
-    assert!(lines(&validate(&with("spec/storageClassName", "Fast".into())))[0].starts_with("spec.storageClassName: Invalid: \"Fast\": "));
+    assert!(
+        lines(&validate(&with("spec/storageClassName", "Fast".into())))[0]
+            .starts_with("spec.storageClassName: Invalid: \"Fast\": ")
+    );
 }
 
 #[test]
 fn updates() {
     const IMMUTABLE: &str = "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-    const SMALLER: &str = "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity";
+    const SMALLER: &str =
+        "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity";
     let bound = |size: &str, has: &str| {
         let mut claim = with("spec/resources/requests/storage", size.into());
         claim["spec"]["volumeName"] = "pv".into();
