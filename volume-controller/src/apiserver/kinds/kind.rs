@@ -39,7 +39,7 @@ pub struct Kind {
     pub has_status: bool,
     /// Whether deletion waits for a grace period (pods).
     pub is_graceful: bool,
-    /// Columns after NAME and before AGE; AGE too, where the kind has one.
+    /// All printed columns in upstream's order, NAME and AGE included where the kind has them.
     pub columns: &'static [Column],
     /// Fields that a field selector may name, besides `metadata.name` and `metadata.namespace`.
     pub fields: &'static [Field],
@@ -48,9 +48,10 @@ pub struct Kind {
     /// On create: what a client may not choose is removed (status, …), what the
     /// server adds is added (finalizers of the protection admission, …).
     pub prepare_create: fn(&mut Value),
-    /// What is wrong with a new object.
+    /// What is wrong with an object, new or changed.
     pub validate: fn(&Value) -> Vec<Cause>,
     /// What is wrong with replacing `old` by `new` (immutable fields, shrinking, …): `(new, old)`.
+    /// Asked besides `validate`, not in place of it.
     pub validate_update: fn(&Value, &Value) -> Vec<Cause>,
 }
 

@@ -2,10 +2,86 @@
 //! printed columns, subresources. Adding a kind is adding a file and its line
 //! in [`ALL`].
 
+pub mod config_map;
+pub mod csi_driver;
+pub mod csi_node;
+pub mod csi_storage_capacity;
 pub mod events;
 mod kind;
+pub mod lease;
+pub mod namespace;
+pub mod node;
+pub mod persistent_volume;
+pub mod persistent_volume_claim;
+pub mod pod;
+pub mod secret;
+pub mod service_account;
+pub mod storage_class;
+pub mod volume_attachment;
+pub mod volume_attributes_class;
+
+// Rules that several kinds share.
+mod access_modes;
+mod check;
+mod columns;
+mod data;
+mod defaults;
+mod fields;
+mod names;
+mod node_selector;
+mod quantities;
+mod volume_source;
 
 pub use kind::{Cause, CauseReason, Column, Field, Kind, Model, Scope};
 
 /// Every kind, in the order in which discovery lists them.
-pub static ALL: &[&Kind] = &[];
+pub static ALL: &[&Kind] = &[
+    &config_map::KIND,
+    &events::CORE,
+    &namespace::KIND,
+    &node::KIND,
+    &persistent_volume_claim::KIND,
+    &persistent_volume::KIND,
+    &pod::KIND,
+    &secret::KIND,
+    &service_account::KIND,
+    &lease::KIND,
+    &events::EVENTS_V1,
+    &csi_driver::KIND,
+    &csi_node::KIND,
+    &csi_storage_capacity::KIND,
+    &storage_class::KIND,
+    &volume_attachment::KIND,
+    &volume_attributes_class::KIND,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn kinds_are_sound() {
+        for kind in ALL {
+            let resource = kind.resource();
+            assert_eq!(ALL.iter().filter(|other| other.resource() == resource).count(), 1, "{resource}");
+            let names = kind.columns.iter().filter(|column| column.format == "name").count();
+            assert_eq!(names, 1, "{resource} has one name column");
+            // Defaults make something that the model understands, and are idempotent.
+            let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "a"}});
+            object = (kind.model.check)(&object).unwrap();
+            (kind.default)(&mut object);
+            (kind.prepare_create)(&mut object);
+            let once = object.clone();
+            (kind.default)(&mut object);
+            (kind.prepare_create)(&mut object);
+            assert_eq!(object, once, "{resource}");
+            let known = (kind.model.check)(&object).unwrap_or_else(|e| panic!("{resource}: {e}"));
+            (kind.validate)(&known);
+            assert_eq!((kind.validate_update)(&known, &known), [], "{resource}");
+            for column in kind.columns {
+                (column.cell)(&known, jiff::Timestamp::UNIX_EPOCH);
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Sizes in claims, volumes and capacities.
+
+use holdfast_api::quantity::{self, QuantityError};
+use serde_json::Value;
+
+use super::check::Checks;
+use super::columns;
+
+/// A size that must be more than nothing and no more than a quantity can say
+/// (2^63 - 1 bytes). Says one thing that is wrong, at `field`.
+pub(crate) fn check_positive(checks: &mut Checks, field: &str, value: &Value) {
+    match bytes(value) {
+        Ok(0) => checks.invalid_text(field, &columns::quantity(value), "must be greater than zero"),
+        Ok(_) => {}
+        Err(error) => refuse(checks, field, value, &error, "must be greater than zero"),
+    }
+}
+
+/// A size that may be zero.
+pub(crate) fn check_not_negative(checks: &mut Checks, field: &str, value: &Value) {
+    if let Err(error) = bytes(value) {
+        refuse(checks, field, value, &error, "must be greater than or equal to 0");
+    }
+}
+
+fn refuse(checks: &mut Checks, field: &str, value: &Value, error: &QuantityError, too_small: &str) {
+    let detail = match error {
+        QuantityError::Negative(_) => too_small,
+        QuantityError::TooLarge(_) => "must be no more than 9223372036854775807 bytes (8Ei - 1)",
+        QuantityError::Malformed(_) => {
+            "must be a number with an optional suffix (Ki Mi Gi Ti Pi Ei, k M G T P E), such as 10Gi"
+        }
+    };
+    checks.invalid_text(field, &columns::quantity(value), detail);
+}
+
+/// A quantity as bytes.
+pub(crate) fn bytes(value: &Value) -> Result<i64, QuantityError> {
+    quantity::parse_bytes(&columns::quantity(value))
+}

@@ -1,0 +1,108 @@
+//! Secret.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+
+use super::check::{Checks, entries, text};
+use super::columns::{AGE, NAME, cell_text, column};
+use super::data;
+use super::defaults::{fill, fill_text, nothing, remove, set};
+use super::fields::field;
+use super::kind::{Cause, Column, Field, Kind, Model, Scope};
+
+/// The kind.
+pub static KIND: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "Secret",
+    plural: "secrets",
+    singular: "secret",
+    short_names: &[],
+    categories: &[],
+    scope: Scope::Namespaced,
+    model: Model::of::<Secret>(),
+    has_status: false,
+    is_graceful: false,
+    columns: COLUMNS,
+    fields: FIELDS,
+    default,
+    prepare_create: nothing,
+    validate,
+    validate_update,
+};
+
+const COLUMNS: &[Column] = &[
+    NAME,
+    column("Type", "", |secret, _| cell_text(&secret["type"])).described("What the secret is for."),
+    column("Data", "", |secret, _| entries(&secret["data"]).count().into())
+        .described("How many keys there are."),
+    AGE,
+];
+
+const FIELDS: &[Field] = &[field!("type")];
+
+/// `stringData` exists in requests only: it is another way to write `data`.
+fn default(secret: &mut Value) {
+    fill_text(secret, &["type"], "Opaque");
+    for (key, value) in remove(secret, &["stringData"]).iter().flat_map(entries) {
+        fill(secret, &["data"], serde_json::Map::new());
+        set(secret, &["data", key.as_str()], STANDARD.encode(text(value)));
+    }
+}
+
+/// The keys without which a secret of a type is of no use.
+fn needed(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        _ => &[],
+    }
+}
+
+fn validate(secret: &Value) -> Vec<Cause> {
+    let mut checks = Checks::default();
+    data::check(&mut checks, secret, &[], &["data"]);
+    for key in needed(text(&secret["type"])).iter().filter(|key| secret["data"][**key].is_null()) {
+        checks.required(format!("data[{key}]"), "");
+    }
+    checks.into_causes()
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut checks = Checks::default();
+    checks.immutable("type", &new["type"], &old["type"]);
+    data::check_update(&mut checks, new, old, &["data"]);
+    checks.into_causes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apiserver::kinds::check::lines;
+    use serde_json::json;
+
+    #[test]
+    fn string_data() {
+        let mut secret = json!({"data": {"a": "eA==", "b": "eQ=="}, "stringData": {"a": "new"}});
+        default(&mut secret);
+        assert_eq!(secret, json!({"data": {"a": "bmV3", "b": "eQ=="}, "type": "Opaque"}));
+    }
+
+    #[test]
+    fn rules() {
+        assert_eq!(
+            lines(&validate(&json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}))),
+            ["data[tls.key]: Required: "]
+        );
+        let opaque = json!({"type": "Opaque", "data": {"a": "eA=="}});
+        assert_eq!(validate(&opaque), []);
+        assert_eq!(
+            lines(&validate_update(&json!({"type": "x"}), &opaque)),
+            [r#"type: Invalid: "x": field is immutable"#]
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! VolumeAttributesClass.
+
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
+use serde_json::Value;
+
+use super::check::{Checks, entries, text};
+use super::columns::{AGE, NAME, cell_text, column};
+use super::defaults::nothing;
+use super::fields;
+use super::kind::{Cause, Column, Kind, Model, Scope};
+use super::names::NameRule;
+use super::storage_class::{check_parameters, same_map};
+
+/// The kind.
+pub static KIND: Kind = Kind {
+    group: "storage.k8s.io",
+    version: "v1",
+    kind: "VolumeAttributesClass",
+    plural: "volumeattributesclasses",
+    singular: "volumeattributesclass",
+    short_names: &["vac"],
+    categories: &[],
+    scope: Scope::Cluster,
+    model: Model::of::<VolumeAttributesClass>(),
+    has_status: false,
+    is_graceful: false,
+    columns: COLUMNS,
+    fields: fields::NONE,
+    default: nothing,
+    prepare_create: nothing,
+    validate,
+    validate_update,
+};
+
+const COLUMNS: &[Column] = &[
+    NAME,
+    column("DriverName", "", |class, _| cell_text(&class["driverName"])).described("The driver of the class."),
+    AGE,
+];
+
+fn validate(class: &Value) -> Vec<Cause> {
+    let mut checks = Checks::default();
+    if checks.present("driverName", &class["driverName"])
+        && let Some(problem) = NameRule::Driver.problem(&text(&class["driverName"]).to_lowercase())
+    {
+        checks.invalid("driverName", &class["driverName"], problem);
+    }
+    if entries(&class["parameters"]).next().is_none() {
+        checks.required("parameters", "must contain at least one key/value pair");
+    }
+    check_parameters(&mut checks, &class["parameters"]);
+    checks.into_causes()
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut checks = Checks::default();
+    for field in ["driverName", "parameters"] {
+        if !same_map(&new[field], &old[field]) {
+            checks.forbidden(field, format_args!("updates to {field} are forbidden."));
+        }
+    }
+    checks.into_causes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apiserver::kinds::check::lines;
+    use serde_json::json;
+
+    #[test]
+    fn rules() {
+        let gold = json!({"driverName": "a.b", "parameters": {"iops": "9"}});
+        assert_eq!(validate(&gold), []);
+        assert_eq!(
+            lines(&validate(&json!({}))),
+            ["driverName: Required: ", "parameters: Required: must contain at least one key/value pair"]
+        );
+        assert_eq!(
+            lines(&validate_update(&json!({"driverName": "a.b", "parameters": {"iops": "8"}}), &gold)),
+            ["parameters: Forbidden: updates to parameters are forbidden."]
+        );
+    }
+}
