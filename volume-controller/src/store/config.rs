@@ -56,10 +56,12 @@ impl Default for LogLimits {
 pub struct BatchLimits {
     /// Number of writes.
     pub writes: usize,
+    /// Bytes of bodies.
+    pub bytes: usize,
 }
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        Self { writes: 512 }
+        Self { writes: 512, bytes: 8 << 20 }
     }
 }

@@ -17,13 +17,18 @@ use super::{Change, ChangeKind, Expired, Key, List, LogLimits, Object};
 type Place = (Arc<str>, Arc<str>);
 
 /// The objects and the log. Held by the store, the writer and every watch.
-#[derive(Debug)]
 pub(crate) struct Memory {
     state: RwLock<State>,
     revision: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
+/// Not what is in it: that is everything.
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("revision", &*self.revision.borrow()).finish_non_exhaustive()
+    }
+}
+
 struct State {
     revision: u64,
     resources: HashMap<Arc<str>, BTreeMap<Place, Arc<Object>>>,

@@ -64,3 +64,28 @@ impl Metrics {
         registry.register("compacted", "Revision up to which the log is compacted", self.compacted.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_encoded_under_their_names() {
+        let metrics = Metrics::new();
+        metrics.commit_seconds.observe(0.002);
+        metrics.batches.inc();
+        metrics.objects.get_or_create(&ResourceLabel { resource: "pods".to_owned() }).set(3);
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "holdfast_store_commit_seconds_count 1",
+            "holdfast_store_batches_total 1",
+            "holdfast_store_objects{resource=\"pods\"} 3",
+            "holdfast_store_revision 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}

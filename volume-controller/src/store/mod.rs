@@ -23,6 +23,9 @@ mod types;
 mod watch;
 mod writer;
 
+#[cfg(test)]
+mod fault_tests;
+
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};

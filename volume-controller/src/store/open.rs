@@ -1,5 +1,6 @@
 //! Opening a store: lock, check, load, and only then start to write.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::dialect::{Dialect, Sqlite};
+use super::dialect::{Dialect, DialectError, Sqlite};
 use super::lock::ProcessLock;
 use super::memory::Memory;
 use super::writer::Writer;
@@ -19,12 +20,21 @@ pub(crate) async fn open(config: Config) -> Result<Store, OpenError> {
     let path = real_path(&config.path)?;
     let lock = ProcessLock::take(&path)?;
     create(&path)?;
-    let mut dialect: Box<dyn Dialect> = Box::new(Sqlite::open(&path).await?);
-    let rows = dialect.load(config.log.changes).await.map_err(|error| OpenError::Database {
-        doing: error.doing,
-        path: path.clone(),
-        source: error.source,
-    })?;
+    let dialect = Sqlite::open(&path).await?;
+    start(Box::new(dialect), lock, path, config).await
+}
+
+/// Loads what the database has and starts the writer.
+pub(crate) async fn start(
+    mut dialect: Box<dyn Dialect>,
+    lock: ProcessLock,
+    path: PathBuf,
+    config: Config,
+) -> Result<Store, OpenError> {
+    let rows = match dialect.load(config.log.changes).await {
+        Ok(rows) => rows,
+        Err(DialectError { doing, source }) => return Err(OpenError::Database { doing, path, source }),
+    };
     let (revision, compacted, floor) = (rows.revision, rows.compacted, rows.floor);
     let linked = link::loaded(rows).map_err(|why| OpenError::Damaged { path: path.clone(), why })?;
     let now = Instant::now();
@@ -45,6 +55,7 @@ pub(crate) async fn open(config: Config) -> Result<Store, OpenError> {
         metrics: metrics.clone(),
         limits: config.batch,
         queue,
+        waiting: VecDeque::new(),
         closing: closing.clone(),
         closed: closed_sender,
         lock,

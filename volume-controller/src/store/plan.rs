@@ -16,17 +16,23 @@ pub(crate) struct Plan<F> {
     current: F,
     overlay: HashMap<Key, Option<Arc<Object>>>,
     changes: Vec<Arc<Change>>,
+    bytes: usize,
 }
 
 impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
     /// An empty plan on top of `revision`.
     pub(crate) fn new(revision: u64, current: F) -> Self {
-        Self { revision, current, overlay: HashMap::new(), changes: Vec::new() }
+        Self { revision, current, overlay: HashMap::new(), changes: Vec::new(), bytes: 0 }
     }
 
     /// The changes so far; the first has the revision after the one started from.
     pub(crate) fn into_changes(self) -> Vec<Arc<Change>> {
         self.changes
+    }
+
+    /// The size of the bodies so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Admits one transaction, or refuses it and leaves the plan as it was.
@@ -50,6 +56,7 @@ impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
             let after = (change.kind != ChangeKind::Deleted).then(|| change.object.clone());
             self.overlay.insert(change.object.key.clone(), after);
             committed.push(Committed { revision: change.revision, object: change.object.clone() });
+            self.bytes += change.object.body.len();
             self.changes.push(change);
         }
         Ok(committed)
@@ -111,7 +118,8 @@ fn seal(mut body: Value, revision: u64) -> Result<(Box<str>, Bytes), &'static st
     metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
     let uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().into();
     let body = serde_json::to_vec(&body).map_err(|_| "the body cannot be written as JSON")?;
-    Ok((uid, body.into()))
+    // Boxed, so that the capacity which writing left over is not kept for as long as the object.
+    Ok((uid, body.into_boxed_slice().into()))
 }
 
 /// `metadata.uid` of a stored body; empty when it has none.
@@ -127,4 +135,109 @@ pub(crate) fn uid_of(body: &[u8]) -> serde_json::Result<Box<str>> {
     }
     let body: Body = serde_json::from_slice(body)?;
     Ok(body.metadata.uid.as_str().unwrap_or_default().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn key() -> Key {
+        Key::new("pods", "default", "a")
+    }
+
+    fn at_seven(key: &Key) -> Option<Arc<Object>> {
+        let body = Bytes::from_static(br#"{"metadata":{"uid":"u"}}"#);
+        (key.name.starts_with("there"))
+            .then(|| Arc::new(Object { key: key.clone(), revision: 7, uid: "u".into(), body }))
+    }
+
+    #[test]
+    fn preconditions() {
+        use Precondition::{Absent, Present, Revision, Uid};
+        let put = || Some(json!({"metadata": {"uid": "u"}}));
+        for (number, (name, precondition, body, expected)) in [
+            ("new", Absent, put(), "Created"),
+            ("new", Present, put(), "Missing"),
+            ("new", Revision(7), put(), "Missing"),
+            ("new", Uid("u".into()), put(), "Missing"),
+            ("new", Absent, None, "Missing"),
+            ("new", Present, None, "Missing"),
+            ("new", Revision(7), None, "Missing"),
+            ("new", Uid("u".into()), None, "Missing"),
+            ("there", Absent, put(), "Exists"),
+            ("there", Present, put(), "Updated"),
+            ("there", Revision(7), put(), "Updated"),
+            ("there", Revision(6), put(), "Conflict"),
+            ("there", Revision(8), put(), "Conflict"),
+            ("there", Uid("u".into()), put(), "Updated"),
+            ("there", Uid("v".into()), put(), "Conflict"),
+            ("there", Uid("".into()), put(), "Conflict"),
+            ("there", Absent, None, "Exists"),
+            ("there", Present, None, "Deleted"),
+            ("there", Revision(7), None, "Deleted"),
+            ("there", Revision(6), None, "Conflict"),
+            ("there", Uid("u".into()), None, "Deleted"),
+            ("there", Uid("v".into()), None, "Conflict"),
+            ("", Absent, put(), "Malformed"),
+            ("a\0b", Absent, put(), "Malformed"),
+            ("new", Absent, Some(json!("text")), "Malformed"),
+            ("new", Absent, Some(json!({"metadata": 1})), "Malformed"),
+            ("new", Absent, Some(json!({"metadata": null})), "Created"),
+            ("new", Absent, Some(json!({})), "Created"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut plan = Plan::new(10, at_seven);
+            let write = Write { key: Key::new("pods", "default", name), precondition, body };
+            let result = plan.admit(vec![write.clone()]);
+            let found = match (&result, plan.changes.first()) {
+                (Ok(_), Some(change)) => format!("{:?}", change.kind),
+                (Err(error), None) => format!("{error:?}").split(' ').next().unwrap().to_owned(),
+                other => panic!("case {number}: {other:?}"),
+            };
+            assert_eq!(found, expected, "case {number}: {write:?}");
+            assert_eq!(plan.revision, 10 + u64::from(result.is_ok()), "case {number}");
+        }
+    }
+
+    #[test]
+    fn transactions_of_a_batch_see_one_another_but_not_themselves() {
+        let mut plan = Plan::new(10, at_seven);
+        let put = |precondition| Write { key: key(), precondition, body: Some(json!({})) };
+        let delete = |precondition| Write { key: key(), precondition, body: None };
+        assert_eq!(plan.admit(vec![put(Precondition::Absent)]).unwrap()[0].revision, 11);
+        assert!(matches!(plan.admit(vec![put(Precondition::Absent)]), Err(CommitError::Exists { .. })));
+        assert_eq!(plan.admit(vec![put(Precondition::Revision(11))]).unwrap()[0].revision, 12);
+        assert!(matches!(
+            plan.admit(vec![put(Precondition::Revision(11))]),
+            Err(CommitError::Conflict { .. })
+        ));
+        assert_eq!(plan.admit(vec![delete(Precondition::Present)]).unwrap()[0].revision, 13);
+        assert!(matches!(plan.admit(vec![put(Precondition::Present)]), Err(CommitError::Missing { .. })));
+        let twice = plan.admit(vec![put(Precondition::Absent), put(Precondition::Present)]);
+        assert!(matches!(twice, Err(CommitError::Twice { .. })));
+        assert_eq!(plan.admit(vec![put(Precondition::Absent)]).unwrap()[0].revision, 14);
+        let previous: Vec<_> = plan
+            .into_changes()
+            .iter()
+            .map(|one| one.previous.as_ref().map(|object| object.revision))
+            .collect();
+        assert_eq!(previous, [None, Some(11), Some(12), None]);
+    }
+
+    #[test]
+    fn the_uid_of_a_stored_body() {
+        for (body, uid) in [
+            (json!({"metadata": {"uid": "a-b"}, "uid": "other"}), "a-b"),
+            (json!({"metadata": {}}), ""),
+            (json!({"metadata": {"uid": null}}), ""),
+            (json!({"metadata": {"uid": "\"quoted\" \u{e9}"}}), "\"quoted\" \u{e9}"),
+        ] {
+            let (sealed, bytes) = seal(body, 3).unwrap();
+            assert_eq!(&*sealed, uid);
+            assert_eq!(&*uid_of(&bytes).unwrap(), uid);
+        }
+    }
 }

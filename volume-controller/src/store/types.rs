@@ -37,7 +37,7 @@ impl std::fmt::Display for Key {
 }
 
 /// One object as it was at one revision. Immutable and shared, never copied.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Object {
     /// Where it is.
     pub key: Key,
@@ -56,6 +56,18 @@ impl Object {
     /// When the stored JSON does not fit the type.
     pub fn decode<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.body)
+    }
+}
+
+/// Without the body: an object in a log line or an error may be a Secret.
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Object")
+            .field("key", &self.key)
+            .field("revision", &self.revision)
+            .field("uid", &self.uid)
+            .field("bytes", &self.body.len())
+            .finish()
     }
 }
 

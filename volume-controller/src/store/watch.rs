@@ -90,6 +90,8 @@ impl Watch {
                 self.due = None;
                 return Ok(Next::Change(change));
             }
+            // A reader that is always behind must let others run, too.
+            tokio::task::consume_budget().await;
             // Marked as seen before memory is read, so that no later one is missed below.
             self.revisions.borrow_and_update();
             match self.memory.read(&self.subscription) {

@@ -4,6 +4,7 @@
 //! A crash before COMMIT leaves nothing of a batch, a crash after it everything;
 //! nobody has been answered in either case, so nothing acknowledged is lost.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(crate) struct Writer {
     pub(crate) metrics: Metrics,
     pub(crate) limits: BatchLimits,
     pub(crate) queue: mpsc::Receiver<Request>,
+    /// Taken from the queue, not yet begun.
+    pub(crate) waiting: VecDeque<Request>,
     /// Cancelled to end the task, once the queue is empty.
     pub(crate) closing: CancellationToken,
     /// Set to true at the very end, when the file is closed and its lock free.
@@ -83,13 +86,11 @@ impl Writer {
             tokio::select! {
                 biased;
                 () = closing.cancelled() => break,
-                request = self.queue.recv() => match request {
-                    Some(request) => {
-                        self.serve(request).await;
-                        self.housekeep(false).await;
-                    }
-                    None => break,
-                },
+                request = self.queue.recv() => {
+                    let Some(request) = request else { break };
+                    self.serve(request).await;
+                    self.housekeep(false).await;
+                }
                 _ = tick.tick() => {
                     self.memory.trim();
                     self.housekeep(true).await;
@@ -107,17 +108,24 @@ impl Writer {
         self.closed.send_replace(true);
     }
 
-    /// Commits one request together with all others that wait.
+    /// Commits one request, together with all others that wait as far as the limits allow.
     async fn serve(&mut self, first: Request) {
         let mut writes = first.writes.len();
-        let mut requests = vec![first];
+        self.waiting.push_back(first);
         while writes < self.limits.writes {
             let Ok(request) = self.queue.try_recv() else { break };
             writes += request.writes.len();
-            requests.push(request);
+            self.waiting.push_back(request);
         }
+        while !self.waiting.is_empty() {
+            self.serve_waiting().await;
+        }
+    }
+
+    /// Commits what waits, or as much of it as goes into one SQL transaction.
+    async fn serve_waiting(&mut self) {
         let started = Instant::now();
-        let (answers, outcome) = self.commit(requests, started).await;
+        let (answers, outcome) = self.commit(started).await;
         if let Outcome::Refused(error) | Outcome::Unknown(error) = &outcome {
             self.metrics.failures.inc();
             tracing::error!(%error, "a batch of writes failed");
@@ -134,9 +142,9 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, requests: Vec<Request>, started: Instant) -> (Vec<Answer>, Outcome) {
+    async fn commit(&mut self, started: Instant) -> (Vec<Answer>, Outcome) {
         if let Err(error) = self.settle().await {
-            return (refused(requests), Outcome::Refused(error));
+            return (self.refuse_waiting(), Outcome::Refused(error));
         }
         let mut begun = self.dialect.begin(self.memory.revision()).await;
         if begun.is_err() {
@@ -145,12 +153,16 @@ impl Writer {
         }
         if let Err(error) = begun.map_err(|error| error.to_string()).and_then(|rows| self.learn(rows)) {
             let _ = self.dialect.rollback().await;
-            return (refused(requests), Outcome::Refused(error));
+            return (self.refuse_waiting(), Outcome::Refused(error));
         }
         let memory = self.memory.clone();
         let mut plan = Plan::new(memory.revision(), |key| memory.get(key));
-        let answers: Vec<Answer> =
-            requests.into_iter().map(|request| (request.answer, plan.admit(request.writes))).collect();
+        let mut answers: Vec<Answer> = Vec::with_capacity(self.waiting.len());
+        while plan.bytes() < self.limits.bytes
+            && let Some(request) = self.waiting.pop_front()
+        {
+            answers.push((request.answer, plan.admit(request.writes)));
+        }
         let changes = plan.into_changes();
         if changes.is_empty() {
             if let Err(error) = self.dialect.rollback().await {
@@ -170,6 +182,11 @@ impl Writer {
         self.observe(started.elapsed(), &changes);
         self.publish(&changes);
         (answers, Outcome::Done)
+    }
+
+    /// The answers to all that wait, when none of it can be begun; the results are not sent as they are.
+    fn refuse_waiting(&mut self) -> Vec<Answer> {
+        self.waiting.drain(..).map(|request| (request.answer, Ok(Vec::new()))).collect()
     }
 
     /// Makes visible what others have committed.
@@ -233,7 +250,6 @@ impl Writer {
 
     /// Brings the gauges up to date.
     pub(crate) fn tell(&self) {
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.revision.set(gauge(self.memory.revision()));
         self.metrics.compacted.set(gauge(self.compacted));
         for (resource, count) in self.memory.counts() {
@@ -262,7 +278,9 @@ impl Writer {
             let to = floor.min(self.compacted + COMPACT_STEP);
             self.dialect.compact(self.compacted, to).await?;
             self.compacted = to;
-            if !self.queue.is_empty() || started.elapsed() > COMPACT_DEADLINE {
+            self.metrics.compacted.set(gauge(to));
+            let is_late = !is_idle && started.elapsed() > COMPACT_DEADLINE;
+            if is_late || !self.queue.is_empty() || self.closing.is_cancelled() {
                 break;
             }
         }
@@ -270,9 +288,8 @@ impl Writer {
     }
 }
 
-type Answer = (oneshot::Sender<Result<Vec<Committed>, CommitError>>, Result<Vec<Committed>, CommitError>);
-
-/// The requests of a batch that was not even planned; the results are never sent as they are.
-fn refused(requests: Vec<Request>) -> Vec<Answer> {
-    requests.into_iter().map(|request| (request.answer, Ok(Vec::new()))).collect()
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+type Answer = (oneshot::Sender<Result<Vec<Committed>, CommitError>>, Result<Vec<Committed>, CommitError>);
