@@ -24,8 +24,8 @@ async fn malformed_bodies_get_one_clear_line() {
     );
     let message = cluster.post(CLAIMS, &map("a")).await.refused(400, "BadRequest");
     assert!(message.contains("kind in the data (ConfigMap)"), "{message}");
-    let message = cluster.post(CLAIMS, &json!({"kind": "PersistentVolumeClaim", "metadata": {"name": "a"}, "spec": {}}));
-    let message = message.await.refused(422, "Invalid");
+    let empty = json!({"kind": "PersistentVolumeClaim", "metadata": {"name": "a"}, "spec": {}});
+    let message = cluster.post(CLAIMS, &empty).await.refused(422, "Invalid");
     assert!(message.contains("spec.accessModes: Required value"), "{message}");
     cluster.stop().await;
 }
