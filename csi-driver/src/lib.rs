@@ -1,1 +1,41 @@
-//! placeholder
+//! The CSI driver: Identity, Controller and Node over one unix socket, on top of
+//! pools of local storage. It knows nothing of Kubernetes; any orchestrator that
+//! speaks CSI v1.12 can use it.
+//!
+//! It keeps no database. What it knows of a volume lies next to the volume's data,
+//! in `volume.json`, and a pool can be read back after everything else is lost.
+//!
+//! ```no_run
+//! # async fn demo() -> Result<(), holdfast_csi_driver::Error> {
+//! use holdfast_csi_driver::{Config, PoolConfig, run};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! let pool = PoolConfig::image("default", "/var/lib/holdfast/pools/default");
+//! let config = Config::new("node-1", "/run/holdfast/csi.sock", vec![pool]);
+//! run(config, CancellationToken::new()).await
+//! # }
+//! ```
+
+mod backend;
+mod capability;
+mod command;
+mod config;
+mod controller;
+mod error;
+mod guard;
+mod identity;
+mod kernel;
+mod metrics;
+mod node;
+mod operation;
+mod pool;
+mod server;
+mod size;
+mod socket;
+mod volume;
+mod volume_id;
+
+pub use config::{BackendKind, Config, ConfigError, DRIVER_NAME, Limits, PoolConfig, TOPOLOGY_NODE};
+pub use error::Error;
+pub use metrics::Metrics;
+pub use server::run;

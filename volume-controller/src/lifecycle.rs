@@ -15,9 +15,11 @@ pub fn update(key: Key, precondition: Precondition, body: Value) -> Write {
 }
 
 /// Whether an object is being deleted, has no finalizer left and no grace to wait for.
+/// `spec.finalizers` is a namespace's own list: who empties it takes `kubernetes` off.
 fn is_released(body: &Value) -> bool {
     let metadata = &body["metadata"];
-    let held = metadata["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let listed = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
+    let held = listed(&metadata["finalizers"]) || listed(&body["spec"]["finalizers"]);
     let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     !metadata["deletionTimestamp"].is_null() && !held && grace == 0
 }

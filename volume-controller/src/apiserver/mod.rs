@@ -1,6 +1,161 @@
-//! The API server: the Kubernetes API for the kinds of storage.
+//! The API server: the Kubernetes API for the kinds of storage, over TLS.
+//!
+//! One request goes: [`router`] (who asks, which path) → [`route`], [`options`],
+//! [`accept`], [`body`] (what is asked) → [`verbs`] (what is done, with
+//! [`metadata`] and [`admission`]) → [`reply`] or [`status`] (the answer).
 
+mod accept;
+mod admission;
+mod auth;
+mod body;
+mod credentials;
+mod discovery;
+mod duplicates;
+mod durable;
+mod error;
+mod fixed;
 pub mod kinds;
+mod listen;
+mod metadata;
+mod metrics;
 pub mod openapi;
+mod options;
 pub mod patch;
+mod reply;
+mod reviews;
+mod route;
+mod router;
+mod selection;
+mod status;
 pub mod table;
+mod tls;
+mod unknown;
+mod verbs;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Store;
+pub use error::ServeError;
+use status::ApiError;
+
+/// Where all parts of the process register their metrics; `/metrics` serves it.
+pub type SharedRegistry = Arc<Mutex<Registry>>;
+
+/// The namespaces that a cluster always has.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// What an API server is started with.
+pub struct Config {
+    /// The objects. Whoever opened the store closes it, after the server has stopped.
+    pub store: Store,
+    /// The root folder: `kubeconfig` and `pki/` are written there.
+    pub root: PathBuf,
+    /// Where to listen. Port 0 is a free port at first and the same one ever after.
+    pub listen: SocketAddr,
+    /// Where the server's metrics go, and what `/metrics` shows.
+    pub registry: SharedRegistry,
+    /// How often a watch with `allowWatchBookmarks` hears of progress, at most.
+    pub bookmark_interval: Duration,
+}
+
+impl Config {
+    /// A server for this machine only.
+    #[must_use]
+    pub fn new(store: Store, root: impl Into<PathBuf>) -> Self {
+        Self {
+            store,
+            root: root.into(),
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            registry: SharedRegistry::default(),
+            bookmark_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A running API server.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// A kubeconfig with all rights, readable by root only.
+    pub kubeconfig: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Waits until the server has stopped: its token was cancelled, watches have
+    /// ended and requests under way have been answered (at most 5 s).
+    pub async fn stopped(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the API server ended badly");
+        }
+    }
+}
+
+/// What every request needs.
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) authenticator: auth::Authenticator,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) registry: SharedRegistry,
+    pub(crate) bookmark_interval: Duration,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Starts the API server: makes or reads its keys, listens, writes the
+/// kubeconfig, creates the namespaces that a cluster always has. It serves until
+/// `stop` is cancelled.
+///
+/// # Errors
+/// See [`ServeError`]. A failed start leaves nothing that hinders the next one.
+pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, ServeError> {
+    let Config { store, root, listen, registry, bookmark_interval } = config;
+    let pki = root.join("pki");
+    durable::private_folder(&pki)
+        .map_err(|source| ServeError::File { doing: "create", path: pki.clone(), source })?;
+    let now = Timestamp::now();
+    let authority = tls::Authority::open(&pki, now)?;
+    let certificate = authority.pem.clone();
+    let token = credentials::token(&pki)?;
+    create_namespaces(&store).await?;
+    let (listener, address) = listen::bind(listen, &pki).await?;
+    let identity = tls::Identity::new(authority, address.ip(), now)?;
+    let acceptor = TlsAcceptor::from(Arc::new(identity.tls()?));
+    // Written last: whoever waits for the file can connect at once.
+    let kubeconfig = credentials::write_kubeconfig(&root, address, &certificate, &token)?;
+    let metrics = metrics::Metrics::register(&mut registry.lock());
+    let authenticator = auth::Authenticator::new(&token);
+    let api = Api { store, authenticator, metrics, registry, bookmark_interval, stop: stop.clone() };
+    let router = router::router(Arc::new(api));
+    let task = tokio::spawn(listen::serve(listener, acceptor, identity, router, stop));
+    Ok(Server { address, kubeconfig, task })
+}
+
+/// Creates what is missing of the namespaces; a crash in between leaves some,
+/// and the next start adds the others.
+async fn create_namespaces(store: &Store) -> Result<(), ServeError> {
+    for name in NAMESPACES {
+        let failed = |error: ApiError| ServeError::Namespace { name, why: error.to_string() };
+        let target = route::parse("/api/v1/namespaces").map_err(failed)?;
+        if store.get(&target.key_of(name)).is_some() {
+            continue;
+        }
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        match verbs::create::insert(store, &target, body).await {
+            Ok(_) | Err(ApiError::AlreadyExists { .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}

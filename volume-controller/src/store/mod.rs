@@ -5,7 +5,135 @@
 //! waits in one SQL transaction, so latency is one fsync and throughput many.
 //! The revision is taken inside that transaction, so commit order is revision
 //! order, and every write of a transaction has a revision of its own.
+//!
+//! Reads and watches are served from memory. The window of changes in which a
+//! watch can start is kept on disk as well, so watches resume after a restart.
 
+mod config;
+mod dialect;
+mod error;
+mod link;
+mod lock;
+mod log;
+mod memory;
+mod metrics;
+mod open;
+mod plan;
 mod types;
+mod watch;
+mod writer;
 
+#[cfg(test)]
+mod fault_tests;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{BatchLimits, Config, LogLimits};
+pub use error::OpenError;
+pub use metrics::{Metrics, ResourceLabel};
 pub use types::{Change, ChangeKind, CommitError, Committed, Key, List, Object, Precondition, Write};
+pub use watch::{Expired, Next, Watch, WatchError};
+
+use memory::Memory;
+use writer::Request;
+
+/// An open store. Clones are cheap and are the same store. When the last clone
+/// is gone the store closes by itself; [`Store::close`] waits for it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    memory: Arc<Memory>,
+    queue: mpsc::Sender<Request>,
+    metrics: Metrics,
+    closing: CancellationToken,
+    closed: tokio::sync::watch::Receiver<bool>,
+    progress: std::time::Duration,
+}
+
+impl Store {
+    /// Opens the store, creates it when its file is not there or empty, and starts
+    /// its writer on the current tokio runtime.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; each of them leaves the file as it was.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        open::open(config).await
+    }
+
+    /// The latest revision that is committed and visible.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.memory.revision()
+    }
+
+    /// One object as it is now.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Arc<Object>> {
+        self.memory.get(key)
+    }
+
+    /// The objects of one resource as of one revision, in the order of namespace
+    /// and name: of one namespace (the empty one is that of kinds without) or of
+    /// all; those after the given namespace and name; at most `limit`.
+    #[must_use]
+    pub fn list(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        limit: Option<usize>,
+    ) -> List {
+        self.memory.list(resource, namespace, after, limit)
+    }
+
+    /// Commits one transaction, all of it or nothing. When it returns, the writes are
+    /// durable and visible to every read and watch. Once it has begun to wait for its
+    /// turn it goes through even if the caller is dropped. Preconditions are checked
+    /// against the objects before the transaction; a key may occur once.
+    ///
+    /// # Errors
+    /// See [`CommitError`]. After every one but [`CommitError::Unknown`], nothing was written.
+    pub async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Committed>, CommitError> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (answer, outcome) = oneshot::channel();
+        self.queue.send(Request { writes, answer }).await.map_err(|_| CommitError::Closed)?;
+        outcome
+            .await
+            .unwrap_or_else(|_| Err(CommitError::Unknown("the store's writer was stopped".to_owned())))
+    }
+
+    /// Follows the changes of some resources (none given: of all) with a revision
+    /// above `from`, in order, each exactly once. A revision that is still to come
+    /// is waited for: nothing up to and with it is delivered.
+    ///
+    /// # Errors
+    /// When the log does not reach back to `from`. From exactly the compacted revision it does.
+    pub fn watch(&self, resources: &[&str], from: u64) -> Result<Watch, Expired> {
+        let subscription = self.memory.subscribe(resources, from)?;
+        Ok(Watch::new(self.memory.clone(), subscription, from, self.progress))
+    }
+
+    /// The oldest revision from which a watch can start.
+    #[must_use]
+    pub fn compacted(&self) -> u64 {
+        self.memory.floor()
+    }
+
+    /// The store's metrics, to be registered by whoever serves them.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Writes what waits, closes the file and frees its lock. Later commits are
+    /// refused, reads still work, watches end once they have delivered everything.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        // An error means that the writer is gone, and the lock with it.
+        let _ = self.closed.clone().wait_for(|is_closed| *is_closed).await;
+    }
+}

@@ -37,7 +37,7 @@ impl std::fmt::Display for Key {
 }
 
 /// One object as it was at one revision. Immutable and shared, never copied.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Object {
     /// Where it is.
     pub key: Key,
@@ -56,6 +56,18 @@ impl Object {
     /// When the stored JSON does not fit the type.
     pub fn decode<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.body)
+    }
+}
+
+/// Without the body: an object in a log line or an error may be a Secret.
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Object")
+            .field("key", &self.key)
+            .field("revision", &self.revision)
+            .field("uid", &self.uid)
+            .field("bytes", &self.body.len())
+            .finish()
     }
 }
 
@@ -124,9 +136,21 @@ pub enum CommitError {
         /// The key.
         key: Key,
     },
+    /// The body is not a JSON object with an object (or nothing) as `metadata`, or the key has an empty part.
+    #[error("{key} cannot be stored: {why}")]
+    Malformed {
+        /// What was to be written.
+        key: Key,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The database refused; nothing was written. The text says what it said.
     #[error("the database refused the write: {0}")]
     Database(String),
+    /// The database failed while committing and could not be asked what became
+    /// of it: the write may or may not have happened. Read before trying again.
+    #[error("whether the write happened is not known: {0}")]
+    Unknown(String),
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,

@@ -1,0 +1,54 @@
+# Everything that a person or a CI system runs. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+# The release binary has no shared library to look for: it runs on any Linux of its architecture.
+RELEASE := target/$(HOST)/release/holdfast
+# What the machine must have, by command. kubectl may also come from elsewhere.
+PACKAGES := e2fsprogs xfsprogs btrfs-progs util-linux
+
+.PHONY: help setup build release demo test lint fmt bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (Debian packages; needs root)
+	@need=(); \
+	command -v cc >/dev/null || need+=(gcc libc6-dev); \
+	for tool in mkfs.ext4 mkfs.xfs mkfs.btrfs losetup; do command -v $$tool >/dev/null || need+=($(PACKAGES)); done; \
+	command -v kubectl >/dev/null || need+=(kubernetes-client); \
+	if [ $${#need[@]} -gt 0 ]; then \
+	  [ "$$(id -u)" = 0 ] || { echo "make setup: needs root to install $${need[*]}" >&2; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${need[@]}" >/dev/null; \
+	fi
+
+build: setup ## build for development
+	cargo build --workspace
+
+release: setup ## build the static binary
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST) -p holdfast
+	@ls -l $(RELEASE)
+
+demo: release ## a claim becomes a mounted volume, grows, moves to a second pod, and goes (needs root)
+	deploy/demo/demo.sh $(RELEASE)
+
+test: setup ## run every test (needs root for those on real mounts; the others say that they could not run)
+	cargo build -p holdfast
+	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests; fi
+	cargo test --workspace --doc --quiet
+
+lint: setup ## formatting, clippy, licences and duplicates of dependencies
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else echo "lint: cargo-deny is not installed, deny.toml was not checked"; fi
+
+fmt: ## format the code
+	cargo fmt --all
+
+bench: release ## measure, against bare limits in the same run
+	HOLDFAST_BIN=$(RELEASE) cargo run --release --target $(HOST) -p holdfast-tests --bin bench
+
+clean: ## remove what was built
+	cargo clean

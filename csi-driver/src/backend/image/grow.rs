@@ -1,0 +1,68 @@
+//! Making a file system as large as its device.
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::superblock;
+use crate::{
+    command::{Runner, Tool},
+    error::{Error, Tried as _},
+    kernel::{loopdev::LoopDevice, place::Place},
+    volume::FsType,
+};
+
+/// e2fsck(8): nothing found, or all of it corrected.
+const E2FSCK_FINE: [i32; 2] = [0, 1];
+
+/// Grows a mounted file system, if it does not fill its device yet.
+pub(super) fn mounted(
+    runner: &Runner,
+    fs: FsType,
+    device: &LoopDevice,
+    mounted: &Place,
+) -> Result<(), Error> {
+    if fills_device(fs, device)? {
+        return Ok(());
+    }
+    let (device, folder) = (device.path.as_os_str(), mounted.path().as_os_str());
+    match fs {
+        FsType::Ext4 if !may_grow_mounted_ext4()? => {
+            return Err(Error::Precondition(
+                "this kernel grows a mounted ext4 only for CAP_SYS_RESOURCE, which the driver does not have: the \
+                 file system will grow when the volume is staged next (stop its pods and start them again), or give \
+                 the driver that capability"
+                    .to_owned(),
+            ));
+        }
+        FsType::Ext4 => runner.run(Tool::RESIZE2FS, &[device])?,
+        FsType::Xfs => runner.run(Tool::XFS_GROWFS, &["-d".as_ref(), folder])?,
+        FsType::Btrfs => {
+            runner.run(Tool::BTRFS, &["filesystem".as_ref(), "resize".as_ref(), "max".as_ref(), folder])?
+        }
+    };
+    Ok(())
+}
+
+/// Grows an ext4 that cannot be grown later, when it is mounted. xfs and btrfs grow
+/// only when they are.
+pub(super) fn before_mount(runner: &Runner, fs: FsType, device: &LoopDevice) -> Result<(), Error> {
+    if fs != FsType::Ext4 || may_grow_mounted_ext4()? || device.is_claimed()? || fills_device(fs, device)? {
+        return Ok(());
+    }
+    let path = device.path.as_os_str();
+    tracing::info!(device = %device.path.display(), "growing the file system before it is mounted");
+    // resize2fs refuses a file system that was not checked just before.
+    runner.run_accepting(Tool::E2FSCK, &["-f".as_ref(), "-p".as_ref(), path], &E2FSCK_FINE)?;
+    runner.run(Tool::RESIZE2FS, &[path])?;
+    Ok(())
+}
+
+fn fills_device(fs: FsType, device: &LoopDevice) -> Result<bool, Error> {
+    let size = device.size()?;
+    Ok(superblock::size(fs, device)?.is_some_and(|filled| filled.fills(size)))
+}
+
+/// The kernel's condition (fs/ext4/resize.c, `ext4_resize_begin`).
+fn may_grow_mounted_ext4() -> Result<bool, Error> {
+    let sets = capabilities(None).tried(|| "reading this process's capabilities".to_owned())?;
+    Ok(sets.effective.contains(CapabilitySet::SYS_RESOURCE))
+}

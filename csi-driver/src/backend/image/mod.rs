@@ -1,0 +1,247 @@
+//! Volumes as image files: a sparse file on a loop device, with a file system of
+//! its own or as a raw block device. The file's length is the size, so it cannot
+//! be exceeded.
+
+mod format;
+mod grow;
+mod superblock;
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{self as rfs, OFlags};
+
+use super::{Backend, Stage, Surroundings};
+use crate::{
+    capability::Access,
+    command::{Runner, Tool},
+    config::BackendKind,
+    error::{Error, Tried as _},
+    kernel::{
+        flags,
+        loopdev::{self, Detach, LoopDevice},
+        mount, mountinfo,
+        place::{Place, Seen},
+    },
+    pool::{VolumeFolder, allocated},
+    size::{Bounds, GIB, MIB},
+    volume::{Content, FsType, Volume},
+    volume_id::VolumeId,
+};
+
+/// The data of a volume.
+const IMAGE: &str = "disk.img";
+
+/// The `image` backend.
+#[derive(Debug)]
+pub(crate) struct Image {
+    runner: Runner,
+}
+
+impl Image {
+    pub(crate) fn new(surroundings: Surroundings) -> Self {
+        Self { runner: surroundings.runner }
+    }
+
+    fn open_image(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+        folder.open_child(IMAGE, OFlags::RDWR)
+    }
+
+    /// The loop device on which the volume is, if any.
+    fn find_device(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
+        loopdev::find(&Self::open_image(folder)?)
+    }
+
+    fn attached(folder: &VolumeFolder) -> Result<LoopDevice, Error> {
+        Self::find_device(folder)?.ok_or_else(|| {
+            Error::Precondition(format!("{} has no loop device: it is not staged", folder.path().display()))
+        })
+    }
+}
+
+/// The tool that makes a file system.
+fn mkfs(fs: FsType) -> Tool {
+    match fs {
+        FsType::Ext4 => Tool::MKFS_EXT4,
+        FsType::Xfs => Tool::MKFS_XFS,
+        FsType::Btrfs => Tool::MKFS_BTRFS,
+    }
+}
+
+impl Backend for Image {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Image
+    }
+
+    fn content(&self, access: &Access) -> Result<Content, Error> {
+        match access {
+            Access::Block => Ok(Content::Block),
+            Access::Mount { fs_type, .. } if fs_type.is_empty() => Ok(Content::Filesystem(FsType::Ext4)),
+            Access::Mount { fs_type, .. } => FsType::parse(fs_type).map(Content::Filesystem).ok_or_else(|| {
+                Error::Invalid(format!("fs_type {fs_type:?} is not one of ext4, xfs, btrfs"))
+            }),
+        }
+    }
+
+    fn bounds(&self, content: Content) -> Bounds {
+        let min = match content {
+            Content::Block | Content::Folder => MIB,
+            Content::Filesystem(FsType::Ext4) => 8 * MIB,
+            // What mkfs.xfs and mkfs.btrfs refuse to go below.
+            Content::Filesystem(FsType::Xfs) => 300 * MIB,
+            Content::Filesystem(FsType::Btrfs) => 128 * MIB,
+        };
+        // The largest file on ext4 with blocks of 4 KiB; mkfs refuses nothing below.
+        Bounds { min, max: (16 << 40) - GIB, default: GIB }
+    }
+
+    fn can_enforce(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn check(&self, volume: &Volume) -> Result<(), Error> {
+        if let Content::Filesystem(fs) = volume.content {
+            self.runner.find(mkfs(fs))?;
+            self.runner.find(Tool::BLKID)?;
+        }
+        Ok(())
+    }
+
+    fn create(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        let image = folder.open_child(IMAGE, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        resize(&image, volume.capacity)?;
+        folder.sync()
+    }
+
+    fn destroy(&self, _folder: &VolumeFolder) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn expand(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        let image = Self::open_image(folder)?;
+        let length = rfs::fstat(&image).tried(|| "reading the image's size".to_owned())?.st_size;
+        // Never shorter: a crash between here and volume.json leaves a longer file.
+        if u64::try_from(length).unwrap_or(0) < volume.capacity {
+            resize(&image, volume.capacity)?;
+        }
+        Ok(())
+    }
+
+    fn needs_node_expansion(&self) -> bool {
+        true
+    }
+
+    fn unwritten(
+        &self,
+        _path: &Path,
+        volumes: &OwnedFd,
+        sizes: &BTreeMap<VolumeId, u64>,
+    ) -> Result<u64, Error> {
+        sizes.iter().try_fold(0_u64, |sum, (id, size)| {
+            Ok(sum.saturating_add(size.saturating_sub(allocated(volumes, &format!("{id}/{IMAGE}"))?)))
+        })
+    }
+
+    fn measured_size(&self, folder: &VolumeFolder) -> u64 {
+        Self::open_image(folder)
+            .ok()
+            .and_then(|image| rfs::fstat(&image).ok())
+            .and_then(|stat| u64::try_from(stat.st_size).ok())
+            .unwrap_or(0)
+    }
+
+    fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
+        Ok(Self::find_device(folder)?.is_some())
+    }
+
+    fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
+        let Some(device) = Self::find_device(folder)? else { return Ok(false) };
+        if seen.dev == device.rdev {
+            return Ok(true);
+        }
+        // btrfs shows a device number of its own; the mount table names the real one.
+        Ok(mountinfo::by_id(seen.mount_id)?.is_some_and(|mount| mount.source == device.path))
+    }
+
+    fn stage(&self, stage: &Stage<'_>) -> Result<(), Error> {
+        match stage.volume.content {
+            Content::Block => {
+                let device = match Self::find_device(stage.folder)? {
+                    Some(device) => device,
+                    None => {
+                        let image = Self::open_image(stage.folder)?;
+                        loopdev::attach(&image, Detach::WhenTold, stage.read_only)?
+                    }
+                };
+                if device.is_read_only()? != stage.read_only {
+                    return Err(Error::Exists(format!(
+                        "{} is staged with another access mode; unstage it first",
+                        stage.volume.id
+                    )));
+                }
+                device.update_size().map(|_| ())
+            }
+            Content::Filesystem(fs) => {
+                let options = flags::check(stage.volume.content, stage.flags)?;
+                let device = format::formatted_device(&self.runner, stage, fs)?;
+                grow::before_mount(&self.runner, fs, &device)?;
+                // Dropping the device afterwards leaves it to the mount: the unmount frees it.
+                mount::mount_device(fs, &device.path, &options, stage.staging)
+            }
+            Content::Folder => Err(Error::Corrupt {
+                path: stage.folder.path().to_owned(),
+                reason: "an image volume cannot be a folder".to_owned(),
+            }),
+        }
+    }
+
+    fn unstage(&self, folder: &VolumeFolder) -> Result<(), Error> {
+        if let Some(device) = Self::find_device(folder)? {
+            device.detach()?;
+        }
+        if let Some(device) = Self::find_device(folder)? {
+            // Someone else has it open, another mount namespace for one. It goes when
+            // they let go; until then the volume is not deleted (is_in_use).
+            tracing::warn!(device = %device.path.display(), folder = %folder.path().display(),
+                "the volume is unstaged, but its device is still open elsewhere");
+        }
+        Ok(())
+    }
+
+    fn device(&self, folder: &VolumeFolder) -> Result<PathBuf, Error> {
+        Ok(Self::attached(folder)?.path)
+    }
+
+    fn node_expand(
+        &self,
+        folder: &VolumeFolder,
+        volume: &Volume,
+        mounted: Option<&Place>,
+    ) -> Result<u64, Error> {
+        let device = Self::attached(folder)?;
+        let size = device.update_size()?;
+        let (Content::Filesystem(fs), Some(mounted)) = (volume.content, mounted) else { return Ok(size) };
+        grow::mounted(&self.runner, fs, &device, mounted)?;
+        Ok(size)
+    }
+
+    fn quota_usage(&self, _folder: &VolumeFolder, _volume: &Volume) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+}
+
+fn resize(image: &OwnedFd, size: u64) -> Result<(), Error> {
+    match rfs::ftruncate(image, size) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::FBIG) => {
+            return Err(Error::OutOfRange(format!(
+                "the pool's file system cannot hold one file of {size} bytes"
+            )));
+        }
+        Err(error) => return Err(error).tried(|| format!("making an image of {size} bytes")),
+    }
+    rfs::fsync(image).tried(|| "syncing the image".to_owned())
+}

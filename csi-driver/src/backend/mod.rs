@@ -1,0 +1,140 @@
+//! What makes volumes. One folder a backend, behind one trait; all calls may block
+//! and are made with the volume's guard held.
+
+mod directory;
+mod image;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    capability::Access,
+    command::Runner,
+    config::BackendKind,
+    error::Error,
+    kernel::{place::{Place, Seen}},
+    pool::VolumeFolder,
+    size::Bounds,
+    volume::{Content, Volume},
+    volume_id::VolumeId,
+};
+
+/// Makes, grows, mounts and removes the data of volumes.
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// Its name, as in the configuration.
+    fn kind(&self) -> BackendKind;
+
+    /// What a volume for this use would hold, or why it cannot be.
+    fn content(&self, access: &Access) -> Result<Content, Error>;
+
+    /// The sizes that are possible.
+    fn bounds(&self, content: Content) -> Bounds;
+
+    /// Whether volumes can have an enforced size here; the error says why not and
+    /// what to do.
+    fn can_enforce(&self) -> Result<(), Error>;
+
+    /// Checks everything about a new volume that can be checked before it is made.
+    fn check(&self, volume: &Volume) -> Result<(), Error>;
+
+    /// Makes the data in a new folder, durably.
+    fn create(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error>;
+
+    /// Removes the data, or as much of it as a plain removal of files cannot do.
+    fn destroy(&self, folder: &VolumeFolder) -> Result<(), Error>;
+
+    /// Makes the data as large as `volume.capacity`, durably; nothing if it is.
+    fn expand(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error>;
+
+    /// Whether the node has work to do after [`Backend::expand`].
+    fn needs_node_expansion(&self) -> bool;
+
+    /// How many of the promised bytes the volumes do not occupy yet.
+    fn unwritten(
+        &self,
+        path: &Path,
+        volumes: &OwnedFd,
+        sizes: &BTreeMap<VolumeId, u64>,
+    ) -> Result<u64, Error>;
+
+    /// The size that the data itself shows, for a volume whose metadata is damaged.
+    fn measured_size(&self, folder: &VolumeFolder) -> u64;
+
+    /// Whether the kernel still uses the data: then it must not be deleted.
+    fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error>;
+
+    /// Whether what is mounted at a staging path is this volume.
+    fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error>;
+
+    /// Brings the volume to the node: for a file system, mounts it at `staging`, an
+    /// empty folder. Idempotent up to the mount, which the caller checks.
+    fn stage(&self, stage: &Stage<'_>) -> Result<(), Error>;
+
+    /// Takes away what [`Backend::stage`] brought, after the unmount.
+    fn unstage(&self, folder: &VolumeFolder) -> Result<(), Error>;
+
+    /// The device node of a staged raw block volume.
+    fn device(&self, folder: &VolumeFolder) -> Result<PathBuf, Error>;
+
+    /// Makes the node see the new size; `mounted` is where the file system is.
+    /// Answers the size in bytes.
+    fn node_expand(
+        &self,
+        folder: &VolumeFolder,
+        volume: &Volume,
+        mounted: Option<&Place>,
+    ) -> Result<u64, Error>;
+
+    /// What is used of the volume, where its file system does not know it by itself.
+    fn quota_usage(&self, folder: &VolumeFolder, volume: &Volume) -> Result<Option<u64>, Error>;
+}
+
+/// What [`Backend::stage`] works on.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    pub(crate) folder: &'a VolumeFolder,
+    pub(crate) volume: Volume,
+    pub(crate) staging: &'a Place,
+    /// Mount flags as they were asked for.
+    pub(crate) flags: &'a [String],
+    /// Whether nobody will write: a raw device is then attached read-only.
+    pub(crate) read_only: bool,
+}
+
+/// Where a backend works.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) kind: BackendKind,
+    pub(crate) path: PathBuf,
+    /// Whether the pool lies on btrfs.
+    pub(crate) on_btrfs: bool,
+    /// The name of the pool's file system, for messages.
+    pub(crate) fs_name: String,
+    pub(crate) runner: Runner,
+}
+
+impl Surroundings {
+    /// Looks at the pool's file system.
+    pub(crate) fn of(kind: BackendKind, path: &Path, root: &OwnedFd, runner: Runner) -> Result<Self, Error> {
+        use crate::error::Tried as _;
+        use rustix::fs::{AtFlags, StatxFlags, statx};
+        let stat = statx(root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .tried(|| format!("looking at {}", path.display()))?;
+        let fs_name = crate::kernel::mountinfo::by_id(stat.stx_mnt_id)?
+            .map_or_else(|| "unknown".to_owned(), |mount| mount.fs_type);
+        Ok(Self { kind, path: path.to_owned(), on_btrfs: fs_name == "btrfs", fs_name, runner })
+    }
+}
+
+/// The backend for a pool.
+pub(crate) fn make(surroundings: Surroundings) -> Arc<dyn Backend> {
+    match surroundings.kind {
+        BackendKind::Image => Arc::new(image::Image::new(surroundings)),
+        BackendKind::Directory => Arc::new(directory::Directory::new(surroundings)),
+    }
+}

@@ -1,0 +1,207 @@
+//! CreateVolume and DeleteVolume.
+
+use std::collections::{BTreeMap, HashMap};
+
+use holdfast_proto::csi::{
+    CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse,
+    TopologyRequirement,
+};
+
+use super::{check_use, is_here, wire_volume};
+use crate::{
+    capability::Capability,
+    error::Error,
+    pool::Pool,
+    server::Driver,
+    size::{self, Bounds, Bytes, Wanted},
+    volume::{Content, Format, Volume},
+    volume_id::VolumeId,
+};
+
+/// The longest string of a request, in bytes (CSI v1.12, "Size Limits").
+const MAX_NAME: usize = 128;
+/// What Kubernetes' provisioner adds with `--extra-create-metadata`; for people.
+const INFORMATIVE: &str = "csi.storage.k8s.io/";
+
+/// The parameters of a class, checked.
+pub(super) struct Parameters<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) enforce: bool,
+}
+
+/// Reads a class's parameters. Unknown ones are refused: a misspelled parameter must
+/// not be a silent default.
+pub(super) fn parameters<'a>(
+    driver: &'a Driver,
+    parameters: &HashMap<String, String>,
+) -> Result<Parameters<'a>, Error> {
+    let mut pool = None;
+    let mut enforce = true;
+    for (name, value) in parameters {
+        match name.as_str() {
+            "pool" => pool = Some(value.as_str()),
+            "enforceSize" => {
+                enforce = value.parse().map_err(|_| {
+                    Error::Invalid(format!("parameter enforceSize is {value:?}, not \"true\" or \"false\""))
+                })?;
+            }
+            name if name.starts_with(INFORMATIVE) => {}
+            name => {
+                return Err(Error::Invalid(format!(
+                    "parameter {name:?} is not known; there are pool and enforceSize"
+                )));
+            }
+        }
+    }
+    let names = || driver.pools.keys().cloned().collect::<Vec<_>>().join(", ");
+    let pool = match pool {
+        Some(name) => driver.pools.get(name).ok_or_else(|| {
+            Error::Invalid(format!("parameter pool: there is no pool {name:?} here; there are {}", names()))
+        })?,
+        None => driver
+            .pools
+            .get("default")
+            .or_else(|| driver.pools.values().next().filter(|_| driver.pools.len() == 1))
+            .ok_or_else(|| {
+                Error::Invalid(format!("there is no pool \"default\": the class has to name one of {}", names()))
+            })?,
+    };
+    Ok(Parameters { pool, enforce })
+}
+
+/// The sizes possible in a pool.
+pub(super) fn bounds(pool: &Pool, content: Content) -> Bounds {
+    let bounds = pool.backend.bounds(content);
+    let max = bounds.max.min(pool.limits.max_volume_size.unwrap_or(u64::MAX));
+    Bounds { max, ..bounds }
+}
+
+/// What a volume of these capabilities would hold. They all have to agree.
+pub(super) fn content(pool: &Pool, capabilities: &[Capability]) -> Result<Content, Error> {
+    let mut contents = capabilities.iter().map(|capability| pool.backend.content(&capability.access));
+    let first = contents
+        .next()
+        .ok_or_else(|| Error::Invalid("volume_capabilities must have at least one entry".to_owned()))??;
+    for other in contents {
+        if other? != first {
+            return Err(Error::Invalid(
+                "volume_capabilities ask for different things; a volume holds one file system or is one raw \
+                 device"
+                    .to_owned(),
+            ));
+        }
+    }
+    for capability in capabilities {
+        check_use(pool.backend.as_ref(), first, capability)?;
+    }
+    Ok(first)
+}
+
+/// CSI v1.12, CreateVolume. The id follows from the name, so a repeated call finds the
+/// volume that the first one made.
+pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<CreateVolumeResponse, Error> {
+    if request.name.is_empty() || request.name.len() > MAX_NAME {
+        return Err(Error::Invalid(format!("name must have 1 to {MAX_NAME} bytes")));
+    }
+    let capabilities = Capability::all(&request.volume_capabilities)?;
+    let wanted = Wanted::from_range(request.capacity_range.as_ref())?;
+    let Parameters { pool, enforce } = parameters(driver, &request.parameters)?;
+    if let Some(name) = request.mutable_parameters.keys().next() {
+        return Err(Error::Invalid(format!(
+            "mutable parameter {name:?} is not known; this driver has none (MODIFY_VOLUME is not declared)"
+        )));
+    }
+    if request.volume_content_source.is_some() {
+        return Err(Error::Invalid(
+            "volume_content_source: this driver does not make volumes from snapshots or other volumes".to_owned(),
+        ));
+    }
+    let content = content(pool, &capabilities)?;
+    if let Some(requirement) = &request.accessibility_requirements {
+        check_topology(driver, requirement)?;
+    }
+
+    let id = VolumeId::derive(&pool.name, &request.name);
+    let _guard = driver.guards.take(&id)?;
+    if let Some(folder) = pool.find(&id)? {
+        let volume = folder.read_volume()?;
+        check_same(&volume, &request.name, wanted, content, enforce)?;
+        return Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) });
+    }
+
+    if enforce {
+        pool.backend.can_enforce()?;
+    }
+    let volume = Volume {
+        id,
+        name: request.name.clone(),
+        capacity: size::choose(wanted, bounds(pool, content))?,
+        content,
+        enforced: enforce,
+        format: Format::Never,
+        attachments: BTreeMap::new(),
+    };
+    pool.backend.check(&volume)?;
+    pool.create(&volume)?;
+    tracing::info!(volume = %volume.id, size = %Bytes(volume.capacity), %content, "created");
+    Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) })
+}
+
+/// `requisite` lists where the volume may be; without it, `preferred` is only a wish
+/// (CSI v1.12, TopologyRequirement).
+fn check_topology(driver: &Driver, requirement: &TopologyRequirement) -> Result<(), Error> {
+    if requirement.requisite.is_empty() || requirement.requisite.iter().any(|place| is_here(driver, place)) {
+        return Ok(());
+    }
+    Err(Error::Exhausted(format!(
+        "none of the places in accessibility_requirements is this node, {:?}; its volumes are reachable here only",
+        driver.node_id
+    )))
+}
+
+fn check_same(
+    volume: &Volume,
+    name: &str,
+    wanted: Wanted,
+    content: Content,
+    enforce: bool,
+) -> Result<(), Error> {
+    let differs = |what: String| {
+        Err(Error::Exists(format!("volume {name:?} exists and {what}; use another name or the same request")))
+    };
+    if volume.name != name {
+        return differs(format!("was made as {:?}", volume.name));
+    }
+    if !wanted.admits(volume.capacity) {
+        return differs(format!("has {} ({} bytes)", Bytes(volume.capacity), volume.capacity));
+    }
+    if volume.content != content {
+        return differs(format!("holds {}, not {content}", volume.content));
+    }
+    if volume.enforced != enforce {
+        return differs(format!("has enforceSize {}", volume.enforced));
+    }
+    Ok(())
+}
+
+/// CSI v1.12, DeleteVolume. One rename makes it gone; the space follows.
+pub(super) fn delete(driver: &Driver, request: &DeleteVolumeRequest) -> Result<DeleteVolumeResponse, Error> {
+    let id = match VolumeId::parse(&request.volume_id) {
+        Err(Error::VolumeNotFound(_)) => return Ok(DeleteVolumeResponse {}),
+        parsed => parsed?,
+    };
+    let pool = driver.configured_pool_of(&id)?;
+    let _guard = driver.guards.take(&id)?;
+    let Some(folder) = pool.find(&id)? else { return Ok(DeleteVolumeResponse {}) };
+    let volume = folder.read_volume()?;
+    if let Some(node) = volume.attachments.keys().next() {
+        return Err(Error::Precondition(format!("volume {id} is still published to node {node:?}")));
+    }
+    if pool.backend.is_in_use(&folder)? {
+        return Err(Error::Precondition(format!("volume {id} is still mounted or attached on this node")));
+    }
+    pool.discard(&id)?;
+    driver.trash.notify_one();
+    tracing::info!(volume = %id, "deleted");
+    Ok(DeleteVolumeResponse {})
+}

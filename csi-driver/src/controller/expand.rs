@@ -1,0 +1,61 @@
+//! ControllerExpandVolume.
+
+use holdfast_proto::csi::{ControllerExpandVolumeRequest, ControllerExpandVolumeResponse};
+
+use super::{check_use, create::bounds, wire_bytes};
+use crate::{
+    capability::Capability,
+    error::Error,
+    server::Driver,
+    size::{self, Bytes, Wanted},
+    volume::Volume,
+    volume_id::VolumeId,
+};
+
+/// CSI v1.12, ControllerExpandVolume. The data grows before the metadata says so: a
+/// crash between leaves more room than promised, and the repeated call ends it.
+pub(super) fn expand(
+    driver: &Driver,
+    request: &ControllerExpandVolumeRequest,
+) -> Result<ControllerExpandVolumeResponse, Error> {
+    let id = VolumeId::parse(&request.volume_id)?;
+    let range = request
+        .capacity_range
+        .as_ref()
+        .ok_or_else(|| Error::Invalid("capacity_range is required".to_owned()))?;
+    let wanted = Wanted::from_range(Some(range))?;
+    if wanted == Wanted::default() {
+        return Err(Error::Invalid("capacity_range has neither required_bytes nor limit_bytes".to_owned()));
+    }
+    let capability = request.volume_capability.as_ref().map(Capability::read).transpose()?;
+    let pool = driver.pool_of(&id)?;
+    let _guard = driver.guards.take(&id)?;
+    let folder = pool.folder(&id)?;
+    let volume = folder.read_volume()?;
+    if let Some(capability) = &capability {
+        check_use(pool.backend.as_ref(), volume.content, capability)?;
+    }
+    if wanted.limit.is_some_and(|limit| limit < volume.capacity) {
+        return Err(Error::OutOfRange(format!(
+            "volume {id} has {} already ({} bytes) and cannot be made smaller",
+            Bytes(volume.capacity),
+            volume.capacity
+        )));
+    }
+    let size = match wanted.required {
+        Some(required) if required > volume.capacity => {
+            size::choose(wanted, bounds(pool, volume.content))?
+        }
+        _ => volume.capacity,
+    };
+    let grown = Volume { capacity: size, ..volume.clone() };
+    pool.grow(&id, size, || {
+        pool.backend.expand(&folder, &grown)?;
+        if grown == volume { Ok(()) } else { folder.write_volume(&grown) }
+    })?;
+    Ok(ControllerExpandVolumeResponse {
+        capacity_bytes: wire_bytes(size),
+        // Whether the node did its part before is for the node to see; asking again is cheap.
+        node_expansion_required: pool.backend.needs_node_expansion(),
+    })
+}

@@ -1,0 +1,148 @@
+//! ListVolumes, ControllerGetVolume and ValidateVolumeCapabilities.
+
+use holdfast_proto::csi::{
+    self, ControllerGetVolumeRequest, ControllerGetVolumeResponse, ListVolumesRequest, ListVolumesResponse,
+    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse, controller_get_volume_response,
+    list_volumes_response::{Entry, VolumeStatus},
+    validate_volume_capabilities_response::Confirmed,
+};
+
+use super::{check_use, create::parameters, volume_context, wire_volume};
+use crate::{capability::Capability, error::Error, server::Driver, volume_id::VolumeId};
+
+/// CSI v1.12, ListVolumes, in the order of ids. The token is the last id that was
+/// given out, so volumes that come and go meanwhile neither repeat nor hide others.
+pub(super) fn list(driver: &Driver, request: &ListVolumesRequest) -> Result<ListVolumesResponse, Error> {
+    let most = match usize::try_from(request.max_entries) {
+        Ok(0) => usize::MAX,
+        Ok(most) => most,
+        Err(_) => return Err(Error::Invalid(format!("max_entries is negative ({})", request.max_entries))),
+    };
+    let after = match request.starting_token.as_str() {
+        "" => None,
+        token => Some(read_token(token)?),
+    };
+    // Pools are sorted by name, but `a` and `a-b` interleave as prefixes of ids.
+    let mut ids = Vec::new();
+    for pool in driver.pools.values() {
+        ids.extend(pool.ids()?);
+    }
+    ids.sort();
+    let mut rest = ids.into_iter().filter(|id| after.as_ref().is_none_or(|after| id > after)).peekable();
+
+    let mut entries = Vec::new();
+    let mut last = None;
+    while entries.len() < most
+        && let Some(id) = rest.next()
+    {
+        entries.extend(entry(driver, &id)?);
+        last = Some(id);
+    }
+    let next_token = match (rest.peek(), last) {
+        (Some(_), Some(last)) => token(&last),
+        _ => String::new(),
+    };
+    Ok(ListVolumesResponse { entries, next_token })
+}
+
+/// One line of the list; `None` when the volume went away meanwhile.
+fn entry(driver: &Driver, id: &VolumeId) -> Result<Option<Entry>, Error> {
+    let pool = driver.pool_of(id)?;
+    let Some(folder) = pool.find(id)? else { return Ok(None) };
+    match folder.read_volume() {
+        Ok(volume) => Ok(Some(Entry {
+            volume: Some(wire_volume(driver, pool, &volume)?),
+            status: Some(VolumeStatus {
+                published_node_ids: volume.attachments.into_keys().collect(),
+                volume_condition: None,
+            }),
+        })),
+        // Renamed to the trash between the two lines above.
+        Err(Error::Corrupt { .. }) if pool.find(id)?.is_none() => Ok(None),
+        // It exists, and one damaged volume must not hide the others. Capacity 0 is "unknown".
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::error!(volume = %id, %error, "this volume cannot be used");
+            let volume = csi::Volume { volume_id: id.to_string(), ..Default::default() };
+            Ok(Some(Entry { volume: Some(volume), status: None }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn token(id: &VolumeId) -> String {
+    id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_token(token: &str) -> Result<VolumeId, Error> {
+    let bad = || Error::BadToken(token.chars().take(64).collect());
+    if !token.is_ascii() {
+        return Err(bad());
+    }
+    let bytes = token
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(bad)?;
+    String::from_utf8(bytes).ok().and_then(|id| VolumeId::try_from(id).ok()).ok_or_else(bad)
+}
+
+/// CSI v1.12, ControllerGetVolume.
+pub(super) fn get(
+    driver: &Driver,
+    request: &ControllerGetVolumeRequest,
+) -> Result<ControllerGetVolumeResponse, Error> {
+    let id = VolumeId::parse(&request.volume_id)?;
+    let pool = driver.pool_of(&id)?;
+    let volume = pool.folder(&id)?.read_volume()?;
+    Ok(ControllerGetVolumeResponse {
+        volume: Some(wire_volume(driver, pool, &volume)?),
+        status: Some(controller_get_volume_response::VolumeStatus {
+            published_node_ids: volume.attachments.into_keys().collect(),
+            volume_condition: None,
+        }),
+    })
+}
+
+/// CSI v1.12, ValidateVolumeCapabilities: what cannot be is no error but is left
+/// unconfirmed, with the reason.
+pub(super) fn validate(
+    driver: &Driver,
+    request: &ValidateVolumeCapabilitiesRequest,
+) -> Result<ValidateVolumeCapabilitiesResponse, Error> {
+    let id = VolumeId::parse(&request.volume_id)?;
+    if request.volume_capabilities.is_empty() {
+        return Err(Error::Invalid("volume_capabilities must have at least one entry".to_owned()));
+    }
+    let pool = driver.pool_of(&id)?;
+    let volume = pool.folder(&id)?.read_volume()?;
+    let check = || -> Result<(), Error> {
+        for capability in Capability::all(&request.volume_capabilities)? {
+            check_use(pool.backend.as_ref(), volume.content, &capability)?;
+        }
+        if !request.volume_context.is_empty() && request.volume_context != volume_context(pool) {
+            return Err(Error::Invalid("volume_context is not that of this volume".to_owned()));
+        }
+        if !request.parameters.is_empty() && parameters(driver, &request.parameters)?.pool.name != pool.name {
+            return Err(Error::Invalid(format!("the parameters are not those of pool {:?}", pool.name)));
+        }
+        match request.mutable_parameters.keys().next() {
+            Some(name) => Err(Error::Invalid(format!("mutable parameter {name:?} is not known"))),
+            None => Ok(()),
+        }
+    };
+    Ok(match check() {
+        Ok(()) => ValidateVolumeCapabilitiesResponse {
+            confirmed: Some(Confirmed {
+                volume_context: request.volume_context.clone(),
+                volume_capabilities: request.volume_capabilities.clone(),
+                parameters: request.parameters.clone(),
+                mutable_parameters: request.mutable_parameters.clone(),
+            }),
+            message: String::new(),
+        },
+        Err(error) => {
+            ValidateVolumeCapabilitiesResponse { confirmed: None, message: error.to_string() }
+        }
+    })
+}

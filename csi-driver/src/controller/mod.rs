@@ -1,0 +1,249 @@
+//! The Controller service: the calls and what they answer. The work is in the files
+//! beside this one.
+
+mod attach;
+mod capacity;
+mod create;
+mod expand;
+mod list;
+
+use std::{collections::HashMap, sync::Arc};
+
+use holdfast_proto::csi::{
+    self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, ControllerServiceCapability,
+    Topology, controller_server::Controller,
+    controller_service_capability::{self, Rpc, rpc},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    backend::Backend,
+    capability::{Access, Capability},
+    config::TOPOLOGY_NODE,
+    error::Error,
+    operation::Operations,
+    pool::Pool,
+    server::Driver,
+    volume::{Content, Volume},
+};
+
+/// What this driver can do; everything else answers UNIMPLEMENTED.
+const CAPABILITIES: [rpc::Type; 8] = [
+    rpc::Type::CreateDeleteVolume,
+    rpc::Type::PublishUnpublishVolume,
+    rpc::Type::ListVolumes,
+    rpc::Type::ListVolumesPublishedNodes,
+    rpc::Type::GetCapacity,
+    rpc::Type::GetVolume,
+    rpc::Type::ExpandVolume,
+    rpc::Type::SingleNodeMultiWriter,
+];
+
+/// Answers the Controller calls.
+#[derive(Debug)]
+pub(crate) struct ControllerService {
+    driver: Arc<Driver>,
+    operations: Operations,
+}
+
+impl ControllerService {
+    pub(crate) fn new(driver: Arc<Driver>, operations: Operations) -> Self {
+        Self { driver, operations }
+    }
+}
+
+/// Runs one call: `$work(&driver, &request)` on a thread that may block.
+macro_rules! call {
+    ($self:ident, $request:ident, $method:literal, $volume:ident, $work:path) => {{
+        let driver = $self.driver.clone();
+        let request = $request.into_inner();
+        let volume = request.$volume.clone();
+        $self
+            .operations
+            .run(concat!("/csi.v1.Controller/", $method), &volume, move || $work(&driver, &request))
+            .await
+    }};
+    ($self:ident, $request:ident, $method:literal, $work:path) => {{
+        let driver = $self.driver.clone();
+        let request = $request.into_inner();
+        $self
+            .operations
+            .run(concat!("/csi.v1.Controller/", $method), "", move || $work(&driver, &request))
+            .await
+    }};
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Controller for ControllerService {
+    async fn create_volume(
+        &self,
+        request: Request<csi::CreateVolumeRequest>,
+    ) -> Answer<csi::CreateVolumeResponse> {
+        call!(self, request, "CreateVolume", name, create::create)
+    }
+
+    async fn delete_volume(
+        &self,
+        request: Request<csi::DeleteVolumeRequest>,
+    ) -> Answer<csi::DeleteVolumeResponse> {
+        call!(self, request, "DeleteVolume", volume_id, create::delete)
+    }
+
+    async fn controller_publish_volume(
+        &self,
+        request: Request<csi::ControllerPublishVolumeRequest>,
+    ) -> Answer<csi::ControllerPublishVolumeResponse> {
+        call!(self, request, "ControllerPublishVolume", volume_id, attach::attach)
+    }
+
+    async fn controller_unpublish_volume(
+        &self,
+        request: Request<csi::ControllerUnpublishVolumeRequest>,
+    ) -> Answer<csi::ControllerUnpublishVolumeResponse> {
+        call!(self, request, "ControllerUnpublishVolume", volume_id, attach::detach)
+    }
+
+    async fn validate_volume_capabilities(
+        &self,
+        request: Request<csi::ValidateVolumeCapabilitiesRequest>,
+    ) -> Answer<csi::ValidateVolumeCapabilitiesResponse> {
+        call!(self, request, "ValidateVolumeCapabilities", volume_id, list::validate)
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<csi::ListVolumesRequest>,
+    ) -> Answer<csi::ListVolumesResponse> {
+        call!(self, request, "ListVolumes", list::list)
+    }
+
+    async fn get_capacity(
+        &self,
+        request: Request<csi::GetCapacityRequest>,
+    ) -> Answer<csi::GetCapacityResponse> {
+        call!(self, request, "GetCapacity", capacity::capacity)
+    }
+
+    async fn controller_get_capabilities(
+        &self,
+        _: Request<ControllerGetCapabilitiesRequest>,
+    ) -> Answer<ControllerGetCapabilitiesResponse> {
+        let capability = |r#type: rpc::Type| ControllerServiceCapability {
+            r#type: Some(controller_service_capability::Type::Rpc(Rpc { r#type: r#type.into() })),
+        };
+        Ok(Response::new(ControllerGetCapabilitiesResponse {
+            capabilities: CAPABILITIES.into_iter().map(capability).collect(),
+        }))
+    }
+
+    async fn controller_expand_volume(
+        &self,
+        request: Request<csi::ControllerExpandVolumeRequest>,
+    ) -> Answer<csi::ControllerExpandVolumeResponse> {
+        call!(self, request, "ControllerExpandVolume", volume_id, expand::expand)
+    }
+
+    async fn controller_get_volume(
+        &self,
+        request: Request<csi::ControllerGetVolumeRequest>,
+    ) -> Answer<csi::ControllerGetVolumeResponse> {
+        call!(self, request, "ControllerGetVolume", volume_id, list::get)
+    }
+
+    async fn create_snapshot(
+        &self,
+        _: Request<csi::CreateSnapshotRequest>,
+    ) -> Answer<csi::CreateSnapshotResponse> {
+        Err(undeclared("CREATE_DELETE_SNAPSHOT"))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        _: Request<csi::DeleteSnapshotRequest>,
+    ) -> Answer<csi::DeleteSnapshotResponse> {
+        Err(undeclared("CREATE_DELETE_SNAPSHOT"))
+    }
+
+    async fn list_snapshots(
+        &self,
+        _: Request<csi::ListSnapshotsRequest>,
+    ) -> Answer<csi::ListSnapshotsResponse> {
+        Err(undeclared("LIST_SNAPSHOTS"))
+    }
+
+    async fn get_snapshot(&self, _: Request<csi::GetSnapshotRequest>) -> Answer<csi::GetSnapshotResponse> {
+        Err(undeclared("GET_SNAPSHOT"))
+    }
+
+    async fn controller_modify_volume(
+        &self,
+        _: Request<csi::ControllerModifyVolumeRequest>,
+    ) -> Answer<csi::ControllerModifyVolumeResponse> {
+        Err(undeclared("MODIFY_VOLUME"))
+    }
+}
+
+fn undeclared(capability: &str) -> Status {
+    Status::unimplemented(format!("this driver does not declare the capability {capability}"))
+}
+
+/// The one place from which this node's volumes can be reached.
+fn topology(driver: &Driver) -> Topology {
+    Topology { segments: HashMap::from([(TOPOLOGY_NODE.to_owned(), driver.node_id.clone())]) }
+}
+
+/// Whether this node is in `topology`: every segment has to agree.
+fn is_here(driver: &Driver, topology: &Topology) -> bool {
+    topology.segments.iter().all(|(key, value)| key == TOPOLOGY_NODE && *value == driver.node_id)
+}
+
+/// A volume as the wire shows it.
+fn wire_volume(driver: &Driver, pool: &Pool, volume: &Volume) -> Result<csi::Volume, Error> {
+    Ok(csi::Volume {
+        capacity_bytes: wire_bytes(volume.capacity),
+        volume_id: volume.id.to_string(),
+        volume_context: volume_context(pool),
+        content_source: None,
+        accessible_topology: vec![topology(driver)],
+    })
+}
+
+/// What goes with every volume of a pool; for people, nothing depends on it.
+fn volume_context(pool: &Pool) -> HashMap<String, String> {
+    HashMap::from([
+        ("pool".to_owned(), pool.name.clone()),
+        ("backend".to_owned(), pool.backend.kind().as_str().to_owned()),
+    ])
+}
+
+/// The wire has signed bytes.
+fn wire_bytes(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Whether a volume that holds `content` can be used so.
+pub(crate) fn check_use(
+    backend: &dyn Backend,
+    content: Content,
+    capability: &Capability,
+) -> Result<(), Error> {
+    let fits = match (&capability.access, content) {
+        (Access::Mount { fs_type, .. }, Content::Filesystem(_)) if fs_type.is_empty() => true,
+        (access, content) => backend.content(access)? == content,
+    };
+    if !fits {
+        return Err(Error::Invalid(format!(
+            "the volume holds {content}, and {} was asked for",
+            match &capability.access {
+                Access::Block => "a raw block device".to_owned(),
+                Access::Mount { fs_type, .. } => format!("a mounted file system {fs_type:?}"),
+            }
+        )));
+    }
+    if let Access::Mount { flags, .. } = &capability.access {
+        crate::kernel::flags::check(content, flags)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The driver's errors, and the one place that turns them into a gRPC status
+//! (CSI v1.12, "Error Scheme").
+
+use std::{io, path::PathBuf};
+
+use tonic::{Code, Status};
+
+use crate::{command::CommandError, config::ConfigError};
+
+/// Why an operation, or the driver itself, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request can never work as it is.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such volume.
+    #[error("volume {0:?} does not exist")]
+    VolumeNotFound(String),
+    /// Something else that was named does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name or path is taken by something that is not what was asked for.
+    #[error("{0}")]
+    Exists(String),
+    /// The pool has no room.
+    #[error("{0}")]
+    Exhausted(String),
+    /// A size that can never be.
+    #[error("{0}")]
+    OutOfRange(String),
+    /// Something else has to happen first.
+    #[error("{0}")]
+    Precondition(String),
+    /// Another operation on this volume is still running.
+    #[error("another operation on volume {0:?} is still running; try again later")]
+    Busy(String),
+    /// A page token that this driver did not give out.
+    #[error("starting_token {0:?} is not one that this driver gave out; start again without it")]
+    BadToken(String),
+    /// What is stored cannot be read as what it should be. Never treated as absent.
+    #[error("{path} is damaged: {reason}; restore it, or move the folder out of the pool")]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A system call failed.
+    #[error("{tried}: {source}")]
+    Io {
+        /// What was tried, and on what.
+        tried: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// An outside command failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The gRPC server stopped.
+    #[error("the CSI server stopped: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// An operation ended without an answer; a bug.
+    #[error("the operation ended without an answer: {0}")]
+    Lost(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed later with nobody changing the request.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Exhausted(_) | Self::Precondition(_) | Self::Busy(_) | Self::Io { .. } | Self::Lost(_) => true,
+            Self::Command(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::VolumeNotFound(_) | Self::NotFound(_) => Code::NotFound,
+            Self::Exists(_) => Code::AlreadyExists,
+            Self::Exhausted(_) => Code::ResourceExhausted,
+            Self::OutOfRange(_) => Code::OutOfRange,
+            Self::Precondition(_) | Self::Config(_) => Code::FailedPrecondition,
+            Self::Busy(_) | Self::BadToken(_) => Code::Aborted,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::ResourceExhausted,
+            Self::Command(CommandError::Missing { .. }) => Code::FailedPrecondition,
+            Self::Corrupt { .. }
+            | Self::Io { .. }
+            | Self::Command(_)
+            | Self::Server(_)
+            | Self::Lost(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+/// Says what was tried when a system call fails.
+pub(crate) trait Tried<T> {
+    /// `tried` is only made when there is an error.
+    fn tried(self, tried: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
+    fn tried(self, tried: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { tried: tried(), source: source.into() })
+    }
+}

@@ -1,0 +1,190 @@
+//! Loop devices. They are shared by everything on the machine, so a device is used
+//! only when the kernel says that it stands on the very file we mean.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{fs as rfs, io::Errno};
+
+use super::raw;
+use crate::error::{Error, Tried as _};
+
+/// How often another process may take the free device before us.
+const ATTACH_TRIES: usize = 64;
+
+/// An attached loop device, held open: while it is held it cannot be given to
+/// another file.
+#[derive(Debug)]
+pub(crate) struct LoopDevice {
+    /// `/dev/loopN`.
+    pub(crate) path: PathBuf,
+    /// The device number, as `st_rdev` gives it.
+    pub(crate) rdev: u64,
+    file: File,
+}
+
+/// Whether the kernel gives the device back by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detach {
+    /// When its last user closes it. For mounted devices: the unmount frees it, and
+    /// so does the end of this process before the mount.
+    WithLastUser,
+    /// Only when told. For raw block: between two uses nobody holds it open.
+    WhenTold,
+}
+
+/// The loop device of the file, if it has one.
+pub(crate) fn find(backing: impl AsFd) -> Result<Option<LoopDevice>, Error> {
+    let wanted = rfs::fstat(backing).tried(|| "reading the backing file's identity".to_owned())?;
+    for entry in fs::read_dir("/sys/block").tried(|| "listing /sys/block".to_owned())? {
+        let entry = entry.tried(|| "listing /sys/block".to_owned())?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with("loop")) else { continue };
+        // Only attached devices have this folder; it spares opening the others.
+        if !entry.path().join("loop/backing_file").exists() {
+            continue;
+        }
+        let path = Path::new("/dev").join(name);
+        let device = match open(path.clone()) {
+            Ok(device) => device,
+            // It went away since it was listed.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => continue,
+            Err(error) => return Err(error).tried(|| format!("opening {}", path.display())),
+        };
+        match raw::loop_status(device.file.as_fd()) {
+            Ok(info) if is_device(info.device, wanted.st_dev) && info.inode == wanted.st_ino => {
+                return Ok(Some(device));
+            }
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
+            Err(error) => return Err(error).tried(|| format!("asking what {} stands on", path.display())),
+        }
+    }
+    Ok(None)
+}
+
+/// Attaches the file to a free device. With direct I/O where its file system can.
+pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Result<LoopDevice, Error> {
+    let mut flags = raw::LO_FLAGS_DIRECT_IO;
+    if detach == Detach::WithLastUser {
+        flags |= raw::LO_FLAGS_AUTOCLEAR;
+    }
+    if read_only {
+        flags |= raw::LO_FLAGS_READ_ONLY;
+    }
+    let control = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/loop-control")
+        .tried(|| "opening /dev/loop-control (root and a kernel with loop devices are needed)".to_owned())?;
+    for _ in 0..ATTACH_TRIES {
+        let number =
+            raw::loop_get_free(control.as_fd()).tried(|| "asking for a free loop device".to_owned())?;
+        let path = PathBuf::from(format!("/dev/loop{number}"));
+        let device = open(path.clone()).tried(|| format!("opening {}", path.display()))?;
+        match raw::loop_configure(device.file.as_fd(), backing.as_fd(), flags) {
+            Ok(()) => return Ok(device),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) => return Err(error).tried(|| format!("attaching the file to {}", path.display())),
+        }
+    }
+    Err(Errno::BUSY).tried(|| format!("attaching to a loop device, {ATTACH_TRIES} times taken by others"))
+}
+
+impl LoopDevice {
+    /// Makes the device as large as its file, and says how many bytes that is.
+    pub(crate) fn update_size(&self) -> Result<u64, Error> {
+        raw::loop_set_capacity(self.file.as_fd()).tried(|| format!("growing {}", self.path.display()))?;
+        self.size()
+    }
+
+    /// The device's size in bytes.
+    pub(crate) fn size(&self) -> Result<u64, Error> {
+        device_size(self.rdev)
+    }
+
+    /// Whether the device refuses writes.
+    pub(crate) fn is_read_only(&self) -> Result<bool, Error> {
+        let info = raw::loop_status(self.file.as_fd())
+            .tried(|| format!("asking what {} stands on", self.path.display()))?;
+        Ok(info.flags & raw::LO_FLAGS_READ_ONLY != 0)
+    }
+
+    /// Gives the device back. Whoever still has it open keeps it until they close it.
+    pub(crate) fn detach(self) -> Result<(), Error> {
+        match raw::loop_clear(self.file.as_fd()) {
+            Err(error) if error.raw_os_error() != Some(libc::ENXIO) => {
+                Err(error).tried(|| format!("detaching {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a file system or a program holds the device for itself alone: what
+    /// mount and mkfs do.
+    pub(crate) fn is_claimed(&self) -> Result<bool, Error> {
+        match File::options().read(true).custom_flags(libc::O_EXCL).open(&self.path) {
+            Ok(_) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(true),
+            Err(error) => Err(error).tried(|| format!("opening {} exclusively", self.path.display())),
+        }
+    }
+
+    /// Reads from the device at `offset` until `buffer` is full or the device ends.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
+        use std::os::unix::fs::FileExt as _;
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let read = self
+                .file
+                .read_at(rest, offset + done as u64)
+                .tried(|| format!("reading {}", self.path.display()))?;
+            if read == 0 {
+                break;
+            }
+            done += read;
+        }
+        Ok(done)
+    }
+}
+
+/// The size in bytes of the block device with this number.
+pub(crate) fn device_size(rdev: u64) -> Result<u64, Error> {
+    let path = format!("/sys/dev/block/{}:{}/size", rfs::major(rdev), rfs::minor(rdev));
+    let text = fs::read_to_string(&path).tried(|| format!("reading {path}"))?;
+    // sysfs counts in units of 512 bytes, whatever the device's blocks are.
+    text.trim().parse::<u64>().map(|sectors| sectors * 512).map_err(|_| Error::Corrupt {
+        path: path.into(),
+        reason: format!("{text:?} is not a number"),
+    })
+}
+
+fn open(path: PathBuf) -> io::Result<LoopDevice> {
+    let file = match File::options().read(true).write(true).open(&path) {
+        // A device that refuses writes can still be asked and detached.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => {
+            File::options().read(true).open(&path)?
+        }
+        opened => opened?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.file_type().is_block_device() {
+        return Err(io::Error::other("not a block device"));
+    }
+    Ok(LoopDevice { path, rdev: metadata.rdev(), file })
+}
+
+/// The kernel reports the backing file's device in the old 16-bit or the new 32-bit
+/// encoding, by version; both carry the same major and minor.
+fn is_device(reported: u64, st_dev: u64) -> bool {
+    let (major, minor) = (u64::from(rfs::major(st_dev)), u64::from(rfs::minor(st_dev)));
+    let new = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
+    reported == new || reported == (major << 8 | minor) || reported == st_dev
+}

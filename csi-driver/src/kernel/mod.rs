@@ -1,0 +1,19 @@
+//! The kernel's side: loop devices, mounts, and the paths on which they are made.
+
+pub(crate) mod flags;
+pub(crate) mod loopdev;
+pub(crate) mod mount;
+pub(crate) mod mountinfo;
+pub(crate) mod place;
+pub(crate) mod raw;
+pub(crate) mod removal;
+
+use std::fs;
+
+use crate::error::{Error, Tried as _};
+
+/// The id of this boot of the machine: mounts and loop devices do not outlive it.
+pub(crate) fn boot_id() -> Result<String, Error> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    Ok(fs::read_to_string(PATH).tried(|| format!("reading {PATH}"))?.trim().to_owned())
+}

@@ -1,0 +1,125 @@
+//! The Node service: the calls and what they answer. The work is in the files
+//! beside this one.
+
+mod expand;
+mod publish;
+mod stage;
+mod stats;
+
+use std::{collections::HashMap, sync::Arc};
+
+use holdfast_proto::csi::{
+    self, NodeServiceCapability, Topology,
+    node_server::Node,
+    node_service_capability::{self, Rpc, rpc},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{config::TOPOLOGY_NODE, operation::Operations, server::Driver};
+
+const CAPABILITIES: [rpc::Type; 4] = [
+    rpc::Type::StageUnstageVolume,
+    rpc::Type::GetVolumeStats,
+    rpc::Type::ExpandVolume,
+    rpc::Type::SingleNodeMultiWriter,
+];
+
+/// Answers the Node calls.
+#[derive(Debug)]
+pub(crate) struct NodeService {
+    driver: Arc<Driver>,
+    operations: Operations,
+}
+
+impl NodeService {
+    pub(crate) fn new(driver: Arc<Driver>, operations: Operations) -> Self {
+        Self { driver, operations }
+    }
+}
+
+/// Runs one call: `$work(&driver, &request)` on a thread that may block.
+macro_rules! call {
+    ($self:ident, $request:ident, $method:literal, $work:path) => {{
+        let driver = $self.driver.clone();
+        let request = $request.into_inner();
+        let volume = request.volume_id.clone();
+        $self
+            .operations
+            .run(concat!("/csi.v1.Node/", $method), &volume, move || $work(&driver, &request))
+            .await
+    }};
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Node for NodeService {
+    async fn node_stage_volume(
+        &self,
+        request: Request<csi::NodeStageVolumeRequest>,
+    ) -> Answer<csi::NodeStageVolumeResponse> {
+        call!(self, request, "NodeStageVolume", stage::stage)
+    }
+
+    async fn node_unstage_volume(
+        &self,
+        request: Request<csi::NodeUnstageVolumeRequest>,
+    ) -> Answer<csi::NodeUnstageVolumeResponse> {
+        call!(self, request, "NodeUnstageVolume", stage::unstage)
+    }
+
+    async fn node_publish_volume(
+        &self,
+        request: Request<csi::NodePublishVolumeRequest>,
+    ) -> Answer<csi::NodePublishVolumeResponse> {
+        call!(self, request, "NodePublishVolume", publish::publish)
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: Request<csi::NodeUnpublishVolumeRequest>,
+    ) -> Answer<csi::NodeUnpublishVolumeResponse> {
+        call!(self, request, "NodeUnpublishVolume", publish::unpublish)
+    }
+
+    async fn node_get_volume_stats(
+        &self,
+        request: Request<csi::NodeGetVolumeStatsRequest>,
+    ) -> Answer<csi::NodeGetVolumeStatsResponse> {
+        call!(self, request, "NodeGetVolumeStats", stats::stats)
+    }
+
+    async fn node_expand_volume(
+        &self,
+        request: Request<csi::NodeExpandVolumeRequest>,
+    ) -> Answer<csi::NodeExpandVolumeResponse> {
+        call!(self, request, "NodeExpandVolume", expand::expand)
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _: Request<csi::NodeGetCapabilitiesRequest>,
+    ) -> Answer<csi::NodeGetCapabilitiesResponse> {
+        let capability = |r#type: rpc::Type| NodeServiceCapability {
+            r#type: Some(node_service_capability::Type::Rpc(Rpc { r#type: r#type.into() })),
+        };
+        Ok(Response::new(csi::NodeGetCapabilitiesResponse {
+            capabilities: CAPABILITIES.into_iter().map(capability).collect(),
+        }))
+    }
+
+    async fn node_get_info(
+        &self,
+        _: Request<csi::NodeGetInfoRequest>,
+    ) -> Answer<csi::NodeGetInfoResponse> {
+        let node_id = self.driver.node_id.clone();
+        Ok(Response::new(csi::NodeGetInfoResponse {
+            accessible_topology: Some(Topology {
+                segments: HashMap::from([(TOPOLOGY_NODE.to_owned(), node_id.clone())]),
+            }),
+            node_id,
+            // No limit of this driver's own.
+            max_volumes_per_node: 0,
+        }))
+    }
+}

@@ -1,0 +1,225 @@
+//! NodePublishVolume and NodeUnpublishVolume: a staged volume appears at the path
+//! where a workload uses it.
+
+use std::path::Path;
+
+use holdfast_proto::csi::{
+    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeUnpublishVolumeRequest,
+    NodeUnpublishVolumeResponse,
+};
+use rustix::{
+    fs::{CWD, FileType, Mode as FileMode, OFlags, openat, stat},
+    mount::MountAttrFlags,
+};
+
+use super::stage::staged_at;
+use crate::{
+    capability::{Access, Capability},
+    controller::check_use,
+    error::{Error, Tried as _},
+    kernel::{
+        flags, mount,
+        place::{Place, Seen},
+    },
+    pool::{Pool, VolumeFolder},
+    server::Driver,
+    volume::{Content, NodeJournal, Target, Volume},
+    volume_id::VolumeId,
+};
+
+const TARGET: &str = "target_path";
+
+/// CSI v1.12, NodePublishVolume.
+pub(super) fn publish(
+    driver: &Driver,
+    request: &NodePublishVolumeRequest,
+) -> Result<NodePublishVolumeResponse, Error> {
+    let capability = Capability::required(request.volume_capability.as_ref())?;
+    for (field, path) in [(TARGET, &request.target_path), ("staging_target_path", &request.staging_target_path)] {
+        if path.is_empty() {
+            return Err(Error::Invalid(format!("{field} is required")));
+        }
+    }
+    let id = VolumeId::parse(&request.volume_id)?;
+    let pool = driver.pool_of(&id)?;
+    let _guard = driver.guards.take(&id)?;
+    let folder = pool.folder(&id)?;
+    let volume = folder.read_volume()?;
+    check_use(pool.backend.as_ref(), volume.content, &capability)?;
+    let source = Source::find(pool, &folder, &volume, &request.staging_target_path)?;
+    let read_only = request.readonly || capability.mode.is_read_only();
+    if volume.content == Content::Block && request.readonly && !capability.mode.is_read_only() {
+        return Err(Error::Invalid(
+            "a raw block device cannot be made read-only for one target only; use the access mode \
+             SINGLE_NODE_READER_ONLY (ReadOnlyMany) for the volume"
+                .to_owned(),
+        ));
+    }
+    let mount_flags = match capability.access {
+        Access::Mount { flags, .. } => flags,
+        Access::Block => Vec::new(),
+    };
+    let mut attributes = flags::check(volume.content, &mount_flags)?.attributes;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only || attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY));
+    let wanted = Target { mode: capability.mode, readonly: request.readonly, flags: mount_flags };
+    let place = Place::required(TARGET, &request.target_path)?;
+    let mut journal = folder.read_journal()?;
+
+    if let Some(seen) = place.mounted()? {
+        if !source.is_at(&seen) {
+            return Err(Error::Precondition(format!(
+                "something that is not volume {id} is mounted at {}; unmount it first",
+                request.target_path
+            )));
+        }
+        match journal.targets.get(&request.target_path) {
+            Some(target) if *target != wanted => {
+                return Err(Error::Exists(format!(
+                    "volume {id} is published at {} with other arguments: {:?}, readonly {}, flags {:?}",
+                    request.target_path, target.mode, target.readonly, target.flags
+                )));
+            }
+            Some(_) => return Ok(NodePublishVolumeResponse {}),
+            // The journal was lost, or someone else mounted it: made anew, as asked for.
+            None => mount::unmount_all(&place)?,
+        }
+    }
+    refuse_second_target(&id, &source, &journal, &request.target_path, &wanted)?;
+
+    // Before the mount: a crash after it leaves a record that allows taking it away.
+    journal.targets.insert(request.target_path.clone(), wanted);
+    folder.write_journal(&journal)?;
+    match volume.content {
+        Content::Block => place.make_file()?,
+        Content::Filesystem(_) | Content::Folder => place.make_folder()?,
+    }
+    source.publish_at(&place, attributes)?;
+    tracing::info!(path = %request.target_path, read_only, "published");
+    Ok(NodePublishVolumeResponse {})
+}
+
+/// CSI v1.12, NodePublishVolume, the second table: two targets at once only where both
+/// were published with SINGLE_NODE_MULTI_WRITER.
+fn refuse_second_target(
+    id: &VolumeId,
+    source: &Source,
+    journal: &NodeJournal,
+    path: &str,
+    wanted: &Target,
+) -> Result<(), Error> {
+    for (other, target) in journal.targets.iter().filter(|(other, _)| *other != path) {
+        if wanted.mode.allows_several_targets() && target.mode.allows_several_targets() {
+            continue;
+        }
+        // Recorded and not mounted: a call that ended half-way, or unmounted by hand.
+        let Some(place) = Place::open(TARGET, other)? else { continue };
+        if place.mounted()?.is_some_and(|seen| source.is_at(&seen)) {
+            return Err(Error::Precondition(format!(
+                "volume {id} is published at {other} and its access mode allows one path only; unpublish it there \
+                 first, or use SINGLE_NODE_MULTI_WRITER"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Where a published volume comes from.
+enum Source {
+    /// The file system mounted at the staging path.
+    Mounted { place: Place, seen: Seen },
+    /// A device node.
+    Device { path: std::path::PathBuf, rdev: u64 },
+}
+
+impl Source {
+    fn find(pool: &Pool, folder: &VolumeFolder, volume: &Volume, staging: &str) -> Result<Self, Error> {
+        if volume.content == Content::Block {
+            let path = pool.backend.device(folder)?;
+            let rdev = device_number(&path)?;
+            return Ok(Self::Device { path, rdev });
+        }
+        match staged_at(pool, folder, staging)? {
+            Some((place, seen)) => Ok(Self::Mounted { place, seen }),
+            None => Err(Error::Precondition(format!(
+                "volume {} is not staged at {staging}; NodeStageVolume comes first",
+                volume.id
+            ))),
+        }
+    }
+
+    /// Whether what is mounted somewhere is this volume.
+    fn is_at(&self, seen: &Seen) -> bool {
+        match self {
+            Self::Mounted { seen: staged, .. } => staged.same_file(seen),
+            Self::Device { rdev, .. } => seen.kind == FileType::BlockDevice && seen.rdev == *rdev,
+        }
+    }
+
+    fn publish_at(&self, target: &Place, attributes: MountAttrFlags) -> Result<(), Error> {
+        match self {
+            Self::Mounted { place, .. } => mount::bind(place.open_here()?, attributes, target),
+            // Attributes mean nothing for a device node; a read-only device is attached so.
+            Self::Device { path, .. } => {
+                let node = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, FileMode::empty())
+                    .tried(|| format!("opening {}", path.display()))?;
+                mount::bind(node, MountAttrFlags::empty(), target)
+            }
+        }
+    }
+}
+
+fn device_number(path: &Path) -> Result<u64, Error> {
+    Ok(stat(path).tried(|| format!("looking at {}", path.display()))?.st_rdev)
+}
+
+/// CSI v1.12, NodeUnpublishVolume: the mount goes, then the empty folder or file under
+/// it. Never what a folder holds: only what is unmounted and empty is removed.
+pub(super) fn unpublish(
+    driver: &Driver,
+    request: &NodeUnpublishVolumeRequest,
+) -> Result<NodeUnpublishVolumeResponse, Error> {
+    let id = VolumeId::parse(&request.volume_id);
+    let place = Place::open(TARGET, &request.target_path)?;
+    let id = id?;
+    let pool = driver.pool_of(&id)?;
+    let _guard = driver.guards.take(&id)?;
+    let folder = pool.folder(&id)?;
+    let volume = folder.read_volume()?;
+    let mut journal = folder.read_journal()?;
+    let recorded = journal.targets.contains_key(&request.target_path);
+    if let Some(place) = place {
+        if let Some(seen) = place.mounted()? {
+            if !recorded && !is_this_volume(pool, &folder, &volume, &seen)? {
+                return Err(Error::Precondition(format!(
+                    "what is mounted at {} is not volume {id}; it is left as it is",
+                    request.target_path
+                )));
+            }
+            mount::unmount_all(&place)?;
+        }
+        place.remove()?;
+    }
+    if journal.targets.remove(&request.target_path).is_some() {
+        folder.write_journal(&journal)?;
+    }
+    tracing::info!(path = %request.target_path, "unpublished");
+    Ok(NodeUnpublishVolumeResponse {})
+}
+
+/// Whether what is mounted somewhere is this volume, by the kernel's word alone.
+pub(super) fn is_this_volume(
+    pool: &Pool,
+    folder: &VolumeFolder,
+    volume: &Volume,
+    seen: &Seen,
+) -> Result<bool, Error> {
+    match volume.content {
+        Content::Block if seen.kind != FileType::BlockDevice => Ok(false),
+        Content::Block => match pool.backend.device(folder) {
+            Ok(device) => Ok(device_number(&device)? == seen.rdev),
+            Err(Error::Precondition(_)) => Ok(false),
+            Err(error) => Err(error),
+        },
+        Content::Filesystem(_) | Content::Folder => pool.backend.is_staged_at(folder, seen),
+    }
+}

@@ -1,0 +1,189 @@
+//! NodeStageVolume and NodeUnstageVolume: a volume comes to the node once, however
+//! many use it there.
+
+use holdfast_proto::csi::{
+    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse,
+};
+
+use crate::{
+    backend::Stage,
+    capability::{Access, Capability},
+    controller::check_use,
+    error::Error,
+    kernel::{
+        mount,
+        place::{Place, Seen},
+    },
+    pool::{Pool, VolumeFolder},
+    server::Driver,
+    volume::{Content, NodeJournal, Staging},
+    volume_id::VolumeId,
+};
+
+const STAGING: &str = "staging_target_path";
+
+/// CSI v1.12, NodeStageVolume.
+pub(super) fn stage(
+    driver: &Driver,
+    request: &NodeStageVolumeRequest,
+) -> Result<NodeStageVolumeResponse, Error> {
+    let capability = Capability::required(request.volume_capability.as_ref())?;
+    if request.staging_target_path.is_empty() {
+        return Err(Error::Invalid(format!("{STAGING} is required")));
+    }
+    let id = VolumeId::parse(&request.volume_id)?;
+    let pool = driver.pool_of(&id)?;
+    let _guard = driver.guards.take(&id)?;
+    let folder = pool.folder(&id)?;
+    let volume = folder.read_volume()?;
+    check_use(pool.backend.as_ref(), volume.content, &capability)?;
+    if !volume.attachments.contains_key(&driver.node_id) {
+        return Err(Error::Precondition(format!(
+            "volume {id} is not published to node {:?}; ControllerPublishVolume comes first",
+            driver.node_id
+        )));
+    }
+    let place = Place::required(STAGING, &request.staging_target_path)?;
+    if place.look()?.is_none() {
+        return Err(Error::Precondition(format!("{} does not exist; make the folder first", place.path().display())));
+    }
+
+    let flags = match capability.access {
+        Access::Mount { flags, .. } => flags,
+        Access::Block => Vec::new(),
+    };
+    let wanted = Staging { path: request.staging_target_path.clone(), flags };
+    let mut journal = folder.read_journal()?;
+    let is_here = is_staged(pool, &folder, volume.content, &place)?;
+    if let Some(staging) = &journal.staging {
+        let same_path = staging.path == wanted.path;
+        if is_here && same_path && *staging != wanted {
+            return Err(Error::Exists(format!(
+                "volume {id} is staged at {} with other mount flags, {:?}; unstage it first",
+                wanted.path, staging.flags
+            )));
+        }
+        if !same_path && is_staged_elsewhere(pool, &folder, volume.content, &staging.path)? {
+            return Err(Error::Precondition(format!("volume {id} is staged at {}; unstage it there first", staging.path)));
+        }
+    }
+    if is_here && volume.content != Content::Block {
+        return Ok(NodeStageVolumeResponse {});
+    }
+
+    journal.staging = Some(wanted.clone());
+    // Before the mount: a crash after it leaves a record that allows taking it away.
+    folder.write_journal(&journal)?;
+    let stage = Stage {
+        folder: &folder,
+        volume,
+        staging: &place,
+        flags: &wanted.flags,
+        read_only: capability.mode.is_read_only(),
+    };
+    pool.backend.stage(&stage)?;
+    tracing::info!(path = %wanted.path, "staged");
+    Ok(NodeStageVolumeResponse {})
+}
+
+/// Whether the volume is staged at `place`. Something else mounted there is an error.
+/// A raw device has no mount; wherever it is attached, it is staged.
+fn is_staged(
+    pool: &Pool,
+    folder: &VolumeFolder,
+    content: Content,
+    place: &Place,
+) -> Result<bool, Error> {
+    if content == Content::Block {
+        return pool.backend.is_in_use(folder);
+    }
+    match place.mounted()? {
+        None => Ok(false),
+        Some(seen) if pool.backend.is_staged_at(folder, &seen)? => Ok(true),
+        Some(_) => Err(Error::Precondition(format!(
+            "something that is not this volume is mounted at {}; unmount it first",
+            place.path().display()
+        ))),
+    }
+}
+
+fn is_staged_elsewhere(
+    pool: &Pool,
+    folder: &VolumeFolder,
+    content: Content,
+    path: &str,
+) -> Result<bool, Error> {
+    if content == Content::Block {
+        return pool.backend.is_in_use(folder);
+    }
+    Ok(staged_at(pool, folder, path)?.is_some())
+}
+
+/// What is mounted at `path`, if it is this volume.
+pub(super) fn staged_at(
+    pool: &Pool,
+    folder: &VolumeFolder,
+    path: &str,
+) -> Result<Option<(Place, Seen)>, Error> {
+    let Some(place) = Place::open(STAGING, path)? else { return Ok(None) };
+    match place.mounted()? {
+        Some(seen) if pool.backend.is_staged_at(folder, &seen)? => Ok(Some((place, seen))),
+        _ => Ok(None),
+    }
+}
+
+/// CSI v1.12, NodeUnstageVolume.
+pub(super) fn unstage(
+    driver: &Driver,
+    request: &NodeUnstageVolumeRequest,
+) -> Result<NodeUnstageVolumeResponse, Error> {
+    let id = VolumeId::parse(&request.volume_id);
+    let path = &request.staging_target_path;
+    // The path is checked first: a request without one is wrong for every volume.
+    let place = Place::open(STAGING, path)?;
+    let id = id?;
+    let pool = driver.pool_of(&id)?;
+    let _guard = driver.guards.take(&id)?;
+    let folder = pool.folder(&id)?;
+    let volume = folder.read_volume()?;
+    let mut journal = folder.read_journal()?;
+
+    if let Some(target) = published_target(&journal)? {
+        return Err(Error::Precondition(format!("volume {id} is still published at {target}; unpublish it first")));
+    }
+    let recorded = journal.staging.as_ref().is_some_and(|staging| staging.path == *path);
+    if let Some(place) = &place
+        && let Some(seen) = place.mounted()?
+    {
+        if !recorded && !pool.backend.is_staged_at(&folder, &seen)? {
+            return Err(Error::Precondition(format!(
+                "what is mounted at {path} is not volume {id}; it is left as it is"
+            )));
+        }
+        mount::unmount_all(place)?;
+    }
+    // Staged at another path: that one is not ours to take away here.
+    if let Some(other) = journal.staging.as_ref().filter(|staging| staging.path != *path)
+        && is_staged_elsewhere(pool, &folder, volume.content, &other.path)?
+    {
+        return Ok(NodeUnstageVolumeResponse {});
+    }
+    pool.backend.unstage(&folder)?;
+    if journal.staging.take().is_some() {
+        folder.write_journal(&journal)?;
+    }
+    tracing::info!(%path, "unstaged");
+    Ok(NodeUnstageVolumeResponse {})
+}
+
+/// A recorded target path at which something is mounted still.
+fn published_target(journal: &NodeJournal) -> Result<Option<&str>, Error> {
+    for path in journal.targets.keys() {
+        if let Some(place) = Place::open("target_path", path)?
+            && place.mounted()?.is_some()
+        {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,225 @@
+//! A pool: a folder that holds volumes.
+//!
+//! ```text
+//! <pool>/pool.json            what kind of pool this is
+//! <pool>/.lock                held by the driver that uses it
+//! <pool>/volumes/<id>/        a volume: volume.json, node.json and its data
+//! <pool>/volumes/.new-<id>/   a volume being made; removed at the next start
+//! <pool>/trash/<id>.<random>/ a deleted volume; removed in the background
+//! ```
+
+mod folder;
+pub(crate) mod ledger;
+mod opening;
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{self as rfs, AtFlags, Dir, Mode, OFlags},
+    io::Errno,
+};
+
+pub(crate) use folder::VolumeFolder;
+use ledger::{Free, Ledger};
+
+use crate::{
+    backend::Backend,
+    config::Limits,
+    error::{Error, Tried as _},
+    kernel::removal::remove_tree,
+    volume::Volume,
+    volume_id::VolumeId,
+};
+
+/// What the folder of a volume being made begins with; no id does.
+const NEW: &str = ".new-";
+
+/// An opened pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) name: String,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) limits: Limits,
+    path: PathBuf,
+    volumes: OwnedFd,
+    trash: OwnedFd,
+    ledger: Ledger,
+    /// Keeps a second driver out for as long as this one has the pool.
+    _lock: OwnedFd,
+}
+
+impl Pool {
+    fn volumes_path(&self) -> PathBuf {
+        self.path.join("volumes")
+    }
+
+    /// The folder of a volume; `None` when there is no such volume.
+    pub(crate) fn find(&self, id: &VolumeId) -> Result<Option<VolumeFolder>, Error> {
+        VolumeFolder::open(&self.volumes, &self.volumes_path(), id.as_str())
+    }
+
+    /// The folder of a volume that has to be there.
+    pub(crate) fn folder(&self, id: &VolumeId) -> Result<VolumeFolder, Error> {
+        self.find(id)?.ok_or_else(|| Error::VolumeNotFound(id.to_string()))
+    }
+
+    /// The ids of all volumes, sorted.
+    pub(crate) fn ids(&self) -> Result<Vec<VolumeId>, Error> {
+        let mut ids: Vec<VolumeId> = names(&self.volumes, &self.volumes_path())?
+            .into_iter()
+            .filter_map(|name| VolumeId::try_from(name).ok())
+            .filter(|id| id.pool() == self.name)
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// How many bytes can still be promised.
+    pub(crate) fn available(&self) -> Result<u64, Error> {
+        self.ledger.available(&|sizes| self.measure(sizes))
+    }
+
+    /// Makes a volume. It appears whole, in one rename, or not at all: what a crash
+    /// leaves under the name `.new-…` is removed by the next try or the next start.
+    pub(crate) fn create(&self, volume: &Volume) -> Result<(), Error> {
+        let promise =
+            self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))?;
+        let new = format!("{NEW}{}", volume.id);
+        self.discard_new(&new)?;
+        let made = self.fill(&new, volume);
+        if made.is_err()
+            && let Err(error) = self.discard_new(&new)
+        {
+            tracing::warn!(volume = %volume.id, %error, "a half-made volume stays until the next start");
+        }
+        made?;
+        promise.keep();
+        Ok(())
+    }
+
+    fn fill(&self, new: &str, volume: &Volume) -> Result<(), Error> {
+        let path = self.volumes_path();
+        rfs::mkdirat(&self.volumes, new, Mode::from_raw_mode(0o700))
+            .tried(|| format!("making {}", path.join(new).display()))?;
+        let folder = VolumeFolder::open(&self.volumes, &path, new)?.ok_or_else(|| Error::Corrupt {
+            path: path.join(new),
+            reason: "it went away while it was made".to_owned(),
+        })?;
+        self.backend.create(&folder, volume)?;
+        folder.write_volume(volume)?;
+        rfs::renameat(&self.volumes, new, &self.volumes, volume.id.as_str())
+            .tried(|| format!("renaming to {}", path.join(volume.id.as_str()).display()))?;
+        rfs::fsync(&self.volumes).tried(|| format!("syncing {}", path.display()))
+    }
+
+    fn discard_new(&self, new: &str) -> Result<(), Error> {
+        if let Some(folder) = VolumeFolder::open(&self.volumes, &self.volumes_path(), new)? {
+            self.backend.destroy(&folder)?;
+            remove_tree(&self.volumes, new)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a volume to the trash: from here on it does not exist, whatever happens.
+    /// Its space comes free with [`Pool::empty_trash`].
+    pub(crate) fn discard(&self, id: &VolumeId) -> Result<(), Error> {
+        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
+        match rfs::renameat(&self.volumes, id.as_str(), &self.trash, &name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error).tried(|| format!("moving {id} to the trash")),
+        }
+        // The trash first: after a power cut the volume is in one of the two.
+        rfs::fsync(&self.trash).tried(|| format!("syncing the trash of pool {}", self.name))?;
+        rfs::fsync(&self.volumes).tried(|| format!("syncing {}", self.volumes_path().display()))?;
+        self.ledger.release(id);
+        Ok(())
+    }
+
+    /// Frees what is in the trash. What cannot be freed stays there and is named.
+    pub(crate) fn empty_trash(&self) {
+        let path = self.path.join("trash");
+        let freed = names(&self.trash, &path).and_then(|names| {
+            for name in names {
+                if let Err(error) = self.free(&path, &name) {
+                    tracing::warn!(pool = %self.name, entry = %name, %error, "cannot free a deleted volume yet");
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = freed {
+            tracing::warn!(pool = %self.name, %error, "cannot read the trash");
+        }
+        self.ledger.forget_measurement();
+    }
+
+    fn free(&self, trash: &Path, name: &str) -> Result<(), Error> {
+        if let Some(folder) = VolumeFolder::open(&self.trash, trash, name)? {
+            self.backend.destroy(&folder)?;
+        }
+        remove_tree(&self.trash, name)
+    }
+
+    /// Gives a volume more room: `grow` is called with the promise made, and the
+    /// promise is taken back when it fails.
+    pub(crate) fn grow(
+        &self,
+        id: &VolumeId,
+        size: u64,
+        grow: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let promise = self.ledger.reserve(id, size, &|sizes| self.measure(sizes))?;
+        grow()?;
+        promise.keep();
+        Ok(())
+    }
+
+    fn measure(&self, sizes: &BTreeMap<VolumeId, u64>) -> Result<Free, Error> {
+        let stat = rfs::fstatvfs(&self.volumes).tried(|| format!("asking {} for room", self.path.display()))?;
+        let unwritten = self.backend.unwritten(&self.volumes_path(), &self.volumes, sizes)?;
+        Ok(Free { free: stat.f_bavail.saturating_mul(stat.f_frsize), unwritten })
+    }
+}
+
+/// The names in an opened folder.
+fn names(folder: &OwnedFd, path: &Path) -> Result<Vec<String>, Error> {
+    let list = || -> Result<Vec<String>, Errno> {
+        let mut dir = Dir::read_from(folder)?;
+        let mut names = Vec::new();
+        while let Some(entry) = dir.read() {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    };
+    list().tried(|| format!("listing {}", path.display()))
+}
+
+/// Makes a folder if it is not there, and opens it.
+fn make_and_open(parent: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd, Error> {
+    match rfs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error).tried(|| format!("making {}", path.join(name).display())),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rfs::openat2(parent, name, flags, Mode::empty(), folder::inside())
+        .tried(|| format!("opening {}", path.join(name).display()))
+}
+
+/// The bytes that a file occupies; 0 when it is not there (yet).
+pub(crate) fn allocated(folder: &OwnedFd, path: &str) -> Result<u64, Error> {
+    match rfs::statat(folder, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)),
+        Err(Errno::NOENT) => Ok(0),
+        Err(error) => Err(error).tried(|| format!("looking at {path}")),
+    }
+}

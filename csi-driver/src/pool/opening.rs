@@ -1,0 +1,144 @@
+//! Taking a pool into use: whose it is, what it is, and what a crash left in it.
+
+use std::{collections::BTreeMap, fs, os::fd::OwnedFd, path::Path};
+
+use rustix::{
+    fs::{self as rfs, FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{NEW, Pool, folder, ledger::Ledger, make_and_open, names};
+use crate::{
+    backend::{self, Surroundings},
+    command::Runner,
+    config::{BackendKind, ConfigError, PoolConfig},
+    error::{Error, Tried as _},
+    volume_id::VolumeId,
+};
+
+const POOL_FILE: &str = "pool.json";
+const LOCK_FILE: &str = ".lock";
+/// The layout that this driver reads and writes.
+const LAYOUT: u32 = 1;
+
+/// The content of `pool.json`: says that the folder is a pool and of which kind, so
+/// that a wrong path is not filled with volumes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    name: String,
+    backend: BackendKind,
+    layout: u32,
+}
+
+impl Pool {
+    /// Opens a pool, or makes it where the folder is empty. Leftovers of volumes that
+    /// were never finished are removed; the trash is left to [`Pool::empty_trash`].
+    pub(crate) fn open(config: &PoolConfig, runner: &Runner) -> Result<Self, Error> {
+        let wrong = |reason: String| {
+            Error::Config(ConfigError::value(format!("pool {:?}: path", config.name), reason))
+        };
+        if config.create {
+            fs::create_dir_all(&config.path).tried(|| format!("making {}", config.path.display()))?;
+        }
+        let path = fs::canonicalize(&config.path).map_err(|error| {
+            wrong(format!("{}: {error}; make the folder, or mount what belongs there", config.path.display()))
+        })?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rfs::open(&path, flags, Mode::empty())
+            .map_err(|error| wrong(format!("{}: {}", path.display(), std::io::Error::from(error))))?;
+        let lock = lock(&root, &path)?;
+        check_marker(config, &root, &path)?;
+        let volumes = make_and_open(&root, &path, "volumes")?;
+        let trash = make_and_open(&root, &path, "trash")?;
+        rfs::fsync(&root).tried(|| format!("syncing {}", path.display()))?;
+
+        let surroundings = Surroundings::of(config.backend, &path, &root, runner.clone())?;
+        let mut pool = Self {
+            name: config.name.clone(),
+            backend: backend::make(surroundings),
+            limits: config.limits,
+            ledger: Ledger::new(&config.name, None, BTreeMap::new()),
+            path,
+            volumes,
+            trash,
+            _lock: lock,
+        };
+        pool.remove_half_made()?;
+        pool.ledger = Ledger::new(&pool.name, pool.limits.capacity, pool.sizes()?);
+        Ok(pool)
+    }
+
+    fn remove_half_made(&self) -> Result<(), Error> {
+        for name in names(&self.volumes, &self.volumes_path())? {
+            if name.starts_with(NEW) {
+                tracing::info!(pool = %self.name, entry = %name, "removing a volume that was never finished");
+                self.discard_new(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What each volume was promised. A volume whose metadata cannot be read still
+    /// exists: it is counted with what its data says.
+    fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>, Error> {
+        let mut sizes = BTreeMap::new();
+        for id in self.ids()? {
+            let Some(folder) = self.find(&id)? else { continue };
+            let size = match folder.read_volume() {
+                Ok(volume) => volume.capacity,
+                Err(error) => {
+                    tracing::error!(volume = %id, %error, "this volume cannot be used");
+                    self.backend.measured_size(&folder)
+                }
+            };
+            sizes.insert(id, size);
+        }
+        Ok(sizes)
+    }
+}
+
+/// One driver a pool. The kernel drops the lock with the process, however it ends.
+fn lock(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rfs::openat(root, LOCK_FILE, flags, Mode::from_raw_mode(0o600))
+        .tried(|| format!("making {}", path.join(LOCK_FILE).display()))?;
+    match rfs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(Error::Precondition(format!(
+            "{} is in use by another driver; stop that one first",
+            path.display()
+        ))),
+        Err(error) => Err(error).tried(|| format!("locking {}", path.join(LOCK_FILE).display())),
+    }
+}
+
+fn check_marker(config: &PoolConfig, root: &OwnedFd, path: &Path) -> Result<(), Error> {
+    let wrong = |reason: String| {
+        Err(Error::Config(ConfigError::value(
+            format!("pool {:?}: path", config.name),
+            format!("{} {reason}", path.display()),
+        )))
+    };
+    match folder::read_json::<Marker>(root, path, POOL_FILE)? {
+        Some(marker) if marker.layout != LAYOUT => {
+            wrong(format!("has layout {}, and this driver knows layout {LAYOUT}", marker.layout))
+        }
+        Some(marker) if marker.backend != config.backend || marker.name != config.name => wrong(format!(
+            "is the {} pool {:?}; correct the configuration",
+            marker.backend.as_str(),
+            marker.name
+        )),
+        Some(_) => Ok(()),
+        None => {
+            let foreign = names(root, path)?
+                .into_iter()
+                .find(|name| ![LOCK_FILE, "lost+found", "pool.json.new"].contains(&name.as_str()));
+            if let Some(name) = foreign {
+                return wrong(format!("is not a pool and not empty (it has {name:?}); give an empty folder"));
+            }
+            let marker = Marker { name: config.name.clone(), backend: config.backend, layout: LAYOUT };
+            folder::write_json(root, path, POOL_FILE, &marker, true)
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The driver from its start to its end.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use holdfast_proto::csi::{
+    controller_server::ControllerServer, identity_server::IdentityServer, node_server::NodeServer,
+};
+use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{
+    command::Runner, config::Config, controller::ControllerService, error::Error, guard::Guards,
+    identity::IdentityService, node::NodeService, operation::Operations, pool::Pool, socket::Socket,
+    volume_id::VolumeId,
+};
+
+/// How long clients have to let go of their connections when the driver ends.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// After so long the trash is tried again, for what could not be freed before.
+const TRASH_PERIOD: Duration = Duration::from_secs(60);
+
+/// What all services share.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) node_id: String,
+    pub(crate) pools: BTreeMap<String, Pool>,
+    pub(crate) guards: Guards,
+    /// Told when something was put into a trash.
+    pub(crate) trash: Notify,
+}
+
+impl Driver {
+    /// The pool in which a volume lies. No such pool, no such volume.
+    pub(crate) fn pool_of(&self, id: &VolumeId) -> Result<&Pool, Error> {
+        self.pools.get(id.pool()).ok_or_else(|| Error::VolumeNotFound(id.to_string()))
+    }
+
+    /// As [`Driver::pool_of`], for calls that end well when the volume is gone: a pool
+    /// that is not configured now may hold the volume, and that is not "gone".
+    pub(crate) fn configured_pool_of(&self, id: &VolumeId) -> Result<&Pool, Error> {
+        self.pools.get(id.pool()).ok_or_else(|| {
+            Error::Precondition(format!(
+                "pool {:?} of volume {id} is not configured here; add it again, or correct the volume's id",
+                id.pool()
+            ))
+        })
+    }
+}
+
+/// Serves CSI on the configured socket until `shutdown` is cancelled.
+///
+/// Opens every pool first, so that a bad configuration is an error here and not at the
+/// first call. At the end no new call is taken, those that run are waited for, and the
+/// socket is removed. What is mounted stays mounted.
+///
+/// # Errors
+///
+/// A configuration that cannot be used, a pool or a socket that another driver has, or a
+/// system call that failed; see [`Error`].
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    config.check()?;
+    let driver = Arc::new(open(&config).await?);
+    let operations = Operations::new(&config.driver_name, config.metrics.clone());
+    let (socket, listener) = Socket::bind(&config.socket()).await?;
+    tracing::info!(socket = %config.socket().display(), pools = driver.pools.len(), "serving CSI");
+
+    let stop_trash = shutdown.child_token();
+    let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
+    let server = Server::builder()
+        .add_service(IdentityServer::new(IdentityService { driver_name: config.driver_name.clone() }))
+        .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
+        .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            shutdown.clone().cancelled_owned(),
+        );
+    let served = {
+        let mut server = std::pin::pin!(server);
+        tokio::select! {
+            served = &mut server => served,
+            // A client that keeps its connection must not keep the driver.
+            () = shutdown.cancelled() => timeout(FAREWELL, server).await.unwrap_or(Ok(())),
+        }
+    };
+    operations.finish().await;
+    stop_trash.cancel();
+    if let Err(error) = trash.await {
+        tracing::warn!(%error, "the task that frees deleted volumes ended badly");
+    }
+    drop(socket);
+    served.map_err(Error::from)
+}
+
+async fn open(config: &Config) -> Result<Driver, Error> {
+    let runner = Runner::new(config.tool_path.clone(), Handle::current());
+    let pools = config.pools.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        pools
+            .iter()
+            .map(|pool| Ok((pool.name.clone(), Pool::open(pool, &runner)?)))
+            .collect::<Result<BTreeMap<_, _>, Error>>()
+    });
+    let pools = opened.await.map_err(|error| Error::Lost(error.to_string()))??;
+    let trash = Notify::new();
+    // What a former driver deleted and did not free.
+    trash.notify_one();
+    Ok(Driver { node_id: config.node_id.clone(), pools, guards: Guards::default(), trash })
+}
+
+async fn empty_trash(driver: Arc<Driver>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = driver.trash.notified() => {}
+            () = tokio::time::sleep(TRASH_PERIOD) => {}
+        }
+        let driver = driver.clone();
+        let emptied = tokio::task::spawn_blocking(move || {
+            for pool in driver.pools.values() {
+                pool.empty_trash();
+            }
+        });
+        if let Err(error) = emptied.await {
+            tracing::warn!(%error, "freeing deleted volumes ended badly");
+        }
+    }
+}

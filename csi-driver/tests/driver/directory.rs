@@ -1,0 +1,161 @@
+//! The directory pool: enforced on btrfs, refused elsewhere unless asked otherwise.
+
+use std::{fs, io::Write as _};
+
+use holdfast_csi_driver::PoolConfig;
+use holdfast_proto::csi::{self, volume_capability::access_mode::Mode};
+use tonic::Code;
+
+use crate::harness::{
+    Driver, MIB, Scratch, assert_code, block, command, mounted, needs_root, parameters, until, volume,
+};
+
+/// A driver with a directory pool `default` on a btrfs of its own.
+async fn on_btrfs() -> Driver {
+    let scratch = Scratch::new();
+    let image = scratch.path().join("btrfs.img");
+    fs::File::create(&image).unwrap().set_len(512 * MIB as u64).unwrap();
+    command("mkfs.btrfs", &["-q", image.to_str().unwrap()]).unwrap();
+    let disk = scratch.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
+    let pool = PoolConfig::directory("default", disk.join("pool"));
+    Driver::with(scratch, vec![pool]).await
+}
+
+async fn on_ext4() -> Driver {
+    let scratch = Scratch::new();
+    let pool = PoolConfig::directory("default", scratch.path().join("pool"));
+    Driver::with(scratch, vec![pool]).await
+}
+
+/// Writes until it is refused; how much went in, and the error.
+fn fill(path: &str) -> (i64, std::io::Error) {
+    let mut file = fs::File::create(path).unwrap();
+    let mut written = 0;
+    loop {
+        match file.write_all(&[7; 1 << 20]).and_then(|()| file.sync_data()) {
+            Ok(()) => written += MIB,
+            Err(error) => return (written, error),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_is_enforced_on_btrfs() {
+    needs_root!();
+    let mut driver = on_btrfs().await;
+    let capability = mounted("");
+    let id = driver.bring_up("dir", 20 * MIB, &capability, "pod").await;
+    let (written, error) = fill(&driver.path("pod/file"));
+    assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
+    assert!((15 * MIB..=20 * MIB).contains(&written), "{written}");
+    let usage = driver.stats(&id, "pod").await.unwrap();
+    assert_eq!(usage[0].total, 20 * MIB);
+    assert!(usage[0].used > 15 * MIB && usage[0].available < 5 * MIB, "{usage:?}");
+
+    let grown = driver.expand(&id, 40 * MIB).await.unwrap();
+    assert_eq!((grown.capacity_bytes, grown.node_expansion_required), (40 * MIB, false));
+    driver.node_expand(&id, "pod").await.unwrap();
+    let (more, error) = fill(&driver.path("pod/file"));
+    assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
+    assert!(more > 30 * MIB, "{more}");
+
+    driver.restart().await;
+    driver.publish(&id, "second", &capability).await.unwrap();
+    assert!(fs::metadata(driver.path("second/file")).unwrap().len() > 30 * MIB as u64);
+    driver.unpublish(&id, "second").await.unwrap();
+    assert_code(driver.delete(&id).await, Code::FailedPrecondition, "node-1");
+    driver.unpublish(&id, "pod").await.unwrap();
+    driver.unstage(&id).await.unwrap();
+    driver.detach(&id).await.unwrap();
+    driver.delete(&id).await.unwrap();
+    let disk = driver.scratch.path().join("disk/pool");
+    until("the trash is empty", || crate::harness::entries(&disk.join("trash")).is_empty()).await;
+    assert!(crate::harness::entries(&disk.join("volumes")).is_empty());
+    let left = command("btrfs", &["subvolume", "list", disk.to_str().unwrap()]).unwrap();
+    assert_eq!(left, "");
+    driver.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promises_on_btrfs_are_covered() {
+    needs_root!();
+    let mut driver = on_btrfs().await;
+    let capability = mounted("");
+    driver.create(volume("a", 256 * MIB, &capability)).await.unwrap();
+    assert_code(
+        driver.create(volume("b", 300 * MIB, &capability)).await,
+        Code::ResourceExhausted,
+        "is full",
+    );
+    driver.delete("default.a").await.unwrap();
+    driver.end().await;
+}
+
+/// Subvolumes that a user made inside do not keep a volume from being freed.
+#[tokio::test(flavor = "multi_thread")]
+async fn subvolumes_inside_are_freed() {
+    needs_root!();
+    let mut driver = on_btrfs().await;
+    let capability = mounted("");
+    let id = driver.bring_up("nested", 20 * MIB, &capability, "pod").await;
+    command("btrfs", &["subvolume", "create", &driver.path("pod/inner")]).unwrap();
+    fs::write(driver.path("pod/inner/file"), "x").unwrap();
+    driver.take_down(&id, "pod").await;
+    let trash = driver.scratch.path().join("disk/pool/trash");
+    until("the trash is empty", || crate::harness::entries(&trash).is_empty()).await;
+    driver.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_enforcement_it_must_be_said() {
+    needs_root!();
+    let mut driver = on_ext4().await;
+    let capability = mounted("");
+    let refused = driver.create(volume("dir", 20 * MIB, &capability)).await;
+    assert_code(refused, Code::InvalidArgument, "enforceSize: \"false\"");
+    let request = csi::CreateVolumeRequest {
+        parameters: parameters(&[("enforceSize", "false")]),
+        ..volume("dir", 20 * MIB, &capability)
+    };
+    let id = driver.create(request).await.unwrap().volume_id;
+    driver.attach(&id, &capability).await.unwrap();
+    driver.stage(&id, &capability).await.unwrap();
+    driver.publish(&id, "pod", &capability).await.unwrap();
+    fs::create_dir_all(driver.path("pod/a/b/c")).unwrap();
+    fs::write(driver.path("pod/a/b/c/file"), "x").unwrap();
+    assert!(driver.stats(&id, "pod").await.unwrap()[0].total > 20 * MIB);
+    driver.take_down(&id, "pod").await;
+    driver.assert_nothing_left("pool").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_folder_cannot_be() {
+    needs_root!();
+    let mut driver = on_ext4().await;
+    let raw = volume("raw", 20 * MIB, &block(Mode::SingleNodeWriter));
+    assert_code(driver.create(raw).await, Code::InvalidArgument, "raw block");
+    assert_code(driver.create(volume("xfs", 20 * MIB, &mounted("xfs"))).await, Code::InvalidArgument, "xfs");
+}
+
+/// A tree deeper than any stack is removed all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_very_deep_tree_is_freed() {
+    needs_root!();
+    use rustix::fs::{CWD, Mode as FileMode, OFlags, mkdirat, openat};
+    let mut driver = on_ext4().await;
+    let request = csi::CreateVolumeRequest {
+        parameters: parameters(&[("enforceSize", "false")]),
+        ..volume("deep", 20 * MIB, &mounted(""))
+    };
+    let id = driver.create(request).await.unwrap().volume_id;
+    let mut folder = openat(CWD, driver.volume_folder(&id).join("data"), OFlags::PATH, FileMode::empty()).unwrap();
+    for _ in 0..3000 {
+        mkdirat(&folder, "d", FileMode::RWXU).unwrap();
+        folder = openat(&folder, "d", OFlags::PATH, FileMode::empty()).unwrap();
+    }
+    drop(folder);
+    driver.delete(&id).await.unwrap();
+    driver.assert_nothing_left("pool").await;
+}

@@ -1,0 +1,172 @@
+//! Targets: the table of NodePublishVolume, read-only, and what must not be touched.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use holdfast_proto::csi::{self, volume_capability::access_mode::Mode};
+use tonic::Code;
+
+use crate::harness::{Driver, MIB, assert_code, block, mounted, mounted_as, needs_root, volume};
+
+/// CSI v1.12, NodePublishVolume: T1 = T2 or not, P1 = P2 or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_publish() {
+    needs_root!();
+    let cases = [
+        (Mode::SingleNodeSingleWriter, Some(Code::FailedPrecondition)),
+        (Mode::SingleNodeWriter, Some(Code::FailedPrecondition)),
+        (Mode::SingleNodeReaderOnly, Some(Code::FailedPrecondition)),
+        (Mode::SingleNodeMultiWriter, None),
+    ];
+    let mut driver = Driver::image().await;
+    for (number, (mode, second)) in cases.into_iter().enumerate() {
+        let capability = mounted_as("ext4", &[], mode);
+        let id = driver.bring_up(&format!("v{number}"), 64 * MIB, &capability, "t1").await;
+        driver.publish(&id, "t1", &capability).await.unwrap();
+        let mut other = driver.publish_request(&id, "t1", &capability);
+        other.readonly = true;
+        assert_code(driver.node.node_publish_volume(other).await, Code::AlreadyExists, "other arguments");
+        match second {
+            Some(code) => {
+                assert_code(driver.publish(&id, "t2", &capability).await, code, "t1");
+                assert!(!Path::new(&driver.path("t2")).exists());
+            }
+            None => {
+                driver.publish(&id, "t2", &capability).await.unwrap();
+                fs::write(driver.path("t1/shared"), "x").unwrap();
+                assert_eq!(fs::read_to_string(driver.path("t2/shared")).unwrap(), "x");
+                assert_code(driver.unstage(&id).await, Code::FailedPrecondition, "still published");
+                driver.unpublish(&id, "t2").await.unwrap();
+            }
+        }
+        driver.take_down(&id, "t1").await;
+    }
+    driver.assert_nothing_left("pool").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_only_is_read_only() {
+    needs_root!();
+    let mut driver = Driver::image().await;
+    let capability = mounted("ext4");
+    let id = driver.bring_up("ro", 64 * MIB, &capability, "rw").await;
+    let mut request = driver.publish_request(&id, "ro", &capability);
+    request.readonly = true;
+    driver.node.node_publish_volume(request).await.unwrap();
+    fs::write(driver.path("rw/file"), "x").unwrap();
+    assert_eq!(fs::read_to_string(driver.path("ro/file")).unwrap(), "x");
+    let refused = fs::write(driver.path("ro/file"), "y").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    driver.unpublish(&id, "ro").await.unwrap();
+    driver.take_down(&id, "rw").await;
+
+    let raw = block(Mode::SingleNodeWriter);
+    let id = driver.bring_up("raw", 8 * MIB, &raw, "dev").await;
+    driver.unpublish(&id, "dev").await.unwrap();
+    let mut request = driver.publish_request(&id, "dev", &raw);
+    request.readonly = true;
+    assert_code(driver.node.node_publish_volume(request).await, Code::InvalidArgument, "SINGLE_NODE_READER_ONLY");
+    driver.take_down(&id, "dev").await;
+    driver.assert_nothing_left("pool").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mount_flags_take_effect() {
+    needs_root!();
+    let mut driver = Driver::image().await;
+    let capability = mounted_as("ext4", &["noatime", "commit=30", "nosuid"], Mode::SingleNodeWriter);
+    let id = driver.bring_up("flags", 64 * MIB, &capability, "pod").await;
+    let table = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = table.lines().find(|line| line.contains(&driver.path("pod"))).unwrap();
+    assert!(["noatime", "commit=30", "nosuid"].iter().all(|flag| line.contains(flag)), "{line}");
+    let other = mounted_as("ext4", &["noexec"], Mode::SingleNodeWriter);
+    assert_code(driver.stage(&id, &other).await, Code::AlreadyExists, "mount flags");
+    driver.take_down(&id, "pod").await;
+    driver.assert_nothing_left("pool").await;
+}
+
+/// Unpublish never deletes through a mount, and never what is not empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_peoples_files_stay() {
+    needs_root!();
+    let mut driver = Driver::image().await;
+    let capability = mounted("ext4");
+    let id = driver.bring_up("mine", 64 * MIB, &capability, "pod").await;
+    fs::write(driver.path("pod/file"), "kept").unwrap();
+
+    // A folder with files, nothing mounted.
+    fs::create_dir(driver.path("folder")).unwrap();
+    fs::write(driver.path("folder/file"), "x").unwrap();
+    assert_code(driver.unpublish(&id, "folder").await, Code::FailedPrecondition, "not empty");
+    fs::write(driver.path("plain"), "x").unwrap();
+    assert_code(driver.unpublish(&id, "plain").await, Code::FailedPrecondition, "not this driver's");
+    // Something else that is mounted.
+    fs::create_dir(driver.path("tmpfs")).unwrap();
+    crate::harness::command("mount", &["-t", "tmpfs", "none", &driver.path("tmpfs")]).unwrap();
+    assert_code(driver.unpublish(&id, "tmpfs").await, Code::FailedPrecondition, "not volume");
+    assert_code(driver.publish(&id, "tmpfs", &capability).await, Code::FailedPrecondition, "unmount it");
+    // Symbolic links, at the end and on the way.
+    symlink(driver.path("folder"), driver.path("link")).unwrap();
+    assert_code(driver.publish(&id, "link", &capability).await, Code::FailedPrecondition, "is not a folder");
+    assert_code(driver.unpublish(&id, "link").await, Code::FailedPrecondition, "not this driver's");
+    assert_code(driver.publish(&id, "link/sub", &capability).await, Code::InvalidArgument, "symbolic link");
+    assert!(Path::new(&driver.path("folder/file")).exists());
+    // In use.
+    let open = fs::File::open(driver.path("pod/file")).unwrap();
+    assert_code(driver.unpublish(&id, "pod").await, Code::FailedPrecondition, "in use");
+    drop(open);
+
+    driver.unpublish(&id, "pod").await.unwrap();
+    driver.publish(&id, "pod", &capability).await.unwrap();
+    assert_eq!(fs::read_to_string(driver.path("pod/file")).unwrap(), "kept");
+    driver.take_down(&id, "pod").await;
+    driver.assert_nothing_left("pool").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_in_use_is_not_deleted() {
+    needs_root!();
+    let mut driver = Driver::image().await;
+    let capability = mounted("ext4");
+    let id = driver.bring_up("used", 64 * MIB, &capability, "pod").await;
+    assert_code(driver.delete(&id).await, Code::FailedPrecondition, "node-1");
+    driver.detach(&id).await.unwrap();
+    assert_code(driver.delete(&id).await, Code::FailedPrecondition, "still mounted");
+    driver.take_down(&id, "pod").await;
+    driver.assert_nothing_left("pool").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_is_kept() {
+    needs_root!();
+    let mut driver = Driver::image().await;
+    let capability = mounted("ext4");
+    let id = driver.create(volume("order", 64 * MIB, &capability)).await.unwrap().volume_id;
+    assert_code(driver.stage(&id, &capability).await, Code::FailedPrecondition, "ControllerPublishVolume");
+    driver.attach(&id, &capability).await.unwrap();
+    assert_code(driver.publish(&id, "pod", &capability).await, Code::FailedPrecondition, "NodeStageVolume");
+    assert_code(driver.stats(&id, "pod").await, Code::NotFound, "not mounted");
+    assert_code(driver.node_expand(&id, "pod").await, Code::NotFound, "not mounted");
+    let nowhere = csi::NodeStageVolumeRequest {
+        volume_id: id.clone(),
+        staging_target_path: driver.path("not/there"),
+        volume_capability: Some(capability.clone()),
+        ..Default::default()
+    };
+    assert_code(driver.node.node_stage_volume(nowhere).await, Code::FailedPrecondition, "not/there");
+    assert_code(driver.stage(&id, &mounted("xfs")).await, Code::InvalidArgument, "holds");
+    // Another path while staged here.
+    driver.stage(&id, &capability).await.unwrap();
+    fs::create_dir(driver.path("second")).unwrap();
+    let second = csi::NodeStageVolumeRequest {
+        volume_id: id.clone(),
+        staging_target_path: driver.path("second"),
+        volume_capability: Some(capability),
+        ..Default::default()
+    };
+    assert_code(driver.node.node_stage_volume(second).await, Code::FailedPrecondition, "is staged at");
+    let elsewhere =
+        csi::NodeUnstageVolumeRequest { volume_id: id.clone(), staging_target_path: driver.path("second") };
+    driver.node.node_unstage_volume(elsewhere).await.unwrap();
+    assert_eq!(driver.scratch.mounts().len(), 1, "unstaging another path takes nothing away");
+    driver.unstage(&id).await.unwrap();
+}

@@ -1,0 +1,154 @@
+//! The CSI calls that the sidecars make, each with a timeout, a metric and a typed error.
+
+use std::{future::Future, path::PathBuf, time::Duration};
+
+use holdfast_proto::csi::{
+    ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
+    ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest, CreateVolumeRequest,
+    DeleteVolumeRequest, GetPluginCapabilitiesRequest, GetPluginInfoRequest, NodeGetCapabilitiesRequest,
+    ProbeRequest, Volume, controller_client::ControllerClient, identity_client::IdentityClient,
+    node_client::NodeClient,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, time::Instant};
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{CsiError, DriverFacts};
+use crate::metrics::Metrics;
+
+/// A connection to one plugin. Cheap to clone; reconnects by itself when the driver restarts.
+#[derive(Clone)]
+pub(crate) struct CsiClient {
+    channel: Channel,
+    timeout: Duration,
+    metrics: Metrics,
+    driver: String,
+}
+
+impl CsiClient {
+    /// Prepares a connection to the socket at `path`; nothing is dialled before the first call.
+    pub(crate) fn new(path: PathBuf, timeout: Duration, metrics: Metrics) -> Self {
+        // The authority is not used on a unix socket, but HTTP/2 wants one.
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(
+            tower::service_fn(move |_: http::Uri| {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }),
+        );
+        Self { channel, timeout, metrics, driver: "unknown-driver".to_owned() }
+    }
+
+    /// Names the driver in the metrics from here on.
+    pub(crate) fn named(mut self, driver: &str) -> Self {
+        driver.clone_into(&mut self.driver);
+        self
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CsiError> {
+        let begun = Instant::now();
+        let result = match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(CsiError::from_status(method, &status)),
+            Err(_) => Err(CsiError::timeout(method, self.timeout)),
+        };
+        let code = result.as_ref().map_or_else(|error| error.code, |_| Code::Ok);
+        self.metrics.observe_call(&self.driver, method, code, begun.elapsed());
+        result
+    }
+
+    /// Whether the plugin says that it is ready; an answer without an opinion counts as yes.
+    pub(crate) async fn probe(&self) -> Result<bool, CsiError> {
+        let mut client = IdentityClient::new(self.channel.clone());
+        let reply = self.call("Probe", client.probe(self.request(ProbeRequest {}))).await?;
+        Ok(reply.ready.unwrap_or(true))
+    }
+
+    /// The plugin's name alone, for what needs no controller service.
+    pub(crate) async fn plugin_name(&self) -> Result<String, CsiError> {
+        let mut identity = IdentityClient::new(self.channel.clone());
+        let info = self
+            .call("GetPluginInfo", identity.get_plugin_info(self.request(GetPluginInfoRequest {})))
+            .await?;
+        Ok(info.name)
+    }
+
+    /// Asks the plugin for its name and everything that it can do.
+    pub(crate) async fn learn(&self) -> Result<DriverFacts, CsiError> {
+        let mut identity = IdentityClient::new(self.channel.clone());
+        let mut facts = DriverFacts::new(self.plugin_name().await?);
+        let request = self.request(GetPluginCapabilitiesRequest {});
+        facts.learn_plugin(
+            &self.call("GetPluginCapabilities", identity.get_plugin_capabilities(request)).await?,
+        );
+        if facts.controller {
+            let mut controller = ControllerClient::new(self.channel.clone());
+            let request = self.request(ControllerGetCapabilitiesRequest {});
+            let reply = self
+                .call("ControllerGetCapabilities", controller.controller_get_capabilities(request))
+                .await?;
+            facts.learn_controller(&reply.capabilities);
+        }
+        let mut node = NodeClient::new(self.channel.clone());
+        let request = self.request(NodeGetCapabilitiesRequest {});
+        match self.call("NodeGetCapabilities", node.node_get_capabilities(request)).await {
+            Ok(reply) => facts.learn_node(&reply.capabilities),
+            // A controller-only deployment serves no node service on this socket.
+            Err(error) if error.code == Code::Unimplemented && !error.transport => {}
+            Err(error) => return Err(error),
+        }
+        Ok(facts)
+    }
+
+    pub(crate) async fn create_volume(&self, request: CreateVolumeRequest) -> Result<Volume, CsiError> {
+        let mut client = ControllerClient::new(self.channel.clone());
+        let reply = self.call("CreateVolume", client.create_volume(self.request(request))).await?;
+        // Success without a volume breaks the protocol: what exists is not known.
+        reply.volume.filter(|volume| !volume.volume_id.is_empty()).ok_or_else(|| CsiError {
+            method: "CreateVolume",
+            code: Code::Internal,
+            message: "the driver answered success but no volume id: this is a fault of the driver".to_owned(),
+            transport: true,
+        })
+    }
+
+    pub(crate) async fn delete_volume(&self, request: DeleteVolumeRequest) -> Result<(), CsiError> {
+        let mut client = ControllerClient::new(self.channel.clone());
+        self.call("DeleteVolume", client.delete_volume(self.request(request))).await.map(drop)
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        request: ControllerPublishVolumeRequest,
+    ) -> Result<std::collections::HashMap<String, String>, CsiError> {
+        let mut client = ControllerClient::new(self.channel.clone());
+        let call = client.controller_publish_volume(self.request(request));
+        Ok(self.call("ControllerPublishVolume", call).await?.publish_context)
+    }
+
+    pub(crate) async fn unpublish(&self, request: ControllerUnpublishVolumeRequest) -> Result<(), CsiError> {
+        let mut client = ControllerClient::new(self.channel.clone());
+        let call = client.controller_unpublish_volume(self.request(request));
+        self.call("ControllerUnpublishVolume", call).await.map(drop)
+    }
+
+    pub(crate) async fn expand(
+        &self,
+        request: ControllerExpandVolumeRequest,
+    ) -> Result<ControllerExpandVolumeResponse, CsiError> {
+        let mut client = ControllerClient::new(self.channel.clone());
+        self.call("ControllerExpandVolume", client.controller_expand_volume(self.request(request))).await
+    }
+}

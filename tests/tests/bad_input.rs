@@ -1,0 +1,190 @@
+//! Bad input gets one clear line that says what was wrong and what to do;
+//! nothing is lost, nothing is left behind.
+#![expect(clippy::disallowed_methods, reason = "tests start the programs that users start")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use anyhow::{Context, Result, ensure};
+use holdfast_tests::{
+    is_root, leftovers,
+    machine::{Machine, binary},
+    objects::{self, Objects},
+    wait::until,
+};
+
+/// Applies a manifest and gives what kubectl complained of: exactly one line.
+fn refused(machine: &Machine, manifest: &str) -> Result<String> {
+    let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
+    fs::write(file.path(), manifest)?;
+    let path = file.path().display().to_string();
+    let output = machine.kubectl_output(&["apply", "-f", &path])?;
+    ensure!(!output.status.success(), "this was accepted: {manifest}");
+    one_line(&output)
+}
+
+fn one_line(output: &Output) -> Result<String> {
+    let said = String::from_utf8(output.stderr.clone())?.trim().to_owned();
+    ensure!(said.lines().count() == 1, "one line is wanted, not: {said}");
+    Ok(said)
+}
+
+fn claim(size: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: bad}}\nspec:\n  accessModes: [ReadWriteOnce]\n  \
+         resources: {{requests: {{storage: {size}}}}}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn manifests() -> Result<()> {
+    if !is_root("manifests") {
+        return Ok(());
+    }
+    let machine = Machine::start(&[]).await?;
+    for (manifest, parts) in [
+        (
+            claim("0"),
+            &["PersistentVolumeClaim \"bad\" is invalid", "spec.resources", "greater than zero"][..],
+        ),
+        (claim("8Ei"), &["PersistentVolumeClaim \"bad\" is invalid", "8Ei"]),
+        (claim("1Gib"), &["1Gib"]),
+        (claim("-1Gi"), &["PersistentVolumeClaim \"bad\" is invalid", "-1Gi"]),
+        (claim("1Gi").replace("ReadWriteOnce", "ReadWriteSometimes"), &["ReadWriteSometimes"]),
+        (claim("1Gi").replace("resources", "resurces"), &["resurces"]),
+        (claim("1Gi").replace("name: bad", "name: Bad_Name"), &["Bad_Name"]),
+        (
+            claim("1Gi").replace("name: bad", "name: bad, namespace: nowhere"),
+            &["namespaces \"nowhere\" not found"],
+        ),
+        (
+            claim("1Gi").replace("PersistentVolumeClaim", "PersistentVolumeClaims"),
+            &["PersistentVolumeClaims"],
+        ),
+        ("apiVersion: v1\nkind: [oops".to_owned(), &["YAML"]),
+    ] {
+        let said = refused(&machine, &manifest)?;
+        for part in parts {
+            ensure!(said.contains(part), "{part:?} is missing in: {said}");
+        }
+    }
+    let left = Objects::new(&machine.client().await?).left().await?;
+    ensure!(left.is_empty(), "a refused manifest left {left:?}");
+    Ok(())
+}
+
+/// The message of the latest event with this reason on this claim.
+async fn event(machine: &Machine, claim: &str, reason: &str) -> Result<String> {
+    let selector = format!("involvedObject.name={claim},reason={reason}");
+    until(&format!("an event {reason} on {claim}"), || async {
+        let found = machine.kubectl(&[
+            "get",
+            "events",
+            "--field-selector",
+            &selector,
+            "-o",
+            "jsonpath={.items[0].message}",
+        ]);
+        Ok(found.ok().filter(|message| !message.is_empty()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_class_then_known() -> Result<()> {
+    if !is_root("unknown_class_then_known") {
+        return Ok(());
+    }
+    let machine = Machine::start(&[]).await?;
+    let objects = Objects::new(&machine.client().await?);
+    objects::create(&objects.claims, objects::claim("data", "nosuch", "64Mi")).await?;
+    let message = event(&machine, "data", "ProvisioningFailed").await?;
+    ensure!(message.contains("\"nosuch\" not found"), "{message}");
+    // The class comes: the claim goes on by itself.
+    objects::create(&objects.classes, objects::class("nosuch")).await?;
+    until("the claim is bound", || async { Ok(objects::bound_volume(&objects.claims.get("data").await?)) })
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_pool() -> Result<()> {
+    if !is_root("full_pool") {
+        return Ok(());
+    }
+    let machine = Machine::start(&["--pool-capacity", "1Gi"]).await?;
+    let objects = Objects::new(&machine.client().await?);
+    objects::create(&objects.classes, objects::class("local")).await?;
+    objects::create(&objects.claims, objects::claim("fits", "local", "768Mi")).await?;
+    until("the first claim is bound", || async {
+        Ok(objects::bound_volume(&objects.claims.get("fits").await?))
+    })
+    .await?;
+    objects::create(&objects.claims, objects::claim("toomuch", "local", "512Mi")).await?;
+    let message = event(&machine, "toomuch", "ProvisioningFailed").await?;
+    ensure!(
+        message.contains("default") && !message.contains('\n'),
+        "it names the pool, in one line: {message}"
+    );
+    ensure!(leftovers::images(machine.root()).len() == 1, "a refused volume left an image");
+    // Room is made: the claim goes on by itself.
+    objects::delete(&objects.claims, "fits").await?;
+    until("the second claim is bound", || async {
+        Ok(objects::bound_volume(&objects.claims.get("toomuch").await?))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_up_on_the_same_root() -> Result<()> {
+    if !is_root("second_up_on_the_same_root") {
+        return Ok(());
+    }
+    let machine = Machine::start(&[]).await?;
+    let said = one_line(&Command::new(binary()).args(["up", "--root"]).arg(machine.root()).output()?)?;
+    let pid = machine.pid().context("it runs")?;
+    ensure!(said.contains(&format!("in use by process {pid}")) && said.contains("--root"), "{said}");
+    ensure!(objects::driver_is_registered(&machine.client().await?).await?, "the first one was disturbed");
+    Ok(())
+}
+
+#[test]
+fn no_root_rights() -> Result<()> {
+    if !is_root("no_root_rights") {
+        return Ok(());
+    }
+    // A copy, since the build's folder may be closed to others.
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let copy = folder.path().join("holdfast");
+    fs::copy(binary(), &copy)?;
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy)
+        .args(["up", "--root", "/var/tmp/holdfast-nobody"])
+        .output()?;
+    ensure!(output.status.code() == Some(1), "it ended with {}", output.status);
+    let said = one_line(&output)?;
+    ensure!(said.contains("root") && said.contains("sudo"), "{said}");
+    ensure!(!Path::new("/var/tmp/holdfast-nobody").exists(), "it left a folder");
+    Ok(())
+}
+
+#[test]
+fn root_folder_that_cannot_be() -> Result<()> {
+    if !is_root("root_folder_that_cannot_be") {
+        return Ok(());
+    }
+    let file = tempfile::NamedTempFile::new()?;
+    for (root, part) in [(file.path().to_owned(), "cannot make"), ("/proc/holdfast".into(), "cannot make")] {
+        let output = Command::new(binary()).args(["up", "--root"]).arg(&root).output()?;
+        ensure!(!output.status.success(), "{} was accepted", root.display());
+        let said = one_line(&output)?;
+        ensure!(said.contains(part) && said.contains(&root.display().to_string()), "{said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Admission: what the state of other objects says about a write. Reads the
+//! store's memory only.
+
+use holdfast_api::quantity;
+use serde_json::{Value, json};
+
+use super::kinds::Kind;
+use super::route::{self, Target};
+use super::status::ApiError;
+use crate::store::{Key, Store};
+
+const CLASSES: &str = "storageclasses.storage.k8s.io";
+const CLAIMS: &str = "persistentvolumeclaims";
+/// The annotation that named a claim's class before the field existed; still honoured.
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+const DEFAULT_CLASS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+
+/// Namespaces that cannot be deleted.
+const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// New objects need a namespace that exists and stays (NamespaceLifecycle).
+pub(crate) fn namespace(store: &Store, target: &Target, name: &str) -> Result<(), ApiError> {
+    if target.namespace.is_empty() {
+        return Ok(());
+    }
+    let Some(namespaces) = route::find("", "v1", "namespaces") else { return Ok(()) };
+    let found = store.get(&Key::new(&namespaces.resource(), "", &target.namespace));
+    let found = found.ok_or_else(|| ApiError::not_found(namespaces, &target.namespace))?;
+    let body: Value = decode(&found)?;
+    if body["metadata"]["deletionTimestamp"].is_null() {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden {
+        resource: target.kind.into(),
+        name: name.to_owned(),
+        why: format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            target.namespace
+        ),
+        cause: Some("NamespaceTerminating"),
+    })
+}
+
+/// Changes a new object as the cluster's state asks (DefaultStorageClass).
+pub(crate) fn create(store: &Store, target: &Target, value: &mut Value) -> Result<(), ApiError> {
+    if &*target.stored.resource() == CLAIMS && claim_class(value).is_none() {
+        if let Some(class) = default_class(store)? {
+            value["spec"]["storageClassName"] = json!(class);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a change that the cluster's state does not allow (PersistentVolumeClaimResize).
+pub(crate) fn update(store: &Store, target: &Target, old: &Value, new: &Value) -> Result<(), ApiError> {
+    if &*target.stored.resource() != CLAIMS || !grows(old, new) {
+        return Ok(());
+    }
+    let refuse = |why| Err(ApiError::forbidden(target.kind, &target.name, why));
+    if old["status"]["phase"] != "Bound" {
+        return refuse("Only bound persistent volume claims can be expanded");
+    }
+    let class = claim_class(old).filter(|name| !name.is_empty());
+    let class = class.and_then(|name| store.get(&Key::new(CLASSES, "", name)));
+    let allowed = match class {
+        Some(class) => decode(&class)?["allowVolumeExpansion"] == true,
+        None => false,
+    };
+    if allowed {
+        return Ok(());
+    }
+    refuse(
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must \
+         support resize",
+    )
+}
+
+/// Refuses to delete what the cluster always has.
+pub(crate) fn delete(kind: &Kind, name: &str) -> Result<(), ApiError> {
+    if kind.kind == "Namespace" && PERMANENT.contains(&name) {
+        return Err(ApiError::forbidden(kind, name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}
+
+/// The class that a claim names; `Some("")` asks for volumes without class.
+fn claim_class(claim: &Value) -> Option<&str> {
+    claim["metadata"]["annotations"][BETA_CLASS].as_str().or_else(|| claim["spec"]["storageClassName"].as_str())
+}
+
+/// The newest class marked as default; of equally new ones the first by name.
+fn default_class(store: &Store) -> Result<Option<String>, ApiError> {
+    let mut best: Option<(String, String)> = None;
+    for object in store.list(CLASSES, None, None, None).objects {
+        let class = decode(&object)?;
+        if !DEFAULT_CLASS.iter().any(|key| class["metadata"]["annotations"][*key] == "true") {
+            continue;
+        }
+        let created = class["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+        // Times are RFC 3339 in UTC, so their order is that of their text.
+        if best.as_ref().is_none_or(|(newest, _)| created > *newest) {
+            best = Some((created, object.key.name.to_string()));
+        }
+    }
+    Ok(best.map(|(_, name)| name))
+}
+
+fn grows(old: &Value, new: &Value) -> bool {
+    let request = |claim: &Value| {
+        claim["spec"]["resources"]["requests"]["storage"].as_str().and_then(|text| quantity::parse_bytes(text).ok())
+    };
+    match (request(old), request(new)) {
+        (Some(old), Some(new)) => new > old,
+        _ => false,
+    }
+}
+
+fn decode(object: &crate::store::Object) -> Result<Value, ApiError> {
+    object
+        .decode()
+        .map_err(|e| ApiError::Internal(format!("the stored body of {} is damaged: {e}", object.key)))
+}

@@ -1,0 +1,114 @@
+//! From the bytes of a request to an object of the kind it should be.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::{Value, json};
+
+use super::duplicates;
+use super::kinds::Kind;
+use super::options::FieldValidation;
+use super::status::{ApiError, MAX_BODY};
+use super::unknown;
+
+/// Reads the whole body, up to [`MAX_BODY`].
+pub(crate) async fn read(body: Body) -> Result<Bytes, ApiError> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge),
+        Err(error) => Err(ApiError::BadRequest(format!("the request's body could not be read: {error}"))),
+    }
+}
+
+/// The media type of the body, without parameters; JSON when it is not given.
+pub(crate) fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match value.split(';').next().unwrap_or_default().trim() {
+        "" | "*/*" => "application/json",
+        media => media,
+    }
+}
+
+/// A decoded body and the fields that occur twice in it.
+pub(crate) struct Document {
+    pub(crate) value: Value,
+    pub(crate) duplicates: Vec<String>,
+}
+
+/// Decodes a JSON or YAML body into a JSON object.
+pub(crate) fn decode(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, ApiError> {
+    let document = match content_type(headers) {
+        "application/json" => json_document(bytes)?,
+        "application/yaml" | "application/x-yaml" | "text/yaml" => yaml_document(bytes)?,
+        other => {
+            return Err(ApiError::UnsupportedMediaType(format!(
+                "the body of the request was in an unknown format ({other}) - accepted media types include: \
+                 application/json, application/yaml"
+            )));
+        }
+    };
+    if !document.value.is_object() {
+        return Err(ApiError::BadRequest("the body of the request must be one object".to_owned()));
+    }
+    Ok(document)
+}
+
+/// Decodes JSON and notes duplicate fields.
+pub(crate) fn json_document(bytes: &[u8]) -> Result<Document, ApiError> {
+    let (value, duplicates) = duplicates::parse(bytes)
+        .map_err(|e| ApiError::BadRequest(format!("the body of the request is not valid JSON: {e}")))?;
+    Ok(Document { value, duplicates })
+}
+
+/// Decodes YAML; duplicate fields are errors there.
+pub(crate) fn yaml_document(bytes: &[u8]) -> Result<Document, ApiError> {
+    let value = serde_saphyr::from_slice(bytes).map_err(|e| {
+        let text = e.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        ApiError::BadRequest(format!("the body of the request is not valid YAML: {line}"))
+    })?;
+    Ok(Document { value, duplicates: Vec::new() })
+}
+
+/// Makes a document an object of the kind: its type is checked and unknown
+/// fields are dropped. Returns it with the warnings for the client.
+pub(crate) fn conform(
+    kind: &Kind,
+    document: Document,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let Document { mut value, duplicates } = document;
+    let (api_version, name) = (kind.api_version(), kind.kind);
+    for (field, expected) in [("apiVersion", api_version.as_str()), ("kind", name)] {
+        match value[field].as_str().unwrap_or_default() {
+            "" => value[field] = json!(expected),
+            found if found == expected => {}
+            found => {
+                return Err(ApiError::BadRequest(format!(
+                    "the {field} in the data ({found}) does not match the expected {field} ({expected})"
+                )));
+            }
+        }
+    }
+    // The server keeps no record of field owners, so it takes none from clients.
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    let refuse = |why: String| {
+        ApiError::BadRequest(format!(
+            "{name} in version {:?} cannot be handled as a {name}: {why}",
+            kind.version
+        ))
+    };
+    let known = (kind.model.check)(&value).map_err(|e| refuse(e.to_string()))?;
+    if validation == FieldValidation::Ignore {
+        return Ok((known, Vec::new()));
+    }
+    let mut wrong: Vec<String> = duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect();
+    wrong.extend(unknown::fields(&value, &known).iter().map(|path| format!("unknown field {path:?}")));
+    if validation == FieldValidation::Strict && !wrong.is_empty() {
+        return Err(refuse(format!("strict decoding error: {}", wrong.join(", "))));
+    }
+    Ok((known, wrong))
+}

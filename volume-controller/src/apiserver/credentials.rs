@@ -1,0 +1,90 @@
+//! The administrator's bearer token and kubeconfig.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use super::durable;
+use super::error::ServeError;
+
+/// Bytes of randomness in a token.
+const TOKEN_BYTES: usize = 32;
+
+/// Reads the administrator's token from `folder`, or makes one.
+pub(crate) fn token(folder: &Path) -> Result<String, ServeError> {
+    let path = folder.join("admin.token");
+    let read = durable::read(&path);
+    if let Some(text) =
+        read.map_err(|source| ServeError::File { doing: "read", path: path.clone(), source })?
+    {
+        let token = text.trim();
+        // A short token would be a hole; one with spaces cannot be sent.
+        if token.len() < TOKEN_BYTES || token.contains(|c: char| !c.is_ascii_graphic()) {
+            let why = format!("a token has at least {TOKEN_BYTES} visible ASCII characters");
+            return Err(ServeError::Damaged { path, why });
+        }
+        return Ok(token.to_owned());
+    }
+    let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>());
+    durable::write(&path, token.as_bytes())
+        .map_err(|source| ServeError::File { doing: "write", path, source })?;
+    Ok(token)
+}
+
+/// Writes `kubeconfig` into the root folder: everything a client needs, in one file.
+pub(crate) fn write_kubeconfig(
+    root: &Path,
+    address: SocketAddr,
+    authority: &str,
+    token: &str,
+) -> Result<PathBuf, ServeError> {
+    let path = root.join("kubeconfig");
+    // JSON is YAML; every client reads it.
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "holdfast",
+            "cluster": {
+                "server": format!("https://{}", reachable(address)),
+                "certificate-authority-data": STANDARD.encode(authority),
+            },
+        }],
+        "users": [{"name": "admin", "user": {"token": token}}],
+        "contexts": [{"name": "holdfast", "context": {"cluster": "holdfast", "user": "admin"}}],
+        "current-context": "holdfast",
+    });
+    durable::write(&path, format!("{config:#}\n").as_bytes())
+        .map_err(|source| ServeError::File { doing: "write", path: path.clone(), source })?;
+    Ok(path)
+}
+
+/// An address that this machine can connect to: listening on all of them
+/// includes the local one.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = token(folder.path()).unwrap();
+        assert!(first.len() >= 43);
+        assert_eq!(token(folder.path()).unwrap(), first);
+        std::fs::write(folder.path().join("admin.token"), "short").unwrap();
+        assert!(matches!(token(folder.path()), Err(ServeError::Damaged { .. })));
+    }
+}

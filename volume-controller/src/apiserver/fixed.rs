@@ -1,0 +1,109 @@
+//! The paths that are about the server itself: version, health, metrics, OpenAPI.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::accept;
+use super::openapi;
+use super::status::ApiError;
+use super::Api;
+
+/// The Kubernetes version whose API this is; what follows the `+` is this program's own.
+const GIT_VERSION: &str = concat!("v1.36.0+holdfast.", env!("CARGO_PKG_VERSION"));
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+fn respond(media: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}
+
+/// `/version`
+pub(crate) async fn version() -> Response {
+    let info = json!({
+        "major": "1",
+        "minor": "36",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    });
+    respond("application/json", info.to_string())
+}
+
+/// `/healthz` and `/livez`: the process answers.
+pub(crate) async fn live() -> Response {
+    respond("text/plain; charset=utf-8", "ok")
+}
+
+/// `/readyz`: the server takes requests and is not about to stop.
+pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
+    if !api.stop.is_cancelled() {
+        return live().await;
+    }
+    let mut response = respond("text/plain; charset=utf-8", "[-]shutdown failed: the server is shutting down\n");
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
+/// `/metrics`
+pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &api.registry.lock())
+        .map_err(|e| ApiError::Internal(format!("cannot write the metrics: {e}")))?;
+    Ok(respond("application/openmetrics-text; version=1.0.0; charset=utf-8", text))
+}
+
+/// `/openapi/v2`
+pub(crate) async fn openapi_v2(headers: HeaderMap) -> Result<Response, ApiError> {
+    static JSON: OnceLock<Bytes> = OnceLock::new();
+    static PROTOBUF: OnceLock<Bytes> = OnceLock::new();
+    let clauses = accept::clauses(&headers);
+    for clause in &clauses {
+        match clause.media {
+            OPENAPI_PROTOBUF => {
+                // The name as clients know it: `@` and `+` make it no media type that a parser would take.
+                return Ok(respond(OPENAPI_PROTOBUF, PROTOBUF.get_or_init(openapi::v2_protobuf).clone()));
+            }
+            "application/json" | "application/*" | "*/*" => {
+                return Ok(respond("application/json", JSON.get_or_init(openapi::v2_json).clone()));
+            }
+            _ => {}
+        }
+    }
+    if clauses.is_empty() {
+        return Ok(respond("application/json", JSON.get_or_init(openapi::v2_json).clone()));
+    }
+    Err(ApiError::NotAcceptable("application/json"))
+}
+
+/// `/openapi/v3`
+pub(crate) async fn openapi_v3() -> Response {
+    static INDEX: OnceLock<Bytes> = OnceLock::new();
+    let index = INDEX.get_or_init(|| openapi::v3_index().to_string().into());
+    respond("application/json", index.clone())
+}
+
+/// `/openapi/v3/<group version>`
+pub(crate) async fn openapi_v3_document(
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let clauses = accept::clauses(&headers);
+    let is_json =
+        |clause: &accept::Clause<'_>| matches!(clause.media, "application/json" | "application/*" | "*/*");
+    if !clauses.is_empty() && !clauses.iter().any(is_json) {
+        return Err(ApiError::NotAcceptable("application/json"));
+    }
+    let document = openapi::v3(name.trim_end_matches('/')).ok_or(ApiError::NoSuchPath)?;
+    Ok(respond("application/json", document))
+}

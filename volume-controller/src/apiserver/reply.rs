@@ -1,0 +1,183 @@
+//! Answers: one object or a list, in the shape and syntax that was asked for.
+//! Stored bytes go out as they are wherever nothing has to change in them.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::accept::{Accepted, Shape, Syntax};
+use super::route::Target;
+use super::status::ApiError;
+use super::table::{self, IncludeObject};
+use super::verbs::Call;
+use crate::store::Object;
+
+/// Answers with a stored object.
+pub(crate) fn stored(
+    call: &Call,
+    code: StatusCode,
+    object: &Object,
+    warnings: &[String],
+) -> Result<Response, ApiError> {
+    if is_verbatim(&call.target, call.accepted) {
+        return finish(code, object.body.clone(), Syntax::Json, warnings);
+    }
+    value(call, code, decode(object)?, warnings)
+}
+
+/// Answers with an object in its stored form.
+pub(crate) fn value(
+    call: &Call,
+    code: StatusCode,
+    value: Value,
+    warnings: &[String],
+) -> Result<Response, ApiError> {
+    let include = include_object(&call.options.include_object)?;
+    let shaped = shape(&call.target, call.accepted.shape, include, value, Timestamp::now());
+    finish(code, Bytes::from(shaped.to_string()), call.accepted.syntax, warnings)
+}
+
+/// Answers with something that is no object of the asked kind, such as a `Status`.
+pub(crate) fn other(call: &Call, code: StatusCode, value: &Value) -> Result<Response, ApiError> {
+    finish(code, Bytes::from(value.to_string()), call.accepted.syntax, &[])
+}
+
+/// Answers with a list.
+pub(crate) fn list(call: &Call, objects: &[Arc<Object>], metadata: Value) -> Result<Response, ApiError> {
+    let target = &call.target;
+    if is_verbatim(target, call.accepted) {
+        let head = json!({"kind": format!("{}List", target.kind.kind), "apiVersion": target.kind.api_version()});
+        return finish(StatusCode::OK, join(&head, &metadata, objects), Syntax::Json, &[]);
+    }
+    let served = objects.iter().map(|object| Ok(target.to_served(decode(object)?)));
+    let mut served = served.collect::<Result<Vec<Value>, ApiError>>()?;
+    let answer = match call.accepted.shape {
+        Shape::Table(version) => {
+            let include = include_object(&call.options.include_object)?;
+            let mut table = table::render(target.kind, &served, metadata, Timestamp::now(), include);
+            table["apiVersion"] = json!(version);
+            table
+        }
+        Shape::Metadata(version) => {
+            let items: Vec<Value> = served.iter_mut().map(|object| partial(object, version)).collect();
+            json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": version,
+                "metadata": metadata,
+                "items": items,
+            })
+        }
+        Shape::Object => json!({
+            "kind": format!("{}List", target.kind.kind),
+            "apiVersion": target.kind.api_version(),
+            "metadata": metadata,
+            "items": served,
+        }),
+    };
+    finish(StatusCode::OK, Bytes::from(answer.to_string()), call.accepted.syntax, &[])
+}
+
+/// The list as bytes, around bodies that are not decoded.
+fn join(head: &Value, metadata: &Value, objects: &[Arc<Object>]) -> Bytes {
+    let head = head.to_string();
+    let size: usize = objects.iter().map(|object| object.body.len() + 1).sum();
+    let mut bytes = Vec::with_capacity(size + head.len() + 128);
+    bytes.extend_from_slice(head.trim_end_matches('}').as_bytes());
+    bytes.extend_from_slice(b",\"metadata\":");
+    bytes.extend_from_slice(metadata.to_string().as_bytes());
+    bytes.extend_from_slice(b",\"items\":[");
+    for (index, object) in objects.iter().enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(&object.body);
+    }
+    bytes.extend_from_slice(b"]}");
+    bytes.into()
+}
+
+/// Whether stored bytes can be sent as they are.
+pub(crate) fn is_verbatim(target: &Target, accepted: Accepted) -> bool {
+    accepted == (Accepted { shape: Shape::Object, syntax: Syntax::Json }) && !target.is_converted()
+}
+
+/// One object, from its stored form to the shape that was asked for.
+pub(crate) fn shape(
+    target: &Target,
+    shape: Shape,
+    include: IncludeObject,
+    value: Value,
+    now: Timestamp,
+) -> Value {
+    let mut served = target.to_served(value);
+    match shape {
+        Shape::Object => served,
+        Shape::Metadata(version) => partial(&mut served, version),
+        Shape::Table(version) => {
+            let metadata = json!({"resourceVersion": served["metadata"]["resourceVersion"]});
+            let mut table = table::render(target.kind, &[served], metadata, now, include);
+            table["apiVersion"] = json!(version);
+            table
+        }
+    }
+}
+
+fn partial(object: &mut Value, version: &str) -> Value {
+    let metadata = object.get_mut("metadata").map_or(Value::Object(Map::new()), Value::take);
+    json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata})
+}
+
+/// Reads `includeObject`.
+pub(crate) fn include_object(value: &str) -> Result<IncludeObject, ApiError> {
+    match value {
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        "None" => Ok(IncludeObject::None),
+        "Object" => Ok(IncludeObject::Object),
+        other => Err(ApiError::BadRequest(format!(
+            "includeObject: Unsupported value: {other:?}: supported values: \"None\", \"Metadata\", \"Object\""
+        ))),
+    }
+}
+
+/// A stored body as JSON.
+pub(crate) fn decode(object: &Object) -> Result<Value, ApiError> {
+    object
+        .decode()
+        .map_err(|e| ApiError::Internal(format!("the stored body of {} is damaged: {e}", object.key)))
+}
+
+/// Bytes of JSON as an answer in the given syntax.
+pub(crate) fn finish(
+    code: StatusCode,
+    json: Bytes,
+    syntax: Syntax,
+    warnings: &[String],
+) -> Result<Response, ApiError> {
+    let (bytes, media) = match syntax {
+        Syntax::Json => (json, "application/json"),
+        Syntax::Yaml => (yaml(&json)?, "application/yaml"),
+    };
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        // RFC 9111: 299 is a persistent miscellaneous warning. One that is not ASCII cannot be sent.
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            headers.append(header::WARNING, value);
+        }
+    }
+    Ok(response)
+}
+
+fn yaml(json: &[u8]) -> Result<Bytes, ApiError> {
+    let failed = |e: &dyn std::error::Error| ApiError::Internal(format!("cannot write YAML: {e}"));
+    let value: Value = serde_json::from_slice(json).map_err(|e| failed(&e))?;
+    Ok(serde_saphyr::to_string(&value).map_err(|e| failed(&e))?.into())
+}

@@ -1,0 +1,316 @@
+//! What went wrong with a request, and how that is told: `metav1.Status` in
+//! upstream's wording, which kubectl prints and clients parse.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use super::kinds::{Cause, CauseReason, Kind};
+use crate::store::CommitError;
+
+/// The largest request body, in bytes; upstream's limit.
+pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// The names of a kind that errors need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resource {
+    pub(crate) group: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) kind: &'static str,
+}
+
+impl From<&Kind> for Resource {
+    fn from(kind: &Kind) -> Self {
+        Self { group: kind.group, plural: kind.plural, kind: kind.kind }
+    }
+}
+
+impl Resource {
+    /// `plural` or `plural.group`, as `schema.GroupResource` prints.
+    fn qualified(&self) -> String {
+        qualify(self.plural, self.group)
+    }
+
+    /// `Kind` or `Kind.group`, as `schema.GroupKind` prints.
+    fn qualified_kind(&self) -> String {
+        qualify(self.kind, self.group)
+    }
+}
+
+fn qualify(name: &str, group: &str) -> String {
+    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+}
+
+/// Why a request was refused or failed.
+#[derive(Debug, Error)]
+pub(crate) enum ApiError {
+    #[error("{} {name:?} not found", resource.qualified())]
+    NotFound { resource: Resource, name: String },
+    #[error("the server could not find the requested resource")]
+    NoSuchPath,
+    #[error("{} {name:?} already exists", resource.qualified())]
+    AlreadyExists { resource: Resource, name: String },
+    #[error("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified())]
+    Conflict { resource: Resource, name: String, why: String },
+    #[error("{} {name:?} is invalid: {}", resource.qualified_kind(), sentence(causes))]
+    Invalid { resource: Resource, name: String, causes: Vec<Cause> },
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    Unprocessable(String),
+    #[error("Unauthorized")]
+    Unauthorized,
+    #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
+    Forbidden { resource: Resource, name: String, why: String, cause: Option<&'static str> },
+    #[error("the server does not allow this method on the requested resource")]
+    MethodNotAllowed,
+    #[error("only the following media types are accepted: {0}")]
+    NotAcceptable(&'static str),
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    #[error("Request entity too large: limit is {MAX_BODY}")]
+    TooLarge,
+    #[error("{0}")]
+    Expired(String),
+    #[error("Too large resource version: {asked}, current: {current}")]
+    FutureVersion { asked: u64, current: u64 },
+    #[error("Internal error occurred: {0}")]
+    Internal(String),
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+/// What an update that met a newer object says.
+pub(crate) const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+impl ApiError {
+    pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
+        Self::NotFound { resource: kind.into(), name: name.to_owned() }
+    }
+
+    pub(crate) fn conflict(kind: &Kind, name: &str, why: impl Into<String>) -> Self {
+        Self::Conflict { resource: kind.into(), name: name.to_owned(), why: why.into() }
+    }
+
+    pub(crate) fn forbidden(kind: &Kind, name: &str, why: impl Into<String>) -> Self {
+        Self::Forbidden { resource: kind.into(), name: name.to_owned(), why: why.into(), cause: None }
+    }
+
+    /// An error only when there is a cause.
+    pub(crate) fn invalid(kind: &Kind, name: &str, causes: Vec<Cause>) -> Result<(), Self> {
+        if causes.is_empty() {
+            return Ok(());
+        }
+        Err(Self::Invalid { resource: kind.into(), name: name.to_owned(), causes })
+    }
+
+    /// What a refused transaction means to the one who asked for it.
+    pub(crate) fn from_commit(error: CommitError, kind: &Kind, name: &str) -> Self {
+        match error {
+            CommitError::Exists { .. } => {
+                Self::AlreadyExists { resource: kind.into(), name: name.to_owned() }
+            }
+            CommitError::Missing { .. } => Self::not_found(kind, name),
+            CommitError::Conflict { .. } => Self::conflict(kind, name, MODIFIED),
+            CommitError::Closed => Self::Unavailable("the server is shutting down"),
+            error => {
+                Self::Internal(error.to_string())
+            }
+        }
+    }
+
+    /// The HTTP status code and `metav1.StatusReason`.
+    pub(crate) fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NotFound { .. } | Self::NoSuchPath => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::AlreadyExists { .. } => (StatusCode::CONFLICT, "AlreadyExists"),
+            Self::Conflict { .. } => (StatusCode::CONFLICT, "Conflict"),
+            Self::Invalid { .. } | Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, "NotAcceptable"),
+            Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Self::Expired(_) => (StatusCode::GONE, "Expired"),
+            Self::FutureVersion { .. } => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub(crate) fn is_retryable(&self) -> bool {
+        matches!(self, Self::FutureVersion { .. } | Self::Internal(_) | Self::Unavailable(_))
+    }
+
+    /// The error as a `Status` object.
+    pub(crate) fn status(&self) -> Value {
+        let (code, reason) = self.code();
+        let mut status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.to_string(),
+            "reason": reason,
+            "code": code.as_u16(),
+        });
+        let mut details = self.details();
+        if self.is_retryable() {
+            details.insert("retryAfterSeconds".to_owned(), json!(1));
+        }
+        if !details.is_empty() {
+            status["details"] = Value::Object(details);
+        }
+        status
+    }
+
+    fn details(&self) -> Map<String, Value> {
+        let mut details = Map::new();
+        let mut subject = |resource: &Resource, kind: &str, name: &str| {
+            if !name.is_empty() {
+                details.insert("name".to_owned(), json!(name));
+            }
+            if !resource.group.is_empty() {
+                details.insert("group".to_owned(), json!(resource.group));
+            }
+            details.insert("kind".to_owned(), json!(kind));
+        };
+        match self {
+            Self::NotFound { resource, name }
+            | Self::AlreadyExists { resource, name }
+            | Self::Conflict { resource, name, .. } => subject(resource, resource.plural, name),
+            Self::Forbidden { resource, name, cause, .. } => {
+                subject(resource, resource.plural, name);
+                if let Some(cause) = cause {
+                    details.insert("causes".to_owned(), json!([{"reason": cause, "message": self.to_string()}]));
+                }
+            }
+            Self::Invalid { resource, name, causes } => {
+                subject(resource, resource.kind, name);
+                let causes: Vec<Value> = causes
+                    .iter()
+                    .map(|cause| {
+                        let (reason, _) = wording(cause.reason);
+                        json!({"reason": reason, "message": body(cause), "field": cause.field})
+                    })
+                    .collect();
+                details.insert("causes".to_owned(), Value::Array(causes));
+            }
+            Self::FutureVersion { .. } => {
+                let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+                details.insert("causes".to_owned(), json!([cause]));
+            }
+            _ => {}
+        }
+        details
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (code, _) = self.code();
+        match code {
+            StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(error = %self, "request failed"),
+            _ => tracing::debug!(code = code.as_u16(), error = %self, "request refused"),
+        }
+        let mut response = (code, self.status().to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.is_retryable() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(self, Self::Unauthorized) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The answer to a deletion that is complete (`metav1.Status`, Success).
+pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> Value {
+    let mut details = json!({"name": name, "kind": kind.plural, "uid": uid});
+    if !kind.group.is_empty() {
+        details["group"] = json!(kind.group);
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+/// `metav1.CauseType` and the words of `field.ErrorType`.
+fn wording(reason: CauseReason) -> (&'static str, &'static str) {
+    match reason {
+        CauseReason::Required => ("FieldValueRequired", "Required value"),
+        CauseReason::Invalid => ("FieldValueInvalid", "Invalid value"),
+        CauseReason::NotSupported => ("FieldValueNotSupported", "Unsupported value"),
+        CauseReason::Forbidden => ("FieldValueForbidden", "Forbidden"),
+        CauseReason::Duplicate => ("FieldValueDuplicate", "Duplicate value"),
+        CauseReason::TooLong => ("FieldValueTooLong", "Too long"),
+    }
+}
+
+fn body(cause: &Cause) -> String {
+    let (_, words) = wording(cause.reason);
+    if cause.message.is_empty() { words.to_owned() } else { format!("{words}: {}", cause.message) }
+}
+
+/// One cause plain, several in brackets, as `ErrorList.ToAggregate` prints them.
+fn sentence(causes: &[Cause]) -> String {
+    let parts: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, body(cause))).collect();
+    match parts.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLAIM: Resource = Resource { group: "", plural: "persistentvolumeclaims", kind: "PersistentVolumeClaim" };
+    const CLASS: Resource =
+        Resource { group: "storage.k8s.io", plural: "storageclasses", kind: "StorageClass" };
+
+    fn cause(reason: CauseReason) -> Cause {
+        Cause { field: "spec.a".into(), reason, message: "why".into() }
+    }
+
+    #[test]
+    fn upstream_wording() {
+        let name = || "x".to_owned();
+        for (error, code, message) in [
+            (
+                ApiError::NotFound { resource: CLAIM, name: name() },
+                404,
+                r#"persistentvolumeclaims "x" not found"#,
+            ),
+            (
+                ApiError::AlreadyExists { resource: CLASS, name: name() },
+                409,
+                r#"storageclasses.storage.k8s.io "x" already exists"#,
+            ),
+            (
+                ApiError::Invalid { resource: CLAIM, name: name(), causes: vec![cause(CauseReason::Required)] },
+                422,
+                r#"PersistentVolumeClaim "x" is invalid: spec.a: Required value: why"#,
+            ),
+            (
+                ApiError::Invalid {
+                    resource: CLASS,
+                    name: name(),
+                    causes: vec![cause(CauseReason::Invalid), cause(CauseReason::Forbidden)],
+                },
+                422,
+                r#"StorageClass.storage.k8s.io "x" is invalid: [spec.a: Invalid value: why, spec.a: Forbidden: why]"#,
+            ),
+        ] {
+            let status = error.status();
+            assert_eq!(status["code"], code);
+            assert_eq!(status["message"], message);
+            assert_eq!(status["details"]["name"], "x");
+        }
+    }
+}

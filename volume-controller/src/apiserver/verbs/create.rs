@@ -1,0 +1,97 @@
+//! Creating objects.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Call;
+use crate::apiserver::kinds::{Cause, CauseReason, Kind};
+use crate::apiserver::route::Target;
+use crate::apiserver::status::ApiError;
+use crate::apiserver::{admission, body, metadata, reply};
+use crate::store::{CommitError, Object, Precondition, Store, Write};
+
+/// How many made-up names are tried before giving up, as upstream does.
+const NAME_ATTEMPTS: u32 = 8;
+
+pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
+    let target = &call.target;
+    let is_dry_run = call.options.is_dry_run(target.kind)?;
+    let document = body::decode(&call.headers, &call.body)?;
+    let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
+    let value = target.to_stored(value);
+    if is_dry_run {
+        let (name, value) = build(&call.api.store, target, value, Timestamp::now())?;
+        if call.api.store.get(&target.key_of(&name)).is_some() {
+            return Err(ApiError::AlreadyExists { resource: target.kind.into(), name });
+        }
+        return reply::value(call, StatusCode::CREATED, value, &warnings);
+    }
+    let object = insert(&call.api.store, target, value).await?;
+    reply::stored(call, StatusCode::CREATED, &object, &warnings)
+}
+
+/// Builds and stores a new object. A made-up name that is taken is made up again.
+pub(crate) async fn insert(store: &Store, target: &Target, value: Value) -> Result<Arc<Object>, ApiError> {
+    let is_named = value["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
+    let mut attempt = 1;
+    loop {
+        let (name, body) = build(store, target, value.clone(), Timestamp::now())?;
+        let key = target.key_of(&name);
+        let write = Write { key, precondition: Precondition::Absent, body: Some(body) };
+        match store.commit(vec![write]).await {
+            Ok(committed) => {
+                let first = committed.into_iter().next();
+                return first.map(|c| c.object).ok_or_else(|| {
+                    ApiError::Internal("the store did not say what it wrote".to_owned())
+                });
+            }
+            Err(CommitError::Exists { .. }) if !is_named && attempt < NAME_ATTEMPTS => attempt += 1,
+            Err(error) => return Err(ApiError::from_commit(error, target.kind, &name)),
+        }
+    }
+}
+
+/// The object as it will be stored, and its name: completed, defaulted, admitted
+/// and validated, in the order in which upstream does it.
+fn build(
+    store: &Store,
+    target: &Target,
+    mut value: Value,
+    now: Timestamp,
+) -> Result<(String, Value), ApiError> {
+    let kind = target.stored;
+    let name = metadata::choose_name(&value["metadata"], &metadata::suffix()).unwrap_or_default();
+    admission::namespace(store, target, &name)?;
+    metadata::begin(target, &mut value, &name, &Uuid::new_v4().to_string(), now)?;
+    (kind.default)(&mut value);
+    (kind.prepare_create)(&mut value);
+    admission::create(store, target, &mut value)?;
+    ApiError::invalid(target.kind, &name, wrong(kind, &name, &value))?;
+    Ok((name, value))
+}
+
+fn wrong(kind: &Kind, name: &str, value: &Value) -> Vec<Cause> {
+    if name.is_empty() {
+        return vec![Cause {
+            field: "metadata.name".to_owned(),
+            reason: CauseReason::Required,
+            message: "name or generateName is required".to_owned(),
+        }];
+    }
+    validate(kind, value)
+}
+
+/// What is wrong with an object, whatever it was before: what its kind says, and
+/// the rules on metadata where the kind says nothing of the same field.
+pub(super) fn validate(kind: &Kind, value: &Value) -> Vec<Cause> {
+    let own = (kind.validate)(value);
+    let mut causes: Vec<Cause> =
+        metadata::validate(kind, value).into_iter().filter(|c| own.iter().all(|o| o.field != c.field)).collect();
+    causes.extend(own);
+    causes
+}

@@ -1,0 +1,80 @@
+//! Changing objects by patches.
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::Call;
+use super::update::{ATTEMPTS, build, current, respond, store};
+use crate::apiserver::body::{self, Document};
+use crate::apiserver::patch::{self, PatchError};
+use crate::apiserver::reply;
+use crate::apiserver::status::ApiError;
+use crate::store::CommitError;
+
+const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+
+enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+pub(super) async fn patch(call: &Call) -> Result<Response, ApiError> {
+    let target = &call.target;
+    let is_dry_run = call.options.is_dry_run(target.kind)?;
+    let patch = read(call)?;
+    let mut attempt = 1;
+    loop {
+        let old = current(&call.api.store, target)?;
+        let before = reply::decode(&old)?;
+        let patched = apply(call, &patch, &target.to_served(before.clone()))?;
+        let document = Document { value: patched, duplicates: Vec::new() };
+        let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
+        let new = build(&call.api.store, target, &before, target.to_stored(value))?;
+        if is_dry_run {
+            return reply::value(call, StatusCode::OK, new, &warnings);
+        }
+        match store(&call.api.store, target, &old, new).await {
+            Ok(stored) => return respond(call, stored, &warnings),
+            // The patch is applied to the newer object, as upstream does. A patch that
+            // names a version fails there.
+            Err(CommitError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(ApiError::from_commit(error, target.kind, &target.name)),
+        }
+    }
+}
+
+fn read(call: &Call) -> Result<Patch, ApiError> {
+    let json = |make: fn(Value) -> Patch| Ok(make(body::json_document(&call.body)?.value));
+    match body::content_type(&call.headers) {
+        "application/json-patch+json" => json(Patch::Json),
+        "application/merge-patch+json" => json(Patch::Merge),
+        "application/strategic-merge-patch+json" => json(Patch::Strategic),
+        "application/apply-patch+yaml" => Err(ApiError::UnsupportedMediaType(format!(
+            "server-side apply is not supported yet; use client-side apply (kubectl apply without \
+             --server-side) or one of {ACCEPTED}"
+        ))),
+        other => Err(ApiError::UnsupportedMediaType(format!(
+            "the body of the request was in an unknown format ({other}) - accepted media types include: \
+             {ACCEPTED}"
+        ))),
+    }
+}
+
+fn apply(call: &Call, patch: &Patch, object: &Value) -> Result<Value, ApiError> {
+    let patched = match patch {
+        Patch::Json(patch) => patch::json(object, patch),
+        Patch::Merge(patch) => Ok(patch::merge(object, patch)),
+        Patch::Strategic(patch) => patch::strategic(call.target.kind, object, patch),
+    };
+    let patched = patched.map_err(|error| match error {
+        PatchError::Malformed(why) => ApiError::BadRequest(why),
+        PatchError::Unprocessable(why) => ApiError::Unprocessable(why),
+    })?;
+    if patched.is_object() {
+        return Ok(patched);
+    }
+    Err(ApiError::BadRequest("the patch would leave no object".to_owned()))
+}

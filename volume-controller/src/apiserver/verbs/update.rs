@@ -1,0 +1,152 @@
+//! Replacing objects: PUT, and the second half of every patch.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::Call;
+use super::create::validate;
+use crate::apiserver::kinds::Kind;
+use crate::apiserver::route::{Part, Target};
+use crate::apiserver::status::ApiError;
+use crate::apiserver::{admission, body, metadata, reply};
+use crate::lifecycle;
+use crate::store::{CommitError, Object, Precondition, Store};
+
+/// How often a write that names no version is tried against newer objects.
+pub(super) const ATTEMPTS: u32 = 8;
+
+pub(super) async fn update(call: &Call) -> Result<Response, ApiError> {
+    let target = &call.target;
+    let is_dry_run = call.options.is_dry_run(target.kind)?;
+    let document = body::decode(&call.headers, &call.body)?;
+    let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
+    let value = target.to_stored(value);
+    let mut attempt = 1;
+    loop {
+        let old = current(&call.api.store, target)?;
+        let new = build(&call.api.store, target, &reply::decode(&old)?, value.clone())?;
+        if is_dry_run {
+            return reply::value(call, StatusCode::OK, new, &warnings);
+        }
+        match store(&call.api.store, target, &old, new).await {
+            Ok(stored) => return respond(call, stored, &warnings),
+            // If the client named a version, building fails in the next round.
+            Err(CommitError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(ApiError::from_commit(error, target.kind, &target.name)),
+        }
+    }
+}
+
+/// The object that a request names.
+pub(super) fn current(store: &Store, target: &Target) -> Result<Arc<Object>, ApiError> {
+    store.get(&target.key()).ok_or_else(|| ApiError::not_found(target.kind, &target.name))
+}
+
+/// What became of a write.
+pub(super) enum Stored {
+    /// The object as it is now.
+    Kept(Arc<Object>),
+    /// The write took what held a deleted object, so it is gone; its last form.
+    Released(Value),
+}
+
+/// Stores the new form of `old`. One that is the same is not written, so that
+/// controllers and `kubectl apply` that repeat themselves wake nobody.
+pub(super) async fn store(
+    store: &Store,
+    target: &Target,
+    old: &Arc<Object>,
+    new: Value,
+) -> Result<Stored, CommitError> {
+    if old.decode::<Value>().is_ok_and(|old| old == new) {
+        return Ok(Stored::Kept(old.clone()));
+    }
+    let write = lifecycle::update(target.key(), Precondition::Revision(old.revision), new.clone());
+    let is_released = write.body.is_none();
+    let committed = store.commit(vec![write]).await?;
+    Ok(match committed.into_iter().next() {
+        Some(committed) if !is_released => Stored::Kept(committed.object),
+        _ => Stored::Released(new),
+    })
+}
+
+/// Answers with what was stored.
+pub(super) fn respond(call: &Call, stored: Stored, warnings: &[String]) -> Result<Response, ApiError> {
+    match stored {
+        Stored::Kept(object) => reply::stored(call, StatusCode::OK, &object, warnings),
+        Stored::Released(value) => reply::value(call, StatusCode::OK, value, warnings),
+    }
+}
+
+/// The object as it will be stored: what this part of the API may not change is
+/// taken from `old`, the rest is defaulted, validated and admitted.
+pub(super) fn build(
+    store: &Store,
+    target: &Target,
+    old: &Value,
+    mut new: Value,
+) -> Result<Value, ApiError> {
+    let kind = target.stored;
+    metadata::continue_from(target, old, &mut new)?;
+    let mut new = restrict(kind, target.part, old, new);
+    if target.part == Part::Main {
+        (kind.default)(&mut new);
+    }
+    if old["spec"] != new["spec"] {
+        metadata::count_generation(&mut new);
+    }
+    let mut causes = metadata::validate_finalizers(old, &new);
+    if target.part == Part::Main {
+        causes.extend(validate(kind, &new));
+    }
+    for cause in (kind.validate_update)(&new, old) {
+        if !causes.contains(&cause) {
+            causes.push(cause);
+        }
+    }
+    ApiError::invalid(target.kind, &target.name, causes)?;
+    admission::update(store, target, old, &new)?;
+    Ok(new)
+}
+
+/// Keeps of `new` what this part of the API may change.
+fn restrict(kind: &Kind, part: Part, old: &Value, mut new: Value) -> Value {
+    match part {
+        Part::Main | Part::Binding => {
+            if kind.has_status {
+                put(&mut new, "status", old.get("status").cloned());
+            }
+            new
+        }
+        Part::Status => {
+            let mut kept = old.clone();
+            put(&mut kept, "status", new.get_mut("status").map(Value::take));
+            if !is_custom_upstream(kind) {
+                put(&mut kept, "metadata", new.get_mut("metadata").map(Value::take));
+            }
+            kept
+        }
+        Part::Finalize => {
+            let mut kept = old.clone();
+            kept["spec"]["finalizers"] = new["spec"]["finalizers"].take();
+            kept
+        }
+    }
+}
+
+/// Kinds that upstream defines by CustomResourceDefinition: their `/status`
+/// takes the status only, where that of built-in kinds takes metadata as well.
+fn is_custom_upstream(kind: &Kind) -> bool {
+    matches!(kind.group, "snapshot.storage.k8s.io" | "groupsnapshot.storage.k8s.io")
+}
+
+fn put(value: &mut Value, field: &str, content: Option<Value>) {
+    let Some(object) = value.as_object_mut() else { return };
+    match content.filter(|content| !content.is_null()) {
+        Some(content) => object.insert(field.to_owned(), content),
+        None => object.remove(field),
+    };
+}

@@ -1,0 +1,67 @@
+//! What a store is opened with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the store is and what it may use.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The SQLite file. Its folder must exist; `<file>.lock`, `<file>-wal` and `<file>-shm` lie next to it.
+    pub path: PathBuf,
+    /// How much of the past is kept for watches.
+    pub log: LogLimits,
+    /// How much one SQL transaction may hold.
+    pub batch: BatchLimits,
+    /// How many transactions may wait for the writer before [`super::Store::commit`] waits itself.
+    pub queue: usize,
+    /// A watch that has nothing to tell says so ([`super::Next::Progress`]) at most this often.
+    pub progress: Duration,
+}
+
+impl Config {
+    /// The limits that fit one machine, for the file at `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            log: LogLimits::default(),
+            batch: BatchLimits::default(),
+            queue: 1024,
+            progress: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The window in which a watch can start or lag. Whatever limit is reached first
+/// moves its start; the same window is kept on disk, so it outlives a restart.
+#[derive(Debug, Clone)]
+pub struct LogLimits {
+    /// Number of changes.
+    pub changes: usize,
+    /// Bytes of bodies. What objects were before the window's first change to
+    /// them is held besides, at most as much again.
+    pub bytes: usize,
+    /// Age of a change. Kubernetes' API server keeps its past for five to ten minutes.
+    pub age: Duration,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { changes: 10_000, bytes: 16 << 20, age: Duration::from_secs(600) }
+    }
+}
+
+/// What is committed together. A single transaction above a limit still goes, alone.
+#[derive(Debug, Clone)]
+pub struct BatchLimits {
+    /// Number of writes.
+    pub writes: usize,
+    /// Bytes of bodies.
+    pub bytes: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { writes: 512, bytes: 8 << 20 }
+    }
+}

@@ -1,0 +1,137 @@
+//! The database file: what it is, how it is made, opened and checked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteLockingMode};
+use sqlx::{ConnectOptions, Connection};
+
+use super::rows::{counter, to_sql};
+use crate::store::OpenError;
+
+/// `PRAGMA application_id` of our files, "Hold" in ASCII.
+const APPLICATION_ID: i64 = 1_215_261_796;
+/// The schema that this code reads and writes.
+const SCHEMA_VERSION: i64 = 1;
+/// How long to wait for another process to let go of the file. The lock file keeps
+/// stores apart; this is for tools that look into the database.
+const BUSY: Duration = Duration::from_secs(2);
+
+pub(super) async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .busy_timeout(BUSY)
+        .disable_statement_logging()
+        .connect()
+        .await
+}
+
+/// What a file is that may be opened.
+#[derive(PartialEq)]
+pub(super) enum Found {
+    Empty,
+    Ours,
+}
+
+/// What kind of file it is, by reading only.
+pub(super) async fn identify(connection: &mut SqliteConnection, path: &Path) -> Result<Found, OpenError> {
+    let failed = |source| open_error("read", path, source);
+    let application: i64 =
+        sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(failed)?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if application == 0 && tables == 0 {
+        return Ok(Found::Empty);
+    }
+    if application != APPLICATION_ID {
+        let why =
+            format!("it is a database of another application, id {application}, {tables} tables and indices");
+        return Err(OpenError::Foreign { path: path.to_owned(), why });
+    }
+    let version: i64 = sqlx::query_scalar("SELECT version FROM schema_version")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if version > SCHEMA_VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found: version, known: SCHEMA_VERSION });
+    }
+    Ok(Found::Ours)
+}
+
+/// Makes an empty file a store. One transaction: a crash leaves an empty file.
+pub(super) async fn initialize(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// What holds for a connection, not for the file (but for the WAL mode).
+pub(super) async fn tune(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = 16777216;
+         PRAGMA temp_store = MEMORY;",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Whether the file is in order, and the tables agree with one another.
+pub(super) async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let failed = |source| open_error("read", path, source);
+    let damaged = |why: String| Err(OpenError::Damaged { path: path.to_owned(), why });
+    let found: String =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(failed)?;
+    if found != "ok" {
+        return damaged(found);
+    }
+    let (revision, compacted) = counter(connection).await.map_err(failed)?;
+    let (changes, newest): (i64, i64) =
+        sqlx::query_as("SELECT count(*), coalesce(max(revision), ?1) FROM change WHERE revision > ?1")
+            .bind(to_sql(compacted).map_err(failed)?)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+    let expected = to_sql(revision - compacted).map_err(failed)?;
+    if changes != expected || newest != to_sql(revision).map_err(failed)? {
+        return damaged(format!(
+            "the log has {changes} changes after revision {compacted} and ends at {newest}, expected {expected} up to {revision}"
+        ));
+    }
+    let lost: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM object o LEFT JOIN change c ON c.revision = o.revision
+         AND c.kind <> 2 AND c.resource = o.resource AND c.namespace = o.namespace AND c.name = o.name
+         WHERE c.revision IS NULL",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if lost != 0 {
+        return damaged(format!("{lost} objects have no body"));
+    }
+    Ok(())
+}
+
+/// An error met before the file is known to be a store in order, told apart by
+/// SQLite's result codes (sqlite.org/rescode.html).
+pub(super) fn open_error(doing: &'static str, path: &Path, source: sqlx::Error) -> OpenError {
+    const BUSY: i32 = 5;
+    const CORRUPT: i32 = 11;
+    const NOTADB: i32 = 26;
+    let path = path.to_owned();
+    let code = source.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    // The low byte is the primary code.
+    match code.map(|code| code & 0xff) {
+        Some(BUSY) => OpenError::InUse { path, pid: None },
+        Some(NOTADB) => OpenError::Foreign { path, why: "it is not an SQLite database".to_owned() },
+        Some(CORRUPT) => OpenError::Damaged { path, why: source.to_string() },
+        _ => OpenError::Database { doing, path, source },
+    }
+}

@@ -1,0 +1,257 @@
+//! SQLite: WAL, synchronous=FULL, one process, one connection.
+//!
+//! The locking mode is EXCLUSIVE: no other process reads or writes the file while
+//! the store is open, so no foreign reader holds up a checkpoint, and the WAL's
+//! index is in memory instead of a file, which a full disk could not hold.
+//!
+//! A batch is a handful of statements however many writes it holds: the rows go
+//! in as one JSON array, the bodies as one blob of which each row takes its slice.
+
+mod file;
+mod rows;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Row};
+
+use super::{ChangeRow, CommitFailure, Dialect, DialectError, Loaded};
+use crate::store::{Change, OpenError};
+use file::{Found, check, connect, identify, initialize, open_error, tune};
+use rows::{Batch, begin, changes_after, counter, object_row, to_sql};
+
+/// The WAL is copied into the database when about so much was written to it.
+/// SQLite then starts over at the WAL's beginning, so this bounds its size.
+const CHECKPOINT_BYTES: usize = 4 << 20;
+/// What a transaction writes to the WAL besides its bodies, roughly: the pages of
+/// the counter and of the trees' edges.
+const PAGES_OF_A_COMMIT: usize = 8 * 4096;
+
+/// The database file and the one connection to it.
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    connection: Option<SqliteConnection>,
+    /// About how much was written since the last checkpoint.
+    written: usize,
+}
+
+impl Sqlite {
+    /// Opens the file, makes it a store when it is new or empty, and checks it.
+    /// The caller holds the lock of the file. A file that is not ours is not written to.
+    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |doing| move |source| open_error(doing, path, source);
+        let mut connection = connect(path).await.map_err(failed("open"))?;
+        if identify(&mut connection, path).await? == Found::Empty {
+            initialize(&mut connection).await.map_err(failed("create the tables of"))?;
+        }
+        tune(&mut connection).await.map_err(failed("set up"))?;
+        check(&mut connection, path).await?;
+        Ok(Self { path: path.to_owned(), connection: Some(connection), written: 0 })
+    }
+
+    /// The connection; a new one when the last one failed.
+    async fn connection(&mut self) -> sqlx::Result<&mut SqliteConnection> {
+        if self.connection.is_none() {
+            let mut connection = connect(&self.path).await?;
+            tune(&mut connection).await?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
+    }
+
+    /// Ends the connection and with it whatever it was in the middle of.
+    async fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "closing a failed connection");
+        }
+    }
+
+    /// Names what failed. The connection is given up, so that nothing of a
+    /// half-done transaction can reach the next one.
+    async fn check<T>(&mut self, doing: &'static str, result: sqlx::Result<T>) -> Result<T, DialectError> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(source) => {
+                self.disconnect().await;
+                Err(DialectError { doing, source })
+            }
+        }
+    }
+
+    async fn try_load(&mut self, limit: u64) -> sqlx::Result<Loaded> {
+        let connection = self.connection().await?;
+        sqlx::query("BEGIN").execute(&mut *connection).await?;
+        let (revision, compacted) = counter(connection).await?;
+        let floor = revision.saturating_sub(limit).max(compacted);
+        let objects = sqlx::query(
+            "SELECT c.revision, c.resource, c.namespace, c.name, c.body
+             FROM object o JOIN change c ON c.revision = o.revision",
+        )
+        .try_map(object_row)
+        .fetch_all(&mut *connection)
+        .await?;
+        let changes = changes_after(connection, floor).await?;
+        let replaced = sqlx::query(
+            "SELECT revision, resource, namespace, name, body FROM change WHERE revision IN
+             (SELECT previous FROM change WHERE revision > ?1 AND previous <= ?1)",
+        )
+        .bind(to_sql(floor)?)
+        .try_map(object_row)
+        .fetch_all(&mut *connection)
+        .await?;
+        sqlx::query("COMMIT").execute(&mut *connection).await?;
+        Ok(Loaded { revision, compacted, floor, objects, changes, replaced })
+    }
+
+    async fn try_begin(&mut self, seen: u64) -> sqlx::Result<Vec<ChangeRow>> {
+        let connection = self.connection().await?;
+        let (revision, _) = begin(connection).await?;
+        if revision < seen {
+            return Err(sqlx::Error::Protocol(format!(
+                "the file is at revision {revision}, but {seen} was committed: it was replaced by an older one"
+            )));
+        }
+        if revision == seen { Ok(Vec::new()) } else { changes_after(connection, seen).await }
+    }
+
+    /// Everything of a commit but the COMMIT.
+    async fn append(&mut self, changes: &[Arc<Change>]) -> sqlx::Result<()> {
+        let batch = Batch::of(changes)?;
+        self.written += PAGES_OF_A_COMMIT + 2 * (batch.bodies.len() + batch.rows.len());
+        let connection = self.connection().await?;
+        // One trip to SQLite's thread; the parameters are used up from left to right.
+        sqlx::query(
+            "INSERT INTO change (revision, kind, previous, resource, namespace, name, body)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+                    substr(?, value ->> 6, value ->> 7)
+             FROM json_each(?);
+
+             INSERT INTO object (resource, namespace, name, revision)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
+             ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = excluded.revision;
+
+             DELETE FROM object WHERE (resource, namespace, name) IN
+             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?));
+
+             UPDATE revision SET current = ?;",
+        )
+        .bind(batch.bodies)
+        .bind(batch.rows)
+        .bind(batch.put)
+        .bind(batch.delete)
+        .bind(batch.last)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn try_settle(&mut self, base: u64) -> sqlx::Result<u64> {
+        // A new connection reads the WAL itself: what a failed COMMIT left there
+        // in full is then committed, what it left in part never happened. The old
+        // one would only tell what it believed.
+        self.disconnect().await;
+        let connection = self.connection().await?;
+        let (revision, _) = counter(connection).await?;
+        if revision != base {
+            // It is in the WAL as the kernel has it, which is not yet on the disk:
+            // the fsync may be what failed. A complete checkpoint syncs both files.
+            let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
+            if row.try_get::<i64, _>(0)? != 0 {
+                return Err(sqlx::Error::Protocol("a reader holds up the checkpoint".to_owned()));
+            }
+            self.written = 0;
+        }
+        Ok(revision)
+    }
+
+    async fn try_compact(&mut self, from: u64, to: u64) -> sqlx::Result<()> {
+        let (from, to) = (to_sql(from)?, to_sql(to)?);
+        let connection = self.connection().await?;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        // A body may go when the change that replaced it is compacted: then no
+        // living object and no remaining change refers to it.
+        sqlx::query(
+            "DELETE FROM change WHERE revision IN
+             (SELECT previous FROM change WHERE revision > ?1 AND revision <= ?2)",
+        )
+        .bind(from)
+        .bind(to)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query("DELETE FROM change WHERE revision > ?1 AND revision <= ?2 AND kind = 2")
+            .bind(from)
+            .bind(to)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("UPDATE revision SET compacted = ?1").bind(to).execute(&mut *connection).await?;
+        sqlx::query("COMMIT").execute(&mut *connection).await?;
+        Ok(())
+    }
+
+    async fn try_maintain(&mut self) -> sqlx::Result<()> {
+        if self.written < CHECKPOINT_BYTES {
+            return Ok(());
+        }
+        let connection = self.connection().await?;
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut *connection).await?;
+        self.written = 0;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Dialect for Sqlite {
+    async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError> {
+        let result = self.try_load(u64::try_from(changes).unwrap_or(u64::MAX)).await;
+        self.check("read the objects", result).await
+    }
+
+    async fn begin(&mut self, seen: u64) -> Result<Vec<ChangeRow>, DialectError> {
+        let result = self.try_begin(seen).await;
+        self.check("begin a transaction", result).await
+    }
+
+    async fn rollback(&mut self) -> Result<(), DialectError> {
+        let result = async {
+            let connection = self.connection().await?;
+            sqlx::query("ROLLBACK").execute(connection).await
+        }
+        .await;
+        self.check("roll back", result).await.map(drop)
+    }
+
+    async fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), CommitFailure> {
+        let result = self.append(changes).await;
+        self.check("write the changes", result).await.map_err(CommitFailure::Refused)?;
+        let result = async {
+            let connection = self.connection().await?;
+            sqlx::query("COMMIT").execute(connection).await
+        }
+        .await;
+        self.check("commit", result).await.map(drop).map_err(CommitFailure::Unknown)
+    }
+
+    async fn settle(&mut self, base: u64) -> Result<u64, DialectError> {
+        let result = self.try_settle(base).await;
+        self.check("learn what became of a commit", result).await
+    }
+
+    async fn compact(&mut self, from: u64, to: u64) -> Result<(), DialectError> {
+        let result = self.try_compact(from, to).await;
+        self.check("compact the change log", result).await
+    }
+
+    async fn maintain(&mut self) -> Result<(), DialectError> {
+        let result = self.try_maintain().await;
+        self.check("copy the WAL into the database", result).await
+    }
+
+    async fn close(&mut self) {
+        // The last connection copies the WAL into the file and removes it.
+        self.disconnect().await;
+    }
+}

@@ -1,0 +1,85 @@
+//! Rows as they come from SQL, made into objects and changes that share their bodies.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dialect::{ChangeRow, Loaded, ObjectRow};
+use super::{Change, Key, Object, plan};
+
+/// Objects and changes, ready for memory.
+pub(crate) struct Linked {
+    pub(crate) objects: Vec<Arc<Object>>,
+    /// With the age of each.
+    pub(crate) changes: Vec<(Arc<Change>, Duration)>,
+}
+
+/// Links what was loaded. The error says what does not fit together.
+pub(crate) fn loaded(rows: Loaded) -> Result<Linked, String> {
+    let objects = rows.objects.into_iter().map(object).collect::<Result<Vec<_>, _>>()?;
+    let mut known: HashMap<u64, Arc<Object>> =
+        objects.iter().map(|object| (object.revision, object.clone())).collect();
+    for row in rows.replaced {
+        known.insert(row.revision, object(row)?);
+    }
+    let mut changes = Vec::with_capacity(rows.changes.len());
+    for row in rows.changes {
+        let age = row.age;
+        let revision = row.object.revision;
+        if let Some(missing) = row.previous.filter(|previous| !known.contains_key(previous)) {
+            return Err(format!("change {revision} replaced revision {missing}, which is not there"));
+        }
+        let change = change(
+            row,
+            |row| row.previous.and_then(|previous| known.get(&previous).cloned()),
+            |row| known.get(&row.revision).cloned(),
+        )?;
+        known.insert(revision, change.object.clone());
+        changes.push((change, age));
+    }
+    Ok(Linked { objects, changes })
+}
+
+/// Links what somebody else committed to the objects as they are here.
+pub(crate) fn foreign(
+    rows: Vec<ChangeRow>,
+    current: impl Fn(&Key) -> Option<Arc<Object>>,
+) -> Result<Vec<Arc<Change>>, String> {
+    let mut latest: HashMap<Key, Arc<Object>> = HashMap::new();
+    let mut changes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let change = change(
+            row,
+            |row| {
+                // A creation has nothing before it, whatever was deleted earlier.
+                row.previous?;
+                latest.get(&row.object.key).cloned().or_else(|| current(&row.object.key))
+            },
+            |_| None,
+        )?;
+        latest.insert(change.object.key.clone(), change.object.clone());
+        changes.push(change);
+    }
+    Ok(changes)
+}
+
+fn change(
+    row: ChangeRow,
+    previous: impl FnOnce(&ChangeRow) -> Option<Arc<Object>>,
+    shared: impl FnOnce(&ObjectRow) -> Option<Arc<Object>>,
+) -> Result<Arc<Change>, String> {
+    let previous = previous(&row);
+    let kind = row.kind;
+    let object = match shared(&row.object) {
+        Some(object) => object,
+        None => object(row.object)?,
+    };
+    Ok(Arc::new(Change { revision: object.revision, kind, object, previous }))
+}
+
+fn object(row: ObjectRow) -> Result<Arc<Object>, String> {
+    let ObjectRow { revision, key, body } = row;
+    let uid = plan::uid_of(&body)
+        .map_err(|error| format!("the body of {key} at revision {revision} is not an object: {error}"))?;
+    Ok(Arc::new(Object { key, revision, uid, body }))
+}

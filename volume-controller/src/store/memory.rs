@@ -1,0 +1,279 @@
+//! Everything that is read: the objects and the recent changes, always as of one
+//! and the same revision.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::RwLock;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::log::Log;
+use super::{Change, ChangeKind, Expired, Key, List, LogLimits, Object};
+
+/// Namespace and name.
+type Place = (Arc<str>, Arc<str>);
+
+/// The objects and the log. Held by the store, the writer and every watch.
+pub(crate) struct Memory {
+    state: RwLock<State>,
+    revision: watch::Sender<u64>,
+}
+
+/// Not what is in it: that is everything.
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("revision", &*self.revision.borrow()).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    revision: u64,
+    resources: HashMap<Arc<str>, BTreeMap<Place, Arc<Object>>>,
+    log: Log,
+    subscriptions: Vec<Weak<Subscription>>,
+    is_closed: bool,
+}
+
+/// What memory keeps for one watch: where it has to go on reading. Not the
+/// changes themselves, so that a watch costs the same however far it lags.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// Empty: all.
+    resources: Box<[Box<str>]>,
+    /// Only changes above this one concern it.
+    from: u64,
+    /// The first revision that may concern it and that it has not read; 0 when
+    /// there is none. Set under the write lock, taken under the read lock, by
+    /// the one watch that owns it.
+    next: AtomicU64,
+    /// Told when `next` is set, and at the end.
+    pub(crate) woken: Notify,
+}
+
+impl Subscription {
+    fn concerns(&self, resource: &str) -> bool {
+        self.resources.is_empty() || self.resources.iter().any(|own| **own == *resource)
+    }
+}
+
+/// What a watch finds.
+pub(crate) enum Read {
+    /// The changes up to and with revision `through`.
+    Changes {
+        changes: Vec<Arc<Change>>,
+        through: u64,
+        /// Whether this is all there is now.
+        is_all: bool,
+        /// Whether there will ever be more.
+        is_closed: bool,
+    },
+    /// What should come next is gone.
+    Gone,
+}
+
+/// A watch looks at this many entries, or takes so many, in one go under the lock.
+const LOOK_AT_MOST: usize = 2048;
+const TAKE_AT_MOST: usize = 128;
+
+impl Memory {
+    /// Memory as loaded: `changes` lead from `floor` to `revision` and carry when they were made.
+    pub(crate) fn new(
+        revision: u64,
+        floor: u64,
+        objects: Vec<Arc<Object>>,
+        changes: Vec<(Arc<Change>, Instant)>,
+        limits: LogLimits,
+    ) -> Self {
+        let mut resources: HashMap<Arc<str>, BTreeMap<Place, Arc<Object>>> = HashMap::new();
+        for object in objects {
+            resources
+                .entry(object.key.resource.clone())
+                .or_default()
+                .insert((object.key.namespace.clone(), object.key.name.clone()), object);
+        }
+        let mut log = Log::new(floor, limits);
+        for (change, at) in changes {
+            log.push(change, at);
+        }
+        log.trim(Instant::now());
+        let state = State { revision, resources, log, subscriptions: Vec::new(), is_closed: false };
+        Self { state: RwLock::new(state), revision: watch::Sender::new(revision) }
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.state.read().revision
+    }
+
+    /// Tells of every new revision.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// The revision from which a watch can start at the earliest.
+    pub(crate) fn floor(&self) -> u64 {
+        self.state.read().log.floor()
+    }
+
+    /// The number of objects of each resource.
+    pub(crate) fn counts(&self) -> Vec<(Arc<str>, usize)> {
+        self.state
+            .read()
+            .resources
+            .iter()
+            .map(|(resource, objects)| (resource.clone(), objects.len()))
+            .collect()
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Object>> {
+        let place = (key.namespace.clone(), key.name.clone());
+        self.state.read().resources.get(&key.resource)?.get(&place).cloned()
+    }
+
+    pub(crate) fn list(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        limit: Option<usize>,
+    ) -> List {
+        // Bounds are made before the lock is taken.
+        let after: Option<Place> = after.map(|(namespace, name)| (namespace.into(), name.into()));
+        let first: Place = (namespace.unwrap_or_default().into(), "".into());
+        let start = match &after {
+            Some(after) if *after >= first => Bound::Excluded(after),
+            _ => Bound::Included(&first),
+        };
+        let state = self.state.read();
+        let objects = state.resources.get(resource).map_or_else(Vec::new, |objects| {
+            objects
+                .range::<Place, _>((start, Bound::Unbounded))
+                .take_while(|((found, _), _)| namespace.is_none_or(|namespace| **found == *namespace))
+                .take(limit.unwrap_or(usize::MAX))
+                .map(|(_, object)| object.clone())
+                .collect()
+        });
+        List { revision: state.revision, objects }
+    }
+
+    /// Makes committed changes visible, all at once, and wakes the watches that they concern.
+    pub(crate) fn publish(&self, changes: &[Arc<Change>]) {
+        let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return };
+        let now = Instant::now();
+        let firsts = first_of_each_resource(changes);
+        let mut state = self.state.write();
+        debug_assert_eq!(first.revision, state.revision + 1);
+        for change in changes {
+            state.apply(change);
+            state.log.push(change.clone(), now);
+        }
+        state.revision = last.revision;
+        let gone = state.log.trim(now);
+        state.subscriptions.retain(|subscription| {
+            let Some(subscription) = subscription.upgrade() else { return false };
+            let next = firsts
+                .iter()
+                .filter(|(resource, _)| subscription.concerns(resource))
+                .map(|(_, revision)| (*revision).max(subscription.from + 1))
+                .min();
+            if let Some(next) = next
+                && next <= last.revision
+                && subscription.next.load(Ordering::Relaxed) == 0
+            {
+                subscription.next.store(next, Ordering::Relaxed);
+                subscription.woken.notify_one();
+            }
+            true
+        });
+        drop(state);
+        drop(gone);
+        self.revision.send_replace(last.revision);
+    }
+
+    /// Forgets changes that have become too old.
+    pub(crate) fn trim(&self) {
+        // The changes are dropped after the lock.
+        let _gone = self.state.write().log.trim(Instant::now());
+    }
+
+    pub(crate) fn subscribe(&self, resources: &[&str], from: u64) -> Result<Arc<Subscription>, Expired> {
+        let resources = resources.iter().map(|&resource| resource.into()).collect();
+        let mut state = self.state.write();
+        let oldest = state.log.floor();
+        if from < oldest {
+            return Err(Expired { from, oldest });
+        }
+        let next = if from < state.revision { from + 1 } else { 0 };
+        let subscription =
+            Arc::new(Subscription { resources, from, next: AtomicU64::new(next), woken: Notify::new() });
+        state.subscriptions.retain(|other| other.strong_count() > 0);
+        state.subscriptions.push(Arc::downgrade(&subscription));
+        Ok(subscription)
+    }
+
+    /// What a watch has not read yet, or a piece of it.
+    pub(crate) fn read(&self, subscription: &Subscription) -> Read {
+        let state = self.state.read();
+        let next = subscription.next.swap(0, Ordering::Relaxed);
+        let mut changes = Vec::new();
+        let mut through = state.revision;
+        if next != 0 {
+            let Some(entries) = state.log.after(next - 1) else {
+                // Kept, so that it is gone when asked again, too.
+                subscription.next.store(next, Ordering::Relaxed);
+                return Read::Gone;
+            };
+            for (looked, change) in entries.enumerate() {
+                if looked == LOOK_AT_MOST || changes.len() == TAKE_AT_MOST {
+                    subscription.next.store(change.revision, Ordering::Relaxed);
+                    through = change.revision - 1;
+                    break;
+                }
+                if subscription.concerns(&change.object.key.resource) {
+                    changes.push(change.clone());
+                }
+            }
+        }
+        Read::Changes { changes, through, is_all: through == state.revision, is_closed: state.is_closed }
+    }
+
+    /// Ends all watches, once they have read what there is.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.write();
+        state.is_closed = true;
+        for subscription in state.subscriptions.iter().filter_map(Weak::upgrade) {
+            subscription.woken.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, change: &Change) {
+        let key = &change.object.key;
+        let place = (key.namespace.clone(), key.name.clone());
+        match change.kind {
+            ChangeKind::Created | ChangeKind::Updated => {
+                self.resources.entry(key.resource.clone()).or_default().insert(place, change.object.clone());
+            }
+            ChangeKind::Deleted => {
+                if let Some(objects) = self.resources.get_mut(&key.resource) {
+                    objects.remove(&place);
+                }
+            }
+        }
+    }
+}
+
+/// Each resource with the first revision that concerns it.
+fn first_of_each_resource(changes: &[Arc<Change>]) -> Vec<(&str, u64)> {
+    let mut firsts: Vec<(&str, u64)> = Vec::new();
+    for change in changes {
+        let resource = &*change.object.key.resource;
+        if !firsts.iter().any(|(known, _)| *known == resource) {
+            firsts.push((resource, change.revision));
+        }
+    }
+    firsts
+}

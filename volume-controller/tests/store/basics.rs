@@ -1,0 +1,169 @@
+//! Reading, writing, transactions, preconditions, grouping.
+
+use super::*;
+use holdfast_volume_controller::store::{CommitError, WatchError};
+
+#[tokio::test]
+async fn what_is_written_is_read_listed_watched_and_there_after_a_restart() {
+    let (folder, store) = fresh().await;
+    let start = store.revision();
+    assert_eq!(start, 1, "revision 0 means `any` to Kubernetes' clients");
+    let mut watch = store.watch(&[], start).unwrap();
+
+    let made = store.commit(vec![create("a"), create("b")]).await.unwrap();
+    assert_eq!(made.iter().map(|one| one.revision).collect::<Vec<_>>(), [2, 3]);
+    let stored: Value = made[0].object.decode().unwrap();
+    assert_eq!(stored["metadata"]["resourceVersion"], "2");
+    assert_eq!(&*made[0].object.uid, "uid-a");
+    let changed = store
+        .commit(vec![
+            write("a", Precondition::Revision(2), Some(body("a", 7))),
+            write("b", Precondition::Uid("uid-b".into()), None),
+        ])
+        .await
+        .unwrap();
+    let last: Value = changed[1].object.decode().unwrap();
+    assert_eq!(last["metadata"]["resourceVersion"], "5", "a deletion's body carries the deletion's revision");
+
+    for (revision, kind, previous) in [
+        (2, ChangeKind::Created, None),
+        (3, ChangeKind::Created, None),
+        (4, ChangeKind::Updated, Some(2)),
+        (5, ChangeKind::Deleted, Some(3)),
+    ] {
+        let change = next_change(&mut watch).await;
+        assert_eq!((change.revision, change.kind), (revision, kind));
+        assert_eq!(change.previous.as_ref().map(|previous| previous.revision), previous);
+    }
+    let before = store.list(CLAIMS, None, None, None);
+    store.close().await;
+    for _ in 0..2 {
+        assert_eq!(watch.next().await.unwrap_err(), WatchError::Closed);
+    }
+    assert!(matches!(store.commit(vec![create("c")]).await, Err(CommitError::Closed)));
+
+    let store = Store::open(config(&folder)).await.unwrap();
+    assert_eq!(store.revision(), 5);
+    assert_eq!(store.list(CLAIMS, None, None, None).objects, before.objects);
+    let mut watch = store.watch(&[CLAIMS], 3).unwrap();
+    let change = next_change(&mut watch).await;
+    assert_eq!((change.revision, change.previous.as_ref().unwrap().revision), (4, 2), "watches resume");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_transaction_is_all_or_none() {
+    let (_folder, store) = fresh().await;
+    store.commit(vec![create("a"), create("b")]).await.unwrap();
+    let revision = store.revision();
+    let before = listed(&store, &[CLAIMS]);
+    let update = || write("a", Precondition::Present, Some(body("a", 9)));
+    for (name, bad) in [
+        ("exists", create("b")),
+        ("missing", write("c", Precondition::Present, Some(body("c", 1)))),
+        ("conflict", write("b", Precondition::Revision(1), Some(body("b", 1)))),
+        ("twice", update()),
+        ("malformed", write("c", Precondition::Absent, Some(json!([])))),
+    ] {
+        for writes in [vec![update(), bad.clone()], vec![bad.clone(), update()]] {
+            store.commit(writes).await.expect_err(name);
+            assert_eq!(listed(&store, &[CLAIMS]), before, "{name}");
+        }
+    }
+    assert_eq!(store.revision(), revision, "what is refused takes no revision");
+    assert!(store.commit(Vec::new()).await.unwrap().is_empty());
+    assert_eq!(store.commit(vec![update()]).await.unwrap()[0].revision, revision + 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn lists_are_in_order_and_in_pieces() {
+    let (_folder, store) = fresh().await;
+    let names = [("", "z"), ("a", "b"), ("a", "c"), ("a-b", "a"), ("a.b", "a"), ("b", "a"), ("b", "é")];
+    for (namespace, name) in names.iter().rev() {
+        put(&store, Key::new("pods", namespace, name), json!({})).await;
+    }
+    put(&store, Key::new("pod", "a", "other"), json!({})).await;
+    let all = |list: Vec<Arc<Object>>| -> Vec<(String, String)> {
+        list.iter().map(|object| (object.key.namespace.to_string(), object.key.name.to_string())).collect()
+    };
+    let expected: Vec<(String, String)> = names.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+    let list = store.list("pods", None, None, None);
+    assert_eq!(list.revision, store.revision());
+    assert_eq!(all(list.objects), expected);
+    for size in 1..=8 {
+        let mut pieces = Vec::new();
+        loop {
+            let after = pieces.last().map(|(namespace, name): &(String, String)| (&**namespace, &**name));
+            let piece = all(store.list("pods", None, after, Some(size)).objects);
+            if piece.is_empty() {
+                break;
+            }
+            pieces.extend(piece);
+        }
+        assert_eq!(pieces, expected, "in pieces of {size}");
+    }
+    let of = |namespace, after, limit| all(store.list("pods", Some(namespace), after, limit).objects).len();
+    assert_eq!(of("a", None, None), 2);
+    assert_eq!(of("", None, None), 1, "the empty namespace is that of kinds without");
+    assert_eq!(of("a", Some(("a", "b")), None), 1);
+    assert_eq!(of("b", Some(("a", "b")), None), 2, "what comes before the namespace skips nothing");
+    assert_eq!(of("a", Some(("b", "a")), None), 0);
+    assert_eq!(of("c", None, None), 0);
+    assert!(store.list("nodes", None, None, None).objects.is_empty());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn writes_that_wait_together_are_committed_together() {
+    let (_folder, store) = fresh().await;
+    let names: Vec<String> = (0..400).map(|index| format!("claim-{index}")).collect();
+    let done = futures::future::join_all(names.iter().map(|name| store.commit(vec![create(name)]))).await;
+    assert!(done.iter().all(Result::is_ok));
+    let batches = store.metrics().batches.get();
+    assert!(batches <= 20, "400 writes at once took {batches} SQL transactions");
+    println!("400 writes at once: {batches} SQL transactions");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_large_batch_is_cut_by_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder);
+    config.batch.bytes = 10_000;
+    let store = Store::open(config).await.unwrap();
+    let commits = (0..40).map(|index| {
+        let text = json!({"text": "x".repeat(6_000)});
+        store.commit(vec![write(&format!("claim-{index}"), Precondition::Absent, Some(text))])
+    });
+    assert!(futures::future::join_all(commits).await.iter().all(Result::is_ok));
+    assert!(store.metrics().batches.get() >= 20, "{}", store.metrics().batches.get());
+    assert_eq!(store.list(CLAIMS, None, None, None).objects.len(), 40);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_went_away_still_happens() {
+    let (_folder, store) = fresh().await;
+    let mut watch = store.watch(&[], store.revision()).unwrap();
+    let mut commit = Box::pin(store.commit(vec![create("a")]));
+    assert!(futures::poll!(&mut commit).is_pending());
+    drop(commit);
+    assert_eq!(next_change(&mut watch).await.object.key, key("a"));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits() {
+    let (folder, store) = fresh().await;
+    let names: Vec<String> = (0..100).map(|index| format!("claim-{index}")).collect();
+    let mut commits: Vec<_> = names.iter().map(|name| Box::pin(store.commit(vec![create(name)]))).collect();
+    for commit in &mut commits {
+        assert!(futures::poll!(commit).is_pending());
+    }
+    store.close().await;
+    assert!(futures::future::join_all(commits).await.iter().all(Result::is_ok));
+    let store = Store::open(config(&folder)).await.unwrap();
+    assert_eq!(store.list(CLAIMS, None, None, None).objects.len(), 100);
+    store.close().await;
+}

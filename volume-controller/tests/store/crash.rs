@@ -1,0 +1,113 @@
+//! kill -9 under load: what was acknowledged is there, what is there is whole.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use super::*;
+use holdfast_volume_controller::store::OpenError;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// Tells the child which file to write to.
+const FILE: &str = "HOLDFAST_TEST_STORE_CRASH";
+const WRITERS: u64 = 8;
+
+/// Not a test of its own: the process that `kill_loses_nothing` starts and kills.
+#[tokio::test]
+#[ignore = "started by kill_loses_nothing"]
+async fn child() {
+    let Some(path) = std::env::var_os(FILE) else { return };
+    let mut config = Config::new(path);
+    // Small, so that compaction and checkpoints are interrupted as well.
+    config.log.changes = 700;
+    let store = Store::open(config).await.unwrap();
+    let writers = (0..WRITERS).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let [left, right] = pair(writer);
+            let mut value = store.get(&left).map_or(0, |object| value_of(&object));
+            loop {
+                value += 1;
+                let precondition =
+                    if store.get(&left).is_some() { Precondition::Present } else { Precondition::Absent };
+                let padding = "x".repeat((value % 7 * 900) as usize);
+                let writes = [&left, &right].map(|key| Write {
+                    key: key.clone(),
+                    precondition: precondition.clone(),
+                    body: Some(json!({"value": value, "padding": padding})),
+                });
+                let done = store.commit(writes.into()).await.unwrap();
+                // One write call: the parent sees all of it or nothing.
+                let line = format!("\nack {writer} {value} {}\n", done[1].revision);
+                std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+            }
+        })
+    });
+    futures::future::join_all(writers.collect::<Vec<_>>()).await;
+}
+
+/// Two objects that are always written together.
+fn pair(writer: u64) -> [Key; 2] {
+    ["left", "right"].map(|side| Key::new(CLAIMS, "default", &format!("{writer}-{side}")))
+}
+
+/// Runs the child until it has acknowledged `count` writes, kills it, and returns the
+/// last acknowledged value and revision of each writer.
+async fn run_and_kill(path: &Path, count: usize) -> HashMap<u64, (u64, u64)> {
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::child", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(FILE, path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut acknowledged = HashMap::new();
+    let mut seen = 0;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        let Some(rest) = line.strip_prefix("ack ") else { continue };
+        let numbers: Vec<u64> = rest.split(' ').map(|number| number.parse().unwrap()).collect();
+        acknowledged.insert(numbers[0], (numbers[1], numbers[2]));
+        seen += 1;
+        if seen == count {
+            // SIGKILL; what is already in the pipe was acknowledged, too.
+            child.start_kill().unwrap();
+        }
+    }
+    child.wait().await.unwrap();
+    assert!(seen >= count, "the child ended by itself after {seen} writes");
+    acknowledged
+}
+
+#[tokio::test]
+async fn kill_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let mut total = 0;
+    for (round, count) in [1, 13, 150, 400, 37, 900, 5, 250].into_iter().enumerate() {
+        let acknowledged = run_and_kill(&path, count).await;
+        let store = loop {
+            match Store::open(Config::new(&path)).await {
+                Ok(store) => break store,
+                // The kernel frees the lock when the last thread is gone, a moment after `wait`.
+                Err(OpenError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("round {round}: {error}"),
+            }
+        };
+        for (writer, (value, revision)) in acknowledged {
+            let [left, right] = pair(writer).map(|key| store.get(&key).expect("an acknowledged object"));
+            assert!(value_of(&left) >= value, "round {round}: {} < {value}", value_of(&left));
+            assert_eq!(value_of(&left), value_of(&right), "round {round}: half a transaction");
+            assert_eq!(left.revision + 1, right.revision);
+            assert!(store.revision() >= revision);
+        }
+        let oldest = store.compacted();
+        let changes = changes_until(&mut store.watch(&[], oldest).unwrap(), store.revision()).await;
+        assert_eq!(changes.len() as u64, store.revision() - oldest, "the log has no gap");
+        total = store.revision();
+        store.close().await;
+    }
+    println!("8 kills, {total} revisions");
+}

@@ -1,0 +1,143 @@
+//! What is and what is not opened.
+
+use std::path::Path;
+
+use super::*;
+use holdfast_volume_controller::store::OpenError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+pub(crate) async fn connect(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap()
+}
+
+async fn run(path: &Path, sql: &'static str) {
+    let mut connection = connect(path).await;
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Opening fails, and not a byte of the file changes.
+async fn refused(path: &Path) -> OpenError {
+    let before = std::fs::read(path).unwrap();
+    let error = Store::open(Config::new(path)).await.unwrap_err();
+    assert_eq!(std::fs::read(path).unwrap(), before, "{error}");
+    println!("{error}");
+    error
+}
+
+#[tokio::test]
+async fn a_second_open_is_refused_and_says_who_has_it() {
+    let (folder, store) = fresh().await;
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(folder.path().join("state.db"), &link).unwrap();
+    for path in [folder.path().join("state.db"), link] {
+        let error = Store::open(Config::new(path)).await.unwrap_err();
+        let OpenError::InUse { pid, .. } = &error else { panic!("{error}") };
+        assert_eq!(*pid, Some(std::process::id()));
+        assert!(error.to_string().contains("state.db is in use by process"), "{error}");
+        assert!(error.is_retryable());
+    }
+    store.close().await;
+    Store::open(config(&folder)).await.expect("free again after a close").close().await;
+}
+
+#[tokio::test]
+async fn a_store_that_nobody_has_any_more_closes_itself() {
+    let (folder, store) = fresh().await;
+    store.commit(vec![create("a")]).await.unwrap();
+    drop(store);
+    let store = loop {
+        match Store::open(config(&folder)).await {
+            Ok(store) => break store,
+            Err(OpenError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(store.get(&key("a")).is_some());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_holds_the_file_is_waited_for_and_then_named() {
+    let (folder, store) = fresh().await;
+    store.close().await;
+    let mut tool = connect(&folder.path().join("state.db")).await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM revision;").execute(&mut tool).await.unwrap();
+    let error = Store::open(config(&folder)).await.unwrap_err();
+    assert!(matches!(error, OpenError::InUse { pid: None, .. }), "{error}");
+    tool.close().await.unwrap();
+    Store::open(config(&folder)).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, store) = fresh().await;
+    store.commit(vec![create("a")]).await.unwrap();
+    for name in ["state.db", "state.db-wal", "state.db.lock"] {
+        let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let index = folder.path().join("state.db-shm");
+    assert!(!index.exists(), "the WAL's index is in memory: a full disk must not keep it from being made");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let (folder, store) = fresh().await;
+    store.close().await;
+    let path = folder.path().join("state.db");
+    run(&path, "UPDATE schema_version SET version = 99").await;
+    let error = refused(&path).await;
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn foreign_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "These are my notes, and they are longer than a header.\n".repeat(100)).unwrap();
+    assert!(matches!(refused(&text).await, OpenError::Foreign { .. }));
+    let other = folder.path().join("other.db");
+    run(&other, "CREATE TABLE theirs (id INTEGER)").await;
+    assert!(matches!(refused(&other).await, OpenError::Foreign { .. }));
+    let nowhere = Store::open(Config::new(folder.path().join("no/such/folder/state.db"))).await.unwrap_err();
+    assert!(matches!(nowhere, OpenError::File { .. }), "{nowhere}");
+    let directory = Store::open(Config::new(folder.path())).await.unwrap_err();
+    assert!(matches!(directory, OpenError::File { .. }), "{directory}");
+}
+
+#[tokio::test]
+async fn damage_is_found_at_the_start() {
+    for (name, sql) in [
+        ("a change is missing", "DELETE FROM change WHERE revision = 5"),
+        ("a body is missing", "UPDATE object SET revision = 1000 WHERE name = 'claim-1'"),
+        ("the counter is behind", "UPDATE revision SET current = 5"),
+        ("a body is no object", "UPDATE change SET body = x'5b5d' WHERE revision = 9"),
+    ] {
+        let (folder, store) = fresh().await;
+        for value in 0..10 {
+            put(&store, key(&format!("claim-{value}")), body("x", value)).await;
+        }
+        store.close().await;
+        let path = folder.path().join("state.db");
+        run(&path, sql).await;
+        let error = refused(&path).await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{name}: {error}");
+    }
+    let (folder, store) = fresh().await;
+    for value in 0..100 {
+        put(&store, key(&format!("claim-{value}")), json!({"text": "x".repeat(2_000)})).await;
+    }
+    store.close().await;
+    let path = folder.path().join("state.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Two pages in the middle, headers included.
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 8192].fill(0xaa);
+    std::fs::write(&path, bytes).unwrap();
+    let error = refused(&path).await;
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}

@@ -1,0 +1,141 @@
+//! The window of changes: where watches can start, when they are too slow, what
+//! the disk keeps.
+
+use super::*;
+use holdfast_volume_controller::store::{Expired, WatchError};
+
+async fn with_window(changes: usize) -> (TempDir, Config, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder);
+    config.log.changes = changes;
+    let store = Store::open(config.clone()).await.unwrap();
+    (folder, config, store)
+}
+
+#[tokio::test]
+async fn a_watch_starts_at_the_compacted_revision_and_not_before() {
+    let (_folder, config, store) = with_window(10).await;
+    for value in 0..50 {
+        put(&store, key(&format!("claim-{}", value % 7)), body("x", value)).await;
+    }
+    store.close().await;
+    let reopened = Store::open(config).await.unwrap();
+    for store in [&store, &reopened] {
+        let oldest = store.compacted();
+        assert_eq!((oldest, store.revision()), (41, 51));
+        let changes = changes_until(&mut store.watch(&[], oldest).unwrap(), 51).await;
+        let revisions: Vec<u64> = changes.iter().map(|change| change.revision).collect();
+        assert_eq!(revisions, (42..=51).collect::<Vec<_>>());
+        // What came before the window is known, too, after a restart as well.
+        assert_eq!(changes[0].previous.as_ref().map(|previous| previous.revision), Some(35));
+        assert_eq!(store.watch(&[], oldest - 1).unwrap_err(), Expired { from: oldest - 1, oldest });
+    }
+    reopened.close().await;
+}
+
+#[tokio::test]
+async fn a_slow_watch_ends_and_a_quiet_one_does_not() {
+    let (_folder, _config, store) = with_window(10).await;
+    let start = store.revision();
+    let mut slow = store.watch(&[CLAIMS], start).unwrap();
+    let mut quiet = store.watch(&["nodes"], start).unwrap();
+    for value in 0..50 {
+        put(&store, key("a"), body("a", value)).await;
+    }
+    for _ in 0..2 {
+        assert_eq!(slow.next().await.unwrap_err(), WatchError::TooSlow);
+    }
+    put(&store, Key::new("nodes", "", "one"), json!({})).await;
+    let change = next_change(&mut quiet).await;
+    assert_eq!((change.revision, &*change.object.key.name), (52, "one"));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_watch_without_changes_tells_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder);
+    config.progress = Duration::from_millis(20);
+    let store = Store::open(config).await.unwrap();
+    let mut quiet = store.watch(&["nodes"], store.revision()).unwrap();
+    let revision = put(&store, key("a"), body("a", 1)).await;
+    assert!(matches!(next(&mut quiet).await, Next::Progress(at) if at == revision));
+    let silence = tokio::time::timeout(Duration::from_millis(200), quiet.next()).await;
+    assert!(silence.is_err(), "the same is told once: {silence:?}");
+    let last = put(&store, Key::new("nodes", "", "one"), json!({})).await;
+    assert!(matches!(next(&mut quiet).await, Next::Change(change) if change.revision == last));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_watch_from_a_revision_to_come_waits_for_it() {
+    let (_folder, store) = fresh().await;
+    let mut watch = store.watch(&[CLAIMS], store.revision() + 2).unwrap();
+    for value in 0..4 {
+        put(&store, key("a"), body("a", value)).await;
+    }
+    assert_eq!(next_change(&mut watch).await.revision, 4);
+    assert_eq!(next_change(&mut watch).await.revision, 5);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_window_is_bounded_by_bytes_and_age_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder);
+    config.log.bytes = 20_000;
+    config.log.age = Duration::from_millis(300);
+    let store = Store::open(config).await.unwrap();
+    for value in 0..20 {
+        put(&store, key("a"), json!({"text": "x".repeat(3_000), "value": value})).await;
+    }
+    let kept = store.revision() - store.compacted();
+    assert!((1..=6).contains(&kept), "{kept} changes of 3,000 bytes in a window of 20,000");
+    let old = store.revision();
+    while store.compacted() < old {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        put(&store, key("b"), body("b", 0)).await;
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_disk_keeps_the_window_and_what_lives() {
+    let (_folder, config, store) = with_window(100).await;
+    for name in ["old-1", "old-2", "gone"] {
+        put(&store, key(name), body(name, 0)).await;
+    }
+    store.commit(vec![write("gone", Precondition::Present, None)]).await.unwrap();
+    let objects = 20;
+    for value in 0..2_000 {
+        put(&store, key(&format!("claim-{}", value % objects)), body("x", value)).await;
+    }
+    // The writer compacts in the background, and at the latest at its next tick.
+    eventually("the disk is compacted", || {
+        store.metrics().compacted.get() == i64::try_from(store.compacted()).unwrap()
+    })
+    .await;
+    let before = listed(&store, &[CLAIMS]);
+    store.close().await;
+    let mut file = file::connect(&config.path).await;
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM change").fetch_one(&mut file).await.unwrap();
+    sqlx::Connection::close(file).await.unwrap();
+    // The window, what its first changes replaced, and the two that nobody touched.
+    assert_eq!(rows, 100 + 20 + 2);
+    let store = Store::open(config).await.unwrap();
+    assert_eq!(listed(&store, &[CLAIMS]), before);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_wal_stays_bounded() {
+    let (folder, store) = fresh().await;
+    let text = "x".repeat(50_000);
+    for value in 0..600 {
+        put(&store, key("a"), json!({"value": value, "text": text})).await;
+    }
+    let wal = std::fs::metadata(folder.path().join("state.db-wal")).unwrap().len();
+    assert!(wal < 12 << 20, "30 MB were written and the WAL has {wal} bytes");
+    store.close().await;
+    assert!(!folder.path().join("state.db-wal").exists(), "closing leaves one file");
+}
