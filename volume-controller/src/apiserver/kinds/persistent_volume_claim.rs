@@ -221,7 +221,9 @@ fn check_immutable(checks: &mut Checks, new: &Value, old: &Value, bound: bool) {
         .map(|field| format!("spec.{field}"))
         .collect();
     let size = |spec: &Value| spec["resources"]["requests"]["storage"].clone();
-    if !bound && quantities::bytes(&size(new)) != quantities::bytes(&size(old)) {
+    // A size that cannot be read or is nothing is said to be so by the rules on new claims.
+    let readable = quantities::bytes(&size(new)).is_ok_and(|bytes| bytes > 0);
+    if !bound && readable && quantities::bytes(&size(new)) != quantities::bytes(&size(old)) {
         changed.push("spec.resources.requests.storage".to_owned());
     }
     if !bound && !same(&new["volumeAttributesClassName"], &old["volumeAttributesClassName"]) {
@@ -251,7 +253,7 @@ fn check_size(checks: &mut Checks, spec: &Value, old: &Value) {
     let requested = |spec: &Value| quantities::bytes(&spec["resources"]["requests"]["storage"]);
     let (Ok(new), Ok(before)) = (requested(spec), requested(&old["spec"])) else { return };
     let has = quantities::bytes(&old["status"]["capacity"]["storage"]).unwrap_or(0);
-    if new < before && new <= has {
+    if new > 0 && new < before && new <= has {
         checks.forbidden("spec.resources.requests.storage", "field can not be less than status.capacity");
     }
 }

@@ -125,6 +125,9 @@ fn updates() {
         (bound("3Gi", "2Gi"), bound("5Gi", "2Gi"), vec![]),
         (bound("2Gi", "2Gi"), bound("5Gi", "2Gi"), vec![SMALLER]),
         (with("spec/resources/requests/storage", "2Gi".into()), claim(), vec![IMMUTABLE]),
+        // One line for one mistake: that 0 is no size is said already.
+        (with("spec/resources/requests/storage", "0".into()), claim(), vec![]),
+        (bound("0", "2Gi"), two.clone(), vec![]),
         (with("spec/volumeName", "pv".into()), claim(), vec![]),
         (edit(&two, "spec/volumeName", "other".into()), two.clone(), vec![IMMUTABLE]),
         (edit(&two, "spec/accessModes", json!(["ReadWriteMany"])), two.clone(), vec![IMMUTABLE]),

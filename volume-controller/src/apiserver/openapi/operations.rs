@@ -6,12 +6,8 @@ use super::super::kinds::{Kind, Scope};
 use super::schemas::{self, DEFINITIONS, DELETE_OPTIONS, GVK, PATCH, STATUS};
 
 /// The media types of patches.
-const PATCHES: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
+const PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
 /// The root of a group's URLs: `api/v1`, `apis/storage.k8s.io/v1`.
 pub(super) fn root(kind: &Kind) -> String {
@@ -215,11 +211,9 @@ fn queries(action: &str) -> Vec<Value> {
             "What happens to what the object owns: `Orphan`, `Background` or `Foreground`.",
         ),
     ];
-    let force = ("force", "boolean", "Take over fields that another manager of an apply owns.");
     let chosen: Vec<(&str, &str, &str)> = match action {
         "list" => SELECTION.into_iter().chain(WATCH).collect(),
-        "post" | "put" => vec![DRY_RUN, MANAGER, VALIDATION],
-        "patch" => vec![DRY_RUN, MANAGER, VALIDATION, force],
+        "post" | "put" | "patch" => vec![DRY_RUN, MANAGER, VALIDATION],
         "delete" => [DRY_RUN].into_iter().chain(DELETION).collect(),
         "deletecollection" => SELECTION.into_iter().chain([DRY_RUN]).chain(DELETION).collect(),
         _ => Vec::new(),
