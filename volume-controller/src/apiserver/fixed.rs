@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::Api;
 use super::accept;
 use super::openapi;
 use super::status::ApiError;
-use super::Api;
 
 /// The Kubernetes version whose API this is; what follows the `+` is this program's own.
 const GIT_VERSION: &str = concat!("v1.36.0+holdfast.", env!("CARGO_PKG_VERSION"));
@@ -50,7 +50,8 @@ pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
     if !api.stop.is_cancelled() {
         return live().await;
     }
-    let mut response = respond("text/plain; charset=utf-8", "[-]shutdown failed: the server is shutting down\n");
+    let mut response =
+        respond("text/plain; charset=utf-8", "[-]shutdown failed: the server is shutting down\n");
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
 }

@@ -123,7 +123,11 @@ spec:
 async fn apply_get_describe_delete() {
     with_each(async |kubectl| {
         let created = kubectl.ok(&["apply", "-f", "-"], MANIFEST).await;
-        for line in ["storageclass.storage.k8s.io/fast created", "persistentvolumeclaim/data created", "pod/db created"] {
+        for line in [
+            "storageclass.storage.k8s.io/fast created",
+            "persistentvolumeclaim/data created",
+            "pod/db created",
+        ] {
             assert!(created.contains(line), "{created}");
         }
         let again = kubectl.ok(&["apply", "-f", "-"], MANIFEST).await;
@@ -151,7 +155,9 @@ async fn apply_get_describe_delete() {
         assert_eq!(path, "fast");
         let yaml = kubectl.ok(&["get", "pvc", "data", "-o", "yaml"], "").await;
         assert!(yaml.contains("kind: PersistentVolumeClaim"), "{yaml}");
-        for (kind, expected) in [("pvc/data", "StorageClass:  fast"), ("sc/fast", "Provisioner:"), ("pod/db", "ClaimName:")] {
+        for (kind, expected) in
+            [("pvc/data", "StorageClass:  fast"), ("sc/fast", "Provisioner:"), ("pod/db", "ClaimName:")]
+        {
             let text = kubectl.ok(&["describe", kind], "").await;
             assert!(text.contains(expected), "{text}");
         }
@@ -178,13 +184,22 @@ async fn what_goes_wrong_is_one_clear_line() {
         assert_eq!(error.trim(), r#"Error from server (NotFound): persistentvolumeclaims "none" not found"#);
         let error = kubectl.fails(&["create", "-f", "-"], MANIFEST).await;
         assert!(error.contains(r#"storageclasses.storage.k8s.io "fast" already exists"#), "{error}");
-        let unknown = MANIFEST.replace("storageClassName", "storageKlassName").replace("name: data\n  labels", "name: other\n  labels");
+        let unknown = MANIFEST
+            .replace("storageClassName", "storageKlassName")
+            .replace("name: data\n  labels", "name: other\n  labels");
         let error = kubectl.fails(&["apply", "-f", "-"], &unknown).await;
         assert!(error.contains("storageKlassName"), "{error}");
-        let zero = MANIFEST.replace("storage: 1Gi", "storage: \"0\"").replace("name: data\n  labels", "name: other\n  labels");
+        let zero = MANIFEST
+            .replace("storage: 1Gi", "storage: \"0\"")
+            .replace("name: data\n  labels", "name: other\n  labels");
         let error = kubectl.fails(&["apply", "-f", "-"], &zero).await;
         assert!(error.contains(r#"PersistentVolumeClaim "other" is invalid: spec.resources"#), "{error}");
-        let error = kubectl.fails(&["apply", "-n", "nowhere", "-f", "-"], &MANIFEST.replace("name: fast\nprov", "name: fast\nprov")).await;
+        let error = kubectl
+            .fails(
+                &["apply", "-n", "nowhere", "-f", "-"],
+                &MANIFEST.replace("name: fast\nprov", "name: fast\nprov"),
+            )
+            .await;
         assert!(error.contains(r#"namespaces "nowhere" not found"#), "{error}");
     })
     .await;
@@ -214,7 +229,11 @@ async fn watching_prints_changes() {
         let mut watch = kubectl.command(&["get", "pvc", "-w"]).spawn().unwrap();
         let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
         let mut next = async || {
-            tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("nothing printed").unwrap().unwrap()
+            tokio::time::timeout(PATIENCE, lines.next_line())
+                .await
+                .expect("nothing printed")
+                .unwrap()
+                .unwrap()
         };
         assert!(next().await.starts_with("NAME"));
         assert!(next().await.contains("Pending"));
@@ -241,7 +260,11 @@ async fn deletion_waits_for_the_end() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(deletion.try_wait().unwrap().is_none(), "it did not wait for the finalizer");
-        kubectl.cluster.merge(&path, &serde_json::json!({"metadata": {"finalizers": null}})).await.expect(200);
+        kubectl
+            .cluster
+            .merge(&path, &serde_json::json!({"metadata": {"finalizers": null}}))
+            .await
+            .expect(200);
         assert!(tokio::time::timeout(PATIENCE, deletion.wait()).await.unwrap().unwrap().success());
     })
     .await;
