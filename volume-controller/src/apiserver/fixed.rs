@@ -16,7 +16,10 @@ use super::status::ApiError;
 
 /// The Kubernetes version whose API this is; what follows the `+` is this program's own.
 const GIT_VERSION: &str = concat!("v1.36.0+holdfast.", env!("CARGO_PKG_VERSION"));
-const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The protobuf form of OpenAPI v2 as clients ask for it …
+const OPENAPI_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// … and as it is answered: `@` is not allowed in a media type, and Go's parser minds.
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 fn respond(media: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
@@ -71,8 +74,7 @@ pub(crate) async fn openapi_v2(headers: HeaderMap) -> Result<Response, ApiError>
     let clauses = accept::clauses(&headers);
     for clause in &clauses {
         match clause.media {
-            OPENAPI_PROTOBUF => {
-                // The name as clients know it: `@` and `+` make it no media type that a parser would take.
+            OPENAPI_ASKED | OPENAPI_PROTOBUF => {
                 return Ok(respond(OPENAPI_PROTOBUF, PROTOBUF.get_or_init(openapi::v2_protobuf).clone()));
             }
             "application/json" | "application/*" | "*/*" => {
