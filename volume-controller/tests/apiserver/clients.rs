@@ -25,7 +25,8 @@ async fn typed_access() {
     let patched = claims.patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     assert_eq!(patched.metadata.annotations.unwrap()["x"], "y");
     let status = json!({"status": {"phase": "Bound"}});
-    let patched = claims.patch_status("a", &PatchParams::default(), &Patch::Strategic(&status)).await.unwrap();
+    let patched =
+        claims.patch_status("a", &PatchParams::default(), &Patch::Strategic(&status)).await.unwrap();
     assert_eq!(patched.status.unwrap().phase.as_deref(), Some("Bound"));
     let listed = claims.list(&ListParams::default().limit(10)).await.unwrap();
     assert_eq!(listed.items.len(), 1);
@@ -71,7 +72,8 @@ async fn watchers_follow() {
             }
         }
         assert_eq!(seen, ["m0", "m1", "m2", "m3", "m4"]);
-        let tick = json!({"data": {"tick": seen.len().to_string(), "at": cluster.store.revision().to_string()}});
+        let tick =
+            json!({"data": {"tick": seen.len().to_string(), "at": cluster.store.revision().to_string()}});
         cluster.merge(&format!("{MAPS}/m3"), &tick).await.expect(200);
         let next = tokio::time::timeout(PATIENCE, events.try_next()).await.expect("no event in time");
         match next.unwrap().unwrap() {
@@ -108,12 +110,14 @@ async fn events_are_recorded_and_seen_in_both_forms() {
         recorder.publish(&event(reason), &about).await.unwrap();
     }
     let new: Api<Event> = Api::default_namespaced(cluster.client.clone());
-    let listed = new.list(&ListParams::default().fields("regarding.name=a,reason=Provisioned")).await.unwrap();
+    let listed =
+        new.list(&ListParams::default().fields("regarding.name=a,reason=Provisioned")).await.unwrap();
     assert_eq!(listed.items.len(), 1);
     assert_eq!(listed.items[0].note.as_deref(), Some("made a volume"));
     assert_eq!(listed.items[0].series.as_ref().map(|series| series.count), Some(2));
     let old: Api<CoreEvent> = Api::default_namespaced(cluster.client.clone());
-    let listed = old.list(&ListParams::default().fields("involvedObject.name=a,reason=Provisioned")).await.unwrap();
+    let listed =
+        old.list(&ListParams::default().fields("involvedObject.name=a,reason=Provisioned")).await.unwrap();
     assert_eq!(listed.items.len(), 1);
     assert_eq!(listed.items[0].message.as_deref(), Some("made a volume"));
     assert_eq!(listed.items[0].involved_object.uid, about.uid);

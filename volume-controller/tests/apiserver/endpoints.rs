@@ -26,7 +26,9 @@ async fn discovery() {
     let storage = cluster.get("/apis/storage.k8s.io").await.expect(200);
     assert_eq!(storage["preferredVersion"]["groupVersion"], "storage.k8s.io/v1");
     find(&cluster.get("/apis/storage.k8s.io/v1").await.expect(200), "storageclasses");
-    for missing in ["/apis/none.example.com", "/apis/storage.k8s.io/v9", "/api/v2", "/nothing", "/api/v1/widgets"] {
+    for missing in
+        ["/apis/none.example.com", "/apis/storage.k8s.io/v9", "/api/v2", "/nothing", "/api/v1/widgets"]
+    {
         cluster.get(missing).await.refused(404, "NotFound");
     }
     for version in ["v2", "v2beta1"] {
@@ -75,8 +77,14 @@ async fn reviews_of_oneself() {
     assert_eq!(who["status"]["userInfo"]["groups"][0], "system:masters");
     let can = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
     let can = cluster.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &can).await.expect(201);
-    assert_eq!((&can["status"]["allowed"], &can["spec"]["resourceAttributes"]["verb"]), (&json!(true), &json!("get")));
-    cluster.get("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").await.refused(405, "MethodNotAllowed");
+    assert_eq!(
+        (&can["status"]["allowed"], &can["spec"]["resourceAttributes"]["verb"]),
+        (&json!(true), &json!("get"))
+    );
+    cluster
+        .get("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
+        .await
+        .refused(405, "MethodNotAllowed");
     cluster.stop().await;
 }
 

@@ -82,7 +82,8 @@ impl Cluster {
         let server = apiserver::serve(config, stop.clone()).await.unwrap();
         let kubeconfig = server.kubeconfig.clone();
         let config = Kubeconfig::read_from(&kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+        let config =
+            kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
         Self { client, store, kubeconfig, stop, server, folder }
     }

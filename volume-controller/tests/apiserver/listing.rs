@@ -80,7 +80,8 @@ async fn selectors() {
     assert_eq!(names(&page), ["a"]);
     assert!(page["metadata"]["remainingItemCount"].is_null());
     assert!(page["metadata"]["continue"].is_string());
-    let message = cluster.get(&format!("{PODS}?fieldSelector=spec.colour%3Dred")).await.refused(400, "BadRequest");
+    let message =
+        cluster.get(&format!("{PODS}?fieldSelector=spec.colour%3Dred")).await.refused(400, "BadRequest");
     assert_eq!(message, "field label not supported: spec.colour");
     cluster.get(&format!("{PODS}?labelSelector=a%3D%3D%3Db")).await.refused(400, "BadRequest");
     cluster.stop().await;

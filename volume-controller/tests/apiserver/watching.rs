@@ -60,7 +60,8 @@ async fn from_now_and_from_then() {
         let mut events = Events::open(&cluster, MAPS, query).await;
         events.expect("ADDED", "a").await;
     }
-    let mut everywhere = Events::open(&cluster, "/api/v1/configmaps", &format!("resourceVersion={start}")).await;
+    let mut everywhere =
+        Events::open(&cluster, "/api/v1/configmaps", &format!("resourceVersion={start}")).await;
     cluster.merge(&format!("{MAPS}/a"), &json!({"data": {"x": "y"}})).await.expect(200);
     cluster.post(MAPS, &map("b")).await.expect(201);
     cluster.delete(&format!("{MAPS}/a")).await.expect(200);
@@ -73,7 +74,8 @@ async fn from_now_and_from_then() {
         assert_eq!(deleted["object"]["data"]["x"], "y");
         assert_eq!(deleted["object"]["metadata"]["resourceVersion"], cluster.store.revision().to_string());
     }
-    let mut other = Events::open(&cluster, "/api/v1/namespaces/kube-system/configmaps", "timeoutSeconds=1").await;
+    let mut other =
+        Events::open(&cluster, "/api/v1/namespaces/kube-system/configmaps", "timeoutSeconds=1").await;
     assert!(other.next().await.is_none());
     cluster.stop().await;
 }
@@ -85,13 +87,16 @@ async fn objects_enter_and_leave_selectors() {
     let mut gold =
         Events::open(&cluster, PODS, &format!("resourceVersion={start}&labelSelector=tier%3Dgold")).await;
     let mut placed =
-        Events::open(&cluster, PODS, &format!("resourceVersion={start}&fieldSelector=spec.nodeName%3Dn1")).await;
+        Events::open(&cluster, PODS, &format!("resourceVersion={start}&fieldSelector=spec.nodeName%3Dn1"))
+            .await;
     let mut named =
-        Events::open(&cluster, PODS, &format!("resourceVersion={start}&fieldSelector=metadata.name%3Db")).await;
+        Events::open(&cluster, PODS, &format!("resourceVersion={start}&fieldSelector=metadata.name%3Db"))
+            .await;
     cluster.post(PODS, &pod("a")).await.expect(201);
     let tier = |tier: &str| json!({"metadata": {"labels": {"tier": tier}}});
     cluster.merge(&format!("{PODS}/a"), &tier("gold")).await.expect(200);
-    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"name": "n1"}});
+    let binding =
+        json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"name": "n1"}});
     cluster.post(&format!("{PODS}/a/binding"), &binding).await.expect(201);
     cluster.merge(&format!("{PODS}/a"), &tier("tin")).await.expect(200);
     cluster.delete(&format!("{PODS}/a?gracePeriodSeconds=0")).await.expect(200);
@@ -121,7 +126,10 @@ async fn bookmarks_tell_of_progress_elsewhere() {
     loop {
         let event = events.next().await.unwrap();
         assert_eq!(event["type"], "BOOKMARK");
-        assert_eq!((&event["object"]["kind"], &event["object"]["apiVersion"]), (&json!("ConfigMap"), &json!("v1")));
+        assert_eq!(
+            (&event["object"]["kind"], &event["object"]["apiVersion"]),
+            (&json!("ConfigMap"), &json!("v1"))
+        );
         if event["object"]["metadata"]["resourceVersion"] == target.to_string() {
             break;
         }

@@ -45,9 +45,15 @@ async fn names_are_made_up_on_demand() {
 
     body["metadata"] = json!({});
     let message = cluster.post(MAPS, &body).await.refused(422, "Invalid");
-    assert_eq!(message, r#"ConfigMap "" is invalid: metadata.name: Required value: name or generateName is required"#);
+    assert_eq!(
+        message,
+        r#"ConfigMap "" is invalid: metadata.name: Required value: name or generateName is required"#
+    );
     let message = cluster.post(MAPS, &map("Not_A_Name")).await.refused(422, "Invalid");
-    assert!(message.starts_with(r#"ConfigMap "Not_A_Name" is invalid: metadata.name: Invalid value: "#), "{message}");
+    assert!(
+        message.starts_with(r#"ConfigMap "Not_A_Name" is invalid: metadata.name: Invalid value: "#),
+        "{message}"
+    );
     cluster.stop().await;
 }
 
@@ -99,7 +105,8 @@ async fn versions_guard_updates() {
         "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your \
          changes to the latest version and try again"
     );
-    let stale = json!({"metadata": {"resourceVersion": first["metadata"]["resourceVersion"]}, "data": {"a": "3"}});
+    let stale =
+        json!({"metadata": {"resourceVersion": first["metadata"]["resourceVersion"]}, "data": {"a": "3"}});
     cluster.merge(&path, &stale).await.refused(409, "Conflict");
     let other = json!({"metadata": {"uid": "other"}, "data": {"a": "3"}});
     cluster.merge(&path, &other).await.refused(409, "Conflict");
