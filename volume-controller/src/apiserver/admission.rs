@@ -44,17 +44,18 @@ pub(crate) fn namespace(store: &Store, target: &Target, name: &str) -> Result<()
 
 /// Changes a new object as the cluster's state asks (DefaultStorageClass).
 pub(crate) fn create(store: &Store, target: &Target, value: &mut Value) -> Result<(), ApiError> {
-    if &*target.stored.resource() == CLAIMS && claim_class(value).is_none() {
-        if let Some(class) = default_class(store)? {
-            value["spec"]["storageClassName"] = json!(class);
-        }
+    if target.stored.resource() == CLAIMS
+        && claim_class(value).is_none()
+        && let Some(class) = default_class(store)?
+    {
+        value["spec"]["storageClassName"] = json!(class);
     }
     Ok(())
 }
 
 /// Refuses a change that the cluster's state does not allow (PersistentVolumeClaimResize).
 pub(crate) fn update(store: &Store, target: &Target, old: &Value, new: &Value) -> Result<(), ApiError> {
-    if &*target.stored.resource() != CLAIMS || !grows(old, new) {
+    if target.stored.resource() != CLAIMS || !grows(old, new) {
         return Ok(());
     }
     let refuse = |why| Err(ApiError::forbidden(target.kind, &target.name, why));
@@ -86,7 +87,9 @@ pub(crate) fn delete(kind: &Kind, name: &str) -> Result<(), ApiError> {
 
 /// The class that a claim names; `Some("")` asks for volumes without class.
 fn claim_class(claim: &Value) -> Option<&str> {
-    claim["metadata"]["annotations"][BETA_CLASS].as_str().or_else(|| claim["spec"]["storageClassName"].as_str())
+    claim["metadata"]["annotations"][BETA_CLASS]
+        .as_str()
+        .or_else(|| claim["spec"]["storageClassName"].as_str())
 }
 
 /// The newest class marked as default; of equally new ones the first by name.
@@ -108,7 +111,9 @@ fn default_class(store: &Store) -> Result<Option<String>, ApiError> {
 
 fn grows(old: &Value, new: &Value) -> bool {
     let request = |claim: &Value| {
-        claim["spec"]["resources"]["requests"]["storage"].as_str().and_then(|text| quantity::parse_bytes(text).ok())
+        claim["spec"]["resources"]["requests"]["storage"]
+            .as_str()
+            .and_then(|text| quantity::parse_bytes(text).ok())
     };
     match (request(old), request(new)) {
         (Some(old), Some(new)) => new > old,

@@ -29,8 +29,11 @@ pub(crate) fn token(folder: &Path) -> Result<String, ServeError> {
         return Ok(token.to_owned());
     }
     let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; TOKEN_BYTES]>());
-    durable::write(&path, token.as_bytes())
-        .map_err(|source| ServeError::File { doing: "write", path, source })?;
+    durable::write(&path, token.as_bytes()).map_err(|source| ServeError::File {
+        doing: "write",
+        path,
+        source,
+    })?;
     Ok(token)
 }
 
@@ -57,8 +60,11 @@ pub(crate) fn write_kubeconfig(
         "contexts": [{"name": "holdfast", "context": {"cluster": "holdfast", "user": "admin"}}],
         "current-context": "holdfast",
     });
-    durable::write(&path, format!("{config:#}\n").as_bytes())
-        .map_err(|source| ServeError::File { doing: "write", path: path.clone(), source })?;
+    durable::write(&path, format!("{config:#}\n").as_bytes()).map_err(|source| ServeError::File {
+        doing: "write",
+        path: path.clone(),
+        source,
+    })?;
     Ok(path)
 }
 

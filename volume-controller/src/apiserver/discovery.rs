@@ -61,7 +61,8 @@ fn root(headers: &HeaderMap, groups: &[&str], old: impl Fn() -> Value) -> Result
                     _ => continue,
                 };
                 let mut response = plain(&aggregated(groups, version))?;
-                let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+                let media =
+                    format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
                 if let Ok(media) = HeaderValue::from_str(&media) {
                     response.headers_mut().insert(header::CONTENT_TYPE, media);
                 }
@@ -170,7 +171,9 @@ fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
         return Err(ApiError::NoSuchPath);
     }
     let name = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    plain(&json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": resources}))
+    plain(
+        &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": resources}),
+    )
 }
 
 /// The aggregated form of several groups.

@@ -9,14 +9,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::Api;
 use super::accept;
 use super::openapi;
 use super::status::ApiError;
-use super::Api;
 
 /// The Kubernetes version whose API this is; what follows the `+` is this program's own.
 const GIT_VERSION: &str = concat!("v1.36.0+holdfast.", env!("CARGO_PKG_VERSION"));
-const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The protobuf form of OpenAPI v2 as clients ask for it …
+const OPENAPI_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// … and as it is answered: `@` is not allowed in a media type, and Go's parser minds.
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 fn respond(media: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
@@ -50,7 +53,8 @@ pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
     if !api.stop.is_cancelled() {
         return live().await;
     }
-    let mut response = respond("text/plain; charset=utf-8", "[-]shutdown failed: the server is shutting down\n");
+    let mut response =
+        respond("text/plain; charset=utf-8", "[-]shutdown failed: the server is shutting down\n");
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
 }
@@ -70,8 +74,7 @@ pub(crate) async fn openapi_v2(headers: HeaderMap) -> Result<Response, ApiError>
     let clauses = accept::clauses(&headers);
     for clause in &clauses {
         match clause.media {
-            OPENAPI_PROTOBUF => {
-                // The name as clients know it: `@` and `+` make it no media type that a parser would take.
+            OPENAPI_ASKED | OPENAPI_PROTOBUF => {
                 return Ok(respond(OPENAPI_PROTOBUF, PROTOBUF.get_or_init(openapi::v2_protobuf).clone()));
             }
             "application/json" | "application/*" | "*/*" => {

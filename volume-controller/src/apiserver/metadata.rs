@@ -54,12 +54,17 @@ pub(crate) fn begin(
         ));
     }
     check_namespace(target, &metadata)?;
-    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]
+    for field in
+        ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]
     {
         metadata.remove(field);
     }
     metadata.insert("name".to_owned(), json!(name));
-    set_or_remove(&mut metadata, "namespace", Some(json!(target.namespace)).filter(|_| !target.namespace.is_empty()));
+    set_or_remove(
+        &mut metadata,
+        "namespace",
+        Some(json!(target.namespace)).filter(|_| !target.namespace.is_empty()),
+    );
     metadata.insert("uid".to_owned(), json!(uid));
     metadata.insert("creationTimestamp".to_owned(), json!(time(now)));
     let has_spec = value["spec"].is_object();
@@ -70,11 +75,7 @@ pub(crate) fn begin(
 
 /// Makes `metadata` that of a newer version of `old`: what clients cannot change
 /// is taken from there. Refuses an object that is not the same one.
-pub(crate) fn continue_from(
-    target: &Target,
-    old: &Value,
-    value: &mut Value,
-) -> Result<(), ApiError> {
+pub(crate) fn continue_from(target: &Target, old: &Value, value: &mut Value) -> Result<(), ApiError> {
     let mut metadata = take(value);
     let before = &old["metadata"];
     let kind = target.kind;
@@ -186,7 +187,11 @@ pub(crate) fn validate(kind: &Kind, value: &Value) -> Vec<Cause> {
     }
     if size > 256 * 1024 {
         let message = "may not be more than 262144 bytes".to_owned();
-        causes.push(Cause { field: "metadata.annotations".to_owned(), reason: CauseReason::TooLong, message });
+        causes.push(Cause {
+            field: "metadata.annotations".to_owned(),
+            reason: CauseReason::TooLong,
+            message,
+        });
     }
     causes
 }
@@ -285,7 +290,8 @@ mod tests {
         assert_eq!(choose_name(&json!({"generateName": "b-"}), "x").as_deref(), Some("b-x"));
         assert_eq!(choose_name(&json!({"generateName": "b".repeat(90)}), "x").map(|n| n.len()), Some(59));
         assert_eq!(choose_name(&json!({"name": ""}), "x"), None);
-        for (name, fits) in [("a", true), ("a-1.b", true), ("A", false), ("-a", false), ("a..b", false), ("", false)]
+        for (name, fits) in
+            [("a", true), ("a-1.b", true), ("A", false), ("-a", false), ("a..b", false), ("", false)]
         {
             assert_eq!(is_dns_subdomain(name), fits, "{name}");
         }
@@ -298,9 +304,7 @@ mod tests {
 
     #[test]
     fn finalizers_only_leave() {
-        let object = |deleted: Option<&str>, list: &[&str]| {
-            json!({"metadata": {"deletionTimestamp": deleted, "finalizers": list}})
-        };
+        let object = |deleted: Option<&str>, list: &[&str]| json!({"metadata": {"deletionTimestamp": deleted, "finalizers": list}});
         let deleting = Some("2026-01-01T00:00:00Z");
         assert!(validate_finalizers(&object(None, &[]), &object(None, &["a"])).is_empty());
         assert!(validate_finalizers(&object(deleting, &["a", "b"]), &object(deleting, &["b"])).is_empty());

@@ -122,8 +122,11 @@ pub(crate) struct Api {
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, ServeError> {
     let Config { store, root, listen, registry, bookmark_interval } = config;
     let pki = root.join("pki");
-    durable::private_folder(&pki)
-        .map_err(|source| ServeError::File { doing: "create", path: pki.clone(), source })?;
+    durable::private_folder(&pki).map_err(|source| ServeError::File {
+        doing: "create",
+        path: pki.clone(),
+        source,
+    })?;
     let now = Timestamp::now();
     let authority = tls::Authority::open(&pki, now)?;
     let certificate = authority.pem.clone();

@@ -111,10 +111,9 @@ fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<Option<T>, Ap
     if value.is_empty() {
         return Ok(None);
     }
-    value
-        .parse()
-        .map(Some)
-        .map_err(|_| ApiError::BadRequest(format!("{name}: Invalid value: {value:?}: must be a whole number")))
+    value.parse().map(Some).map_err(|_| {
+        ApiError::BadRequest(format!("{name}: Invalid value: {value:?}: must be a whole number"))
+    })
 }
 
 fn validation(value: &str) -> Result<FieldValidation, ApiError> {
@@ -134,9 +133,10 @@ mod tests {
 
     #[test]
     fn query() {
-        let uri: Uri = "/x?watch=1&limit=5&labelSelector=a%3Db%2Cc&timeoutSeconds=&sendInitialEvents=false&x=y"
-            .parse()
-            .unwrap();
+        let uri: Uri =
+            "/x?watch=1&limit=5&labelSelector=a%3Db%2Cc&timeoutSeconds=&sendInitialEvents=false&x=y"
+                .parse()
+                .unwrap();
         let options = Options::parse(&uri).unwrap();
         assert!(options.watch);
         assert_eq!(options.limit, 5);

@@ -51,7 +51,8 @@ pub(crate) fn other(call: &Call, code: StatusCode, value: &Value) -> Result<Resp
 pub(crate) fn list(call: &Call, objects: &[Arc<Object>], metadata: Value) -> Result<Response, ApiError> {
     let target = &call.target;
     if is_verbatim(target, call.accepted) {
-        let head = json!({"kind": format!("{}List", target.kind.kind), "apiVersion": target.kind.api_version()});
+        let head =
+            json!({"kind": format!("{}List", target.kind.kind), "apiVersion": target.kind.api_version()});
         return finish(StatusCode::OK, join(&head, &metadata, objects), Syntax::Json, &[]);
     }
     let served = objects.iter().map(|object| Ok(target.to_served(decode(object)?)));

@@ -105,7 +105,8 @@ async fn handle(
             _ => body::read(body).await?,
         };
         let headers = parts.headers.clone();
-        let call = Call { api: api.clone(), target, options, accepted, headers, body, labels: labels.clone() };
+        let call =
+            Call { api: api.clone(), target, options, accepted, headers, body, labels: labels.clone() };
         verbs::run(verb, call).await
     };
     let result = call.await;

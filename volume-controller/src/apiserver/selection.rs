@@ -56,7 +56,9 @@ impl Selection {
                 continue;
             }
             let field = target.kind.fields.iter().find(|field| field.path == key);
-            read.push(field.ok_or_else(|| ApiError::BadRequest(format!("field label not supported: {key}")))?);
+            read.push(
+                field.ok_or_else(|| ApiError::BadRequest(format!("field label not supported: {key}")))?,
+            );
         }
         if !target.name.is_empty() {
             fields.requirements.push(Requirement::In("metadata.name".to_owned(), vec![target.name.clone()]));
@@ -71,7 +73,8 @@ impl Selection {
 
     /// Whether an object is meant. Its body is decoded only as far as needed.
     pub(crate) fn matches(&self, target: &Target, object: &Object) -> Result<bool, ApiError> {
-        let undecodable = |e| ApiError::Internal(format!("the stored body of {} is damaged: {e}", object.key));
+        let undecodable =
+            |e| ApiError::Internal(format!("the stored body of {} is damaged: {e}", object.key));
         if !self.fields.requirements.is_empty() {
             let mut values = BTreeMap::from([
                 ("metadata.name", object.key.name.to_string()),

@@ -115,9 +115,7 @@ impl ApiError {
             CommitError::Missing { .. } => Self::not_found(kind, name),
             CommitError::Conflict { .. } => Self::conflict(kind, name, MODIFIED),
             CommitError::Closed => Self::Unavailable("the server is shutting down"),
-            error => {
-                Self::Internal(error.to_string())
-            }
+            error => Self::Internal(error.to_string()),
         }
     }
 
@@ -187,7 +185,8 @@ impl ApiError {
             Self::Forbidden { resource, name, cause, .. } => {
                 subject(resource, resource.plural, name);
                 if let Some(cause) = cause {
-                    details.insert("causes".to_owned(), json!([{"reason": cause, "message": self.to_string()}]));
+                    details
+                        .insert("causes".to_owned(), json!([{"reason": cause, "message": self.to_string()}]));
                 }
             }
             Self::Invalid { resource, name, causes } => {
@@ -202,7 +201,8 @@ impl ApiError {
                 details.insert("causes".to_owned(), Value::Array(causes));
             }
             Self::FutureVersion { .. } => {
-                let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+                let cause =
+                    json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
                 details.insert("causes".to_owned(), json!([cause]));
             }
             _ => {}
@@ -270,7 +270,8 @@ fn sentence(causes: &[Cause]) -> String {
 mod tests {
     use super::*;
 
-    const CLAIM: Resource = Resource { group: "", plural: "persistentvolumeclaims", kind: "PersistentVolumeClaim" };
+    const CLAIM: Resource =
+        Resource { group: "", plural: "persistentvolumeclaims", kind: "PersistentVolumeClaim" };
     const CLASS: Resource =
         Resource { group: "storage.k8s.io", plural: "storageclasses", kind: "StorageClass" };
 
@@ -293,7 +294,11 @@ mod tests {
                 r#"storageclasses.storage.k8s.io "x" already exists"#,
             ),
             (
-                ApiError::Invalid { resource: CLAIM, name: name(), causes: vec![cause(CauseReason::Required)] },
+                ApiError::Invalid {
+                    resource: CLAIM,
+                    name: name(),
+                    causes: vec![cause(CauseReason::Required)],
+                },
                 422,
                 r#"PersistentVolumeClaim "x" is invalid: spec.a: Required value: why"#,
             ),

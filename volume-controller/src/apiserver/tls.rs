@@ -45,11 +45,18 @@ impl Authority {
     pub(crate) fn open(folder: &Path, now: Timestamp) -> Result<Self, ServeError> {
         let (key_path, pem_path) = (folder.join("ca.key"), folder.join("ca.crt"));
         let read = |path: &Path| {
-            durable::read(path).map_err(|source| ServeError::File { doing: "read", path: path.into(), source })
+            durable::read(path).map_err(|source| ServeError::File {
+                doing: "read",
+                path: path.into(),
+                source,
+            })
         };
         let write = |path: &Path, content: &str| {
-            durable::write(path, content.as_bytes())
-                .map_err(|source| ServeError::File { doing: "write", path: path.into(), source })
+            durable::write(path, content.as_bytes()).map_err(|source| ServeError::File {
+                doing: "write",
+                path: path.into(),
+                source,
+            })
         };
         if let Some(pem) = read(&pem_path)? {
             let key = read(&key_path)?.ok_or_else(|| ServeError::Damaged {
@@ -113,7 +120,11 @@ impl std::fmt::Debug for Identity {
 
 impl Identity {
     /// The identity of a server that is reached at `address`.
-    pub(crate) fn new(authority: Authority, address: IpAddr, now: Timestamp) -> Result<Arc<Self>, ServeError> {
+    pub(crate) fn new(
+        authority: Authority,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<Arc<Self>, ServeError> {
         let current = RwLock::new(Arc::new(authority.issue(address, now)?));
         Ok(Arc::new(Self { authority, address, current }))
     }

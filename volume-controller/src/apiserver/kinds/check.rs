@@ -65,11 +65,7 @@ impl Checks {
             return;
         }
         let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        self.add(
-            field,
-            CauseReason::NotSupported,
-            format!("{value}: supported values: {}", list.join(", ")),
-        );
+        self.add(field, CauseReason::NotSupported, format!("{value}: supported values: {}", list.join(", ")));
     }
 
     /// The string must be there and not be empty. Says whether it is.
@@ -110,7 +106,8 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
     let nothing = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
     match (a, b) {
         (Value::Object(x), Value::Object(_)) => {
-            x.iter().all(|(key, value)| same(value, &b[key])) && entries(b).all(|(key, value)| same(&a[key], value))
+            x.iter().all(|(key, value)| same(value, &b[key]))
+                && entries(b).all(|(key, value)| same(&a[key], value))
         }
         (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
         _ => a == b || (nothing(a) && nothing(b)),

@@ -90,7 +90,7 @@ pub(crate) fn human(seconds: i64) -> String {
     let (days, years) = (hours / 24, hours / 24 / 365);
     match seconds {
         ..=-2 => "<invalid>".to_owned(),
-        ..=0 => "0s".to_owned(),
+        -1..=0 => "0s".to_owned(),
         _ if seconds < 120 => format!("{seconds}s"),
         _ if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
         _ if minutes < 180 => format!("{minutes}m"),

@@ -77,11 +77,7 @@ fn validate(driver: &Value) -> Vec<Cause> {
         checks.too_long("metadata.name", 63);
     }
     let spec = &driver["spec"];
-    checks.one_of(
-        "spec.fsGroupPolicy",
-        &spec["fsGroupPolicy"],
-        &["File", "None", "ReadWriteOnceWithFSType"],
-    );
+    checks.one_of("spec.fsGroupPolicy", &spec["fsGroupPolicy"], &["File", "None", "ReadWriteOnceWithFSType"]);
     for mode in list(&spec["volumeLifecycleModes"]) {
         checks.one_of("spec.volumeLifecycleModes", mode, &["Ephemeral", "Persistent"]);
     }
@@ -101,7 +97,11 @@ fn validate(driver: &Value) -> Vec<Cause> {
     }
     let period = &spec["nodeAllocatableUpdatePeriodSeconds"];
     if period.as_i64().is_some_and(|seconds| seconds < 10) {
-        checks.invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, "must be greater than or equal to 10 seconds");
+        checks.invalid(
+            "spec.nodeAllocatableUpdatePeriodSeconds",
+            period,
+            "must be greater than or equal to 10 seconds",
+        );
     }
     checks.into_causes()
 }
@@ -145,7 +145,9 @@ mod tests {
             (json!({}), vec![]),
             (
                 json!({"volumeLifecycleModes": ["Forever"]}),
-                vec![r#"spec.volumeLifecycleModes: NotSupported: "Forever": supported values: "Ephemeral", "Persistent""#],
+                vec![
+                    r#"spec.volumeLifecycleModes: NotSupported: "Forever": supported values: "Ephemeral", "Persistent""#,
+                ],
             ),
             (
                 json!({"tokenRequests": [{"audience": "a"}, {"audience": "a"}]}),
@@ -156,7 +158,10 @@ mod tests {
         }
         let update = |spec| lines(&validate_update(&driver(spec), &driver(json!({}))));
         assert_eq!(update(json!({"podInfoOnMount": true, "storageCapacity": true})), [""; 0]);
-        assert_eq!(update(json!({"attachRequired": false})), ["spec.attachRequired: Invalid: false: field is immutable"]);
+        assert_eq!(
+            update(json!({"attachRequired": false})),
+            ["spec.attachRequired: Invalid: false: field is immutable"]
+        );
         let mut long = driver(json!({}));
         long["metadata"]["name"] = "a".repeat(64).into();
         assert_eq!(validate(&long)[0].field, "metadata.name");

@@ -127,7 +127,10 @@ mod tests {
         }
         let one = node(json!([{"name": "a", "nodeID": "n"}]));
         assert_eq!(validate_update(&node(json!([])), &one), []);
-        assert_eq!(validate_update(&node(json!([{"name": "a", "nodeID": "n", "allocatable": {"count": 3}}])), &one), []);
+        assert_eq!(
+            validate_update(&node(json!([{"name": "a", "nodeID": "n", "allocatable": {"count": 3}}])), &one),
+            []
+        );
         let changed = validate_update(&node(json!([{"name": "a", "nodeID": "m"}])), &one);
         assert!(lines(&changed)[0].ends_with(": field is immutable"));
     }

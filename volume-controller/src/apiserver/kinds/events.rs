@@ -284,8 +284,16 @@ mod tests {
     fn cells_of_both_forms() {
         let now = "2026-01-01T00:02:00Z".parse().unwrap();
         let expected = json!([
-            "30s", "Normal", "Provisioning", "persistentvolumeclaim/a", "", "provisioner, n", "making a volume",
-            "2m", "2", "a.1",
+            "30s",
+            "Normal",
+            "Provisioning",
+            "persistentvolumeclaim/a",
+            "",
+            "provisioner, n",
+            "making a volume",
+            "2m",
+            "2",
+            "a.1",
         ]);
         for event in [core_event(), to_events_v1(core_event())] {
             let cells: Vec<Value> = COLUMNS.iter().map(|column| (column.cell)(&event, now)).collect();
@@ -306,7 +314,8 @@ mod tests {
             lines(&validate(&to_events_v1(other))),
             [r#"regarding.namespace: Invalid: "prod": does not match event.namespace"#]
         );
-        let about_volume = json!({"metadata": {"namespace": "default"}, "involvedObject": {"kind": "PersistentVolume"}});
+        let about_volume =
+            json!({"metadata": {"namespace": "default"}, "involvedObject": {"kind": "PersistentVolume"}});
         assert_eq!(validate(&about_volume), []);
         assert_eq!((CORE_FIELDS[2].value)(&core_event()), "a");
         assert_eq!((EVENTS_FIELDS[2].value)(&to_events_v1(core_event())), "a");

@@ -32,7 +32,8 @@ pub static KIND: Kind = Kind {
 
 const COLUMNS: &[Column] = &[
     NAME,
-    column("Holder", "", |lease, _| cell_text(&lease["spec"]["holderIdentity"])).described("Who holds the lease."),
+    column("Holder", "", |lease, _| cell_text(&lease["spec"]["holderIdentity"]))
+        .described("Who holds the lease."),
     AGE,
 ];
 

@@ -68,7 +68,8 @@ mod tests {
             let names = kind.columns.iter().filter(|column| column.format == "name").count();
             assert_eq!(names, 1, "{resource} has one name column");
             // Defaults make something that the model understands, and are idempotent.
-            let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "a"}});
+            let mut object =
+                json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "a"}});
             object = (kind.model.check)(&object).unwrap();
             (kind.default)(&mut object);
             (kind.prepare_create)(&mut object);

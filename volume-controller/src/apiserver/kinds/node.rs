@@ -108,7 +108,10 @@ fn validate(node: &Value) -> Vec<Cause> {
             &taint["effect"],
             &["NoSchedule", "PreferNoSchedule", "NoExecute"],
         );
-        if taints[..index].iter().any(|other| other["key"] == taint["key"] && other["effect"] == taint["effect"]) {
+        if taints[..index]
+            .iter()
+            .any(|other| other["key"] == taint["key"] && other["effect"] == taint["effect"])
+        {
             checks.duplicate(field, taint);
         }
     }
@@ -119,7 +122,8 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut checks = Checks::default();
     let (id, before) = (&new["spec"]["providerID"], &old["spec"]["providerID"]);
     if !text(before).is_empty() && id != before {
-        checks.forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid");
+        checks
+            .forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid");
     }
     checks.into_causes()
 }
@@ -140,7 +144,9 @@ mod tests {
         assert_eq!(validate(&node(json!([{"key": "a", "effect": "NoSchedule"}]))), []);
         assert_eq!(
             lines(&validate(&node(json!([{"key": "a", "effect": "Never"}])))),
-            [r#"spec.taints[0].effect: NotSupported: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#]
+            [
+                r#"spec.taints[0].effect: NotSupported: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute""#
+            ]
         );
         let twice = json!([{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}]);
         assert_eq!(validate(&node(twice))[0].field, "spec.taints[1]");

@@ -27,7 +27,10 @@ pub(crate) fn check(checks: &mut Checks, field: &str, selector: &Value) {
                 checks.invalid(format!("{field}.key"), &requirement["key"], "not a valid field selector key");
             }
             if list(&requirement["values"]).len() != 1 {
-                checks.required(format!("{field}.values"), "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
+                checks.required(
+                    format!("{field}.values"),
+                    "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+                );
             }
         }
     }

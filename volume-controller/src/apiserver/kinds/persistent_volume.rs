@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::access_modes;
 use super::check::{Checks, entries, same, text};
-use super::columns::{AGE, NAME, UNSET, cell_or, cell_text, column, quantity};
+use super::columns::{AGE, NAME, UNSET, cell_or, cell_text, column};
 use super::defaults::{add_finalizer, fill, fill_text, set};
 use super::fields;
 use super::kind::{Cause, Column, Kind, Model, Scope};
@@ -39,7 +39,7 @@ pub static KIND: Kind = Kind {
 
 const COLUMNS: &[Column] = &[
     NAME,
-    column("Capacity", "", |volume, _| quantity(&volume["spec"]["capacity"]["storage"]).into())
+    column("Capacity", "", |volume, _| quantities::printed(&volume["spec"]["capacity"]["storage"]).into())
         .described("The size of the volume."),
     column("Access Modes", "", |volume, _| access_modes::short(&volume["spec"]["accessModes"]).into())
         .described("How the volume can be mounted."),
@@ -138,7 +138,9 @@ fn validate(volume: &Value) -> Vec<Cause> {
     check_source(&mut checks, spec);
     if !spec["nodeAffinity"].is_null() {
         match &spec["nodeAffinity"]["required"] {
-            Value::Null => checks.required("spec.nodeAffinity.required", "must specify required node constraints"),
+            Value::Null => {
+                checks.required("spec.nodeAffinity.required", "must specify required node constraints")
+            }
             required => node_selector::check(&mut checks, "spec.nodeAffinity.required", required),
         }
     }
@@ -178,7 +180,10 @@ fn check_source(checks: &mut Checks, spec: &Value) {
         checks.required("spec.nodeAffinity", "Local volume requires node affinity");
     }
     if spec["hostPath"]["path"] == "/" && spec["persistentVolumeReclaimPolicy"] == "Recycle" {
-        checks.forbidden("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a hostPath mount of '/'");
+        checks.forbidden(
+            "spec.persistentVolumeReclaimPolicy",
+            "may not be 'recycle' for a hostPath mount of '/'",
+        );
     }
     if !spec["csi"].is_null() && spec["persistentVolumeReclaimPolicy"] == "Recycle" {
         checks.forbidden("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a CSI volume");
@@ -188,8 +193,11 @@ fn check_source(checks: &mut Checks, spec: &Value) {
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut checks = Checks::default();
     let (spec, before) = (&new["spec"], &old["spec"]);
-    let changed: Vec<&str> =
-        SOURCES.iter().copied().filter(|source| !same_source(source, &spec[*source], &before[*source])).collect();
+    let changed: Vec<&str> = SOURCES
+        .iter()
+        .copied()
+        .filter(|source| !same_source(source, &spec[*source], &before[*source]))
+        .collect();
     if !changed.is_empty() {
         checks.forbidden(
             "spec.persistentvolumesource",

@@ -47,7 +47,7 @@ const COLUMNS: &[Column] = &[
         .described("The volume that the claim is bound to."),
     column("Capacity", "", |claim, _| match text(&claim["spec"]["volumeName"]) {
         "" => "".into(),
-        _ => quantity(&claim["status"]["capacity"]["storage"]).into(),
+        _ => quantities::printed(&claim["status"]["capacity"]["storage"]).into(),
     })
     .described("The size that the claim has."),
     column("Access Modes", "", |claim, _| match text(&claim["spec"]["volumeName"]) {
@@ -56,8 +56,10 @@ const COLUMNS: &[Column] = &[
     })
     .described("How the volume can be mounted."),
     column("StorageClass", "", |claim, _| class(claim).into()).described("StorageClass of the pvc"),
-    column("VolumeAttributesClass", "", |claim, _| cell_or(&claim["spec"]["volumeAttributesClassName"], UNSET))
-        .described("VolumeAttributesClass of the pvc"),
+    column("VolumeAttributesClass", "", |claim, _| {
+        cell_or(&claim["spec"]["volumeAttributesClassName"], UNSET)
+    })
+    .described("VolumeAttributesClass of the pvc"),
     AGE,
     column("VolumeMode", "", |claim, _| cell_or(&claim["spec"]["volumeMode"], UNSET))
         .described("Whether the volume is a file system or a block device.")
@@ -139,7 +141,11 @@ pub(crate) fn check_spec(checks: &mut Checks, spec: &Value) {
     let (old_form, new_form) = (&spec["dataSource"], &spec["dataSourceRef"]);
     if !old_form.is_null() && !new_form.is_null() {
         if !text(&new_form["namespace"]).is_empty() {
-            checks.invalid("spec", old_form, "may not be specified when dataSourceRef.namespace is specified");
+            checks.invalid(
+                "spec",
+                old_form,
+                "may not be specified when dataSourceRef.namespace is specified",
+            );
         } else if !same(old_form, &without(new_form, &["/namespace"])) {
             checks.invalid("spec", old_form, "must match dataSourceRef");
         }
@@ -153,8 +159,9 @@ fn check_expression(checks: &mut Checks, expression: &Value) {
     checks.one_of(format!("{field}.operator"), operator, &["DoesNotExist", "Exists", "In", "NotIn"]);
     let has_values = !list(&expression["values"]).is_empty();
     match text(operator) {
-        "In" | "NotIn" if !has_values => checks
-            .required(format!("{field}.values"), "must be specified when `operator` is 'In' or 'NotIn'"),
+        "In" | "NotIn" if !has_values => {
+            checks.required(format!("{field}.values"), "must be specified when `operator` is 'In' or 'NotIn'")
+        }
         "Exists" | "DoesNotExist" if has_values => checks.forbidden(
             format!("{field}.values"),
             "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
@@ -170,7 +177,11 @@ fn check_source(checks: &mut Checks, field: &str, source: &Value) {
     checks.present(format!("{field}.name"), &source["name"]);
     let has_kind = checks.present(format!("{field}.kind"), &source["kind"]);
     if has_kind && text(&source["apiGroup"]).is_empty() && source["kind"] != "PersistentVolumeClaim" {
-        checks.invalid(field, &source["kind"], "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+        checks.invalid(
+            field,
+            &source["kind"],
+            "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+        );
     }
 }
 
@@ -210,7 +221,9 @@ fn check_immutable(checks: &mut Checks, new: &Value, old: &Value, bound: bool) {
         .map(|field| format!("spec.{field}"))
         .collect();
     let size = |spec: &Value| spec["resources"]["requests"]["storage"].clone();
-    if !bound && quantities::bytes(&size(new)) != quantities::bytes(&size(old)) {
+    // A size that cannot be read or is nothing is said to be so by the rules on new claims.
+    let readable = quantities::bytes(&size(new)).is_ok_and(|bytes| bytes > 0);
+    if !bound && readable && quantities::bytes(&size(new)) != quantities::bytes(&size(old)) {
         changed.push("spec.resources.requests.storage".to_owned());
     }
     if !bound && !same(&new["volumeAttributesClassName"], &old["volumeAttributesClassName"]) {
@@ -240,7 +253,7 @@ fn check_size(checks: &mut Checks, spec: &Value, old: &Value) {
     let requested = |spec: &Value| quantities::bytes(&spec["resources"]["requests"]["storage"]);
     let (Ok(new), Ok(before)) = (requested(spec), requested(&old["spec"])) else { return };
     let has = quantities::bytes(&old["status"]["capacity"]["storage"]).unwrap_or(0);
-    if new < before && new <= has {
+    if new > 0 && new < before && new <= has {
         checks.forbidden("spec.resources.requests.storage", "field can not be less than status.capacity");
     }
 }

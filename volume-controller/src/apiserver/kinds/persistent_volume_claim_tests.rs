@@ -46,7 +46,10 @@ fn valid() {
 #[test]
 fn refused() {
     for (changed, expected) in [
-        (with("spec/accessModes", json!([])), "spec.accessModes: Required: at least 1 access mode is required"),
+        (
+            with("spec/accessModes", json!([])),
+            "spec.accessModes: Required: at least 1 access mode is required",
+        ),
         (
             with("spec/accessModes", json!(["RWO"])),
             r#"spec.accessModes: NotSupported: "RWO": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod""#,
@@ -90,13 +93,17 @@ fn refused() {
     ] {
         assert_eq!(lines(&validate(&changed)), [expected]);
     }
-    assert!(lines(&validate(&with("spec/storageClassName", "Fast".into())))[0].starts_with("spec.storageClassName: Invalid: \"Fast\": "));
+    assert!(
+        lines(&validate(&with("spec/storageClassName", "Fast".into())))[0]
+            .starts_with("spec.storageClassName: Invalid: \"Fast\": ")
+    );
 }
 
 #[test]
 fn updates() {
     const IMMUTABLE: &str = "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-    const SMALLER: &str = "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity";
+    const SMALLER: &str =
+        "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity";
     let bound = |size: &str, has: &str| {
         let mut claim = with("spec/resources/requests/storage", size.into());
         claim["spec"]["volumeName"] = "pv".into();
@@ -118,6 +125,9 @@ fn updates() {
         (bound("3Gi", "2Gi"), bound("5Gi", "2Gi"), vec![]),
         (bound("2Gi", "2Gi"), bound("5Gi", "2Gi"), vec![SMALLER]),
         (with("spec/resources/requests/storage", "2Gi".into()), claim(), vec![IMMUTABLE]),
+        // One line for one mistake: that 0 is no size is said already.
+        (with("spec/resources/requests/storage", "0".into()), claim(), vec![]),
+        (bound("0", "2Gi"), two.clone(), vec![]),
         (with("spec/volumeName", "pv".into()), claim(), vec![]),
         (edit(&two, "spec/volumeName", "other".into()), two.clone(), vec![IMMUTABLE]),
         (edit(&two, "spec/accessModes", json!(["ReadWriteMany"])), two.clone(), vec![IMMUTABLE]),

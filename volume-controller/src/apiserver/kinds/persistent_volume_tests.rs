@@ -59,7 +59,10 @@ fn validation() {
             vec![r#"spec.hostPath.path: Invalid: "/a/../b": must not contain '..'"#],
         ),
         (json!({"hostPath": {"path": "/a..b"}}), vec![]),
-        (json!({"local": {"path": "/a"}}), vec!["spec.nodeAffinity: Required: Local volume requires node affinity"]),
+        (
+            json!({"local": {"path": "/a"}}),
+            vec!["spec.nodeAffinity: Required: Local volume requires node affinity"],
+        ),
         (
             json!({"csi": {"driver": "", "volumeHandle": ""}}),
             vec!["spec.csi.driver: Required: ", "spec.csi.volumeHandle: Required: "],
@@ -126,7 +129,11 @@ fn updates() {
         (affine("a"), volume(csi()), None),
         (affine("a"), affine("a"), None),
     ] {
-        assert_eq!(lines(&validate_update(&new, &old)).first().map(String::as_str), expected, "{old} -> {new}");
+        assert_eq!(
+            lines(&validate_update(&new, &old)).first().map(String::as_str),
+            expected,
+            "{old} -> {new}"
+        );
     }
     let moved = validate_update(&affine("b"), &affine("a"));
     assert_eq!(moved[0].field, "spec.nodeAffinity");

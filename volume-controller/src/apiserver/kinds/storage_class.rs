@@ -115,7 +115,8 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
 
 /// An empty map is the same as none.
 pub(crate) fn same_map(a: &Value, b: &Value) -> bool {
-    same(a, b) || (entries(a).next().is_none() && entries(b).next().is_none() && !a.is_string() && !b.is_string())
+    same(a, b)
+        || (entries(a).next().is_none() && entries(b).next().is_none() && !a.is_string() && !b.is_string())
 }
 
 #[cfg(test)]
@@ -153,9 +154,14 @@ mod tests {
             ),
             (
                 with("volumeBindingMode", "Later".into()),
-                vec![r#"volumeBindingMode: NotSupported: "Later": supported values: "Immediate", "WaitForFirstConsumer""#],
+                vec![
+                    r#"volumeBindingMode: NotSupported: "Later": supported values: "Immediate", "WaitForFirstConsumer""#,
+                ],
             ),
-            (with("parameters", json!({"": "x"})), vec![r#"parameters: Invalid: "": field can not be empty."#]),
+            (
+                with("parameters", json!({"": "x"})),
+                vec![r#"parameters: Invalid: "": field can not be empty."#],
+            ),
             (
                 with("parameters", json!({"a": "x".repeat(PARAMETERS_SIZE)})),
                 vec!["parameters: TooLong: may not be more than 262144 bytes"],
@@ -176,8 +182,14 @@ mod tests {
             (with("allowVolumeExpansion", true.into()), vec![]),
             (with("parameters", json!({})), vec![]),
             (with("metadata", json!({"name": "fast", "labels": {"a": "b"}})), vec![]),
-            (with("parameters", json!({"a": "b"})), vec!["parameters: Forbidden: updates to parameters are forbidden."]),
-            (with("provisioner", "x".into()), vec!["provisioner: Forbidden: updates to provisioner are forbidden."]),
+            (
+                with("parameters", json!({"a": "b"})),
+                vec!["parameters: Forbidden: updates to parameters are forbidden."],
+            ),
+            (
+                with("provisioner", "x".into()),
+                vec!["provisioner: Forbidden: updates to provisioner are forbidden."],
+            ),
             (
                 with("reclaimPolicy", "Retain".into()),
                 vec!["reclaimPolicy: Forbidden: updates to reclaimPolicy are forbidden."],

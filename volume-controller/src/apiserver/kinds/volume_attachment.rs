@@ -60,7 +60,11 @@ fn validate(attachment: &Value) -> Vec<Cause> {
     let source = &spec["source"];
     let (name, inline) = (&source["persistentVolumeName"], &source["inlineVolumeSpec"]);
     if name.is_null() == inline.is_null() {
-        checks.invalid("spec.source", source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
+        checks.invalid(
+            "spec.source",
+            source,
+            "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+        );
     } else if inline.is_null() {
         checks.present("spec.source.persistentVolumeName", name);
     }

@@ -34,7 +34,8 @@ pub static KIND: Kind = Kind {
 
 const COLUMNS: &[Column] = &[
     NAME,
-    column("DriverName", "", |class, _| cell_text(&class["driverName"])).described("The driver of the class."),
+    column("DriverName", "", |class, _| cell_text(&class["driverName"]))
+        .described("The driver of the class."),
     AGE,
 ];
 

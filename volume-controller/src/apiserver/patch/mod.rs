@@ -1,6 +1,9 @@
 //! The patch formats of the API: JSON patch (RFC 6902), merge patch (RFC 7386)
 //! and Kubernetes' strategic merge patch.
 
+mod elements;
+mod strategic;
+
 use serde_json::Value;
 use thiserror::Error;
 
@@ -18,24 +21,45 @@ pub enum PatchError {
     Unprocessable(String),
 }
 
-/// Applies a JSON patch.
+/// The most operations that one JSON patch may have; upstream's limit.
+const MAX_OPERATIONS: usize = 10_000;
+
+/// Applies a JSON patch, all of it or nothing.
 ///
 /// # Errors
 /// See [`PatchError`].
-pub fn json(_object: &Value, _patch: &Value) -> Result<Value, PatchError> {
-    Err(PatchError::Malformed(String::new()))
+pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let Value::Array(operations) = patch else {
+        return Err(PatchError::Malformed("a JSON patch is a list of operations".to_owned()));
+    };
+    if operations.len() > MAX_OPERATIONS {
+        return Err(PatchError::Malformed(format!(
+            "the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        )));
+    }
+    let patch: json_patch::Patch = serde_json::from_value(patch.clone())
+        .map_err(|e| PatchError::Malformed(format!("this is not a JSON patch (RFC 6902): {e}")))?;
+    let mut patched = object.clone();
+    json_patch::patch(&mut patched, &patch).map_err(|e| PatchError::Unprocessable(e.to_string()))?;
+    Ok(patched)
 }
 
 /// Applies a merge patch.
 #[must_use]
-pub fn merge(object: &Value, _patch: &Value) -> Value {
-    object.clone()
+pub fn merge(object: &Value, patch: &Value) -> Value {
+    let mut patched = object.clone();
+    json_patch::merge(&mut patched, patch);
+    patched
 }
 
 /// Applies a strategic merge patch.
 ///
 /// # Errors
 /// See [`PatchError`].
-pub fn strategic(_kind: &Kind, _object: &Value, _patch: &Value) -> Result<Value, PatchError> {
-    Err(PatchError::Malformed(String::new()))
+pub fn strategic(kind: &Kind, object: &Value, patch: &Value) -> Result<Value, PatchError> {
+    strategic::apply(kind, object, patch)
 }
+
+#[cfg(test)]
+mod tests;

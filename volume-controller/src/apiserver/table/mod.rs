@@ -1,7 +1,7 @@
 //! Tables, as `kubectl get` asks for them (`Accept: application/json;as=Table`).
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::kinds::Kind;
 
@@ -17,14 +17,53 @@ pub enum IncludeObject {
     Object,
 }
 
+/// The group and version of tables.
+const META: &str = "meta.k8s.io/v1";
+
 /// A `meta.k8s.io/v1` Table of objects of one kind at one moment.
 #[must_use]
 pub fn render(
-    _kind: &Kind,
-    _objects: &[Value],
-    _list_meta: Value,
-    _now: Timestamp,
-    _include: IncludeObject,
+    kind: &Kind,
+    objects: &[Value],
+    list_meta: Value,
+    now: Timestamp,
+    include: IncludeObject,
 ) -> Value {
-    Value::Null
+    let columns: Vec<Value> = kind
+        .columns
+        .iter()
+        .map(|column| {
+            json!({
+                "name": column.name,
+                "type": column.kind,
+                "format": column.format,
+                "description": column.description,
+                "priority": column.priority,
+            })
+        })
+        .collect();
+    let rows: Vec<Value> = objects
+        .iter()
+        .map(|object| {
+            let cells: Vec<Value> = kind.columns.iter().map(|column| (column.cell)(object, now)).collect();
+            let mut row = json!({ "cells": cells });
+            match include {
+                IncludeObject::None => {}
+                IncludeObject::Metadata => {
+                    row["object"] = json!({
+                        "kind": "PartialObjectMetadata", "apiVersion": META, "metadata": object["metadata"],
+                    });
+                }
+                IncludeObject::Object => row["object"] = object.clone(),
+            }
+            row
+        })
+        .collect();
+    json!({
+        "kind": "Table", "apiVersion": META, "metadata": list_meta,
+        "columnDefinitions": columns, "rows": rows,
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,9 +46,9 @@ pub(crate) async fn insert(store: &Store, target: &Target, value: Value) -> Resu
         match store.commit(vec![write]).await {
             Ok(committed) => {
                 let first = committed.into_iter().next();
-                return first.map(|c| c.object).ok_or_else(|| {
-                    ApiError::Internal("the store did not say what it wrote".to_owned())
-                });
+                return first
+                    .map(|c| c.object)
+                    .ok_or_else(|| ApiError::Internal("the store did not say what it wrote".to_owned()));
             }
             Err(CommitError::Exists { .. }) if !is_named && attempt < NAME_ATTEMPTS => attempt += 1,
             Err(error) => return Err(ApiError::from_commit(error, target.kind, &name)),
@@ -90,8 +90,10 @@ fn wrong(kind: &Kind, name: &str, value: &Value) -> Vec<Cause> {
 /// the rules on metadata where the kind says nothing of the same field.
 pub(super) fn validate(kind: &Kind, value: &Value) -> Vec<Cause> {
     let own = (kind.validate)(value);
-    let mut causes: Vec<Cause> =
-        metadata::validate(kind, value).into_iter().filter(|c| own.iter().all(|o| o.field != c.field)).collect();
+    let mut causes: Vec<Cause> = metadata::validate(kind, value)
+        .into_iter()
+        .filter(|c| own.iter().all(|o| o.field != c.field))
+        .collect();
     causes.extend(own);
     causes
 }

@@ -62,7 +62,8 @@ pub(super) async fn delete_collection(call: &Call) -> Result<Response, ApiError>
         if !selection.matches(target, &object)? {
             continue;
         }
-        let one = Target { name: object.key.name.to_string(), namespace: target.namespace.clone(), ..*target };
+        let one =
+            Target { name: object.key.name.to_string(), namespace: target.namespace.clone(), ..*target };
         match remove(&call.api.store, &one, &options, is_dry).await {
             Ok(_) => deleted.push(object),
             // Somebody else was faster.
@@ -149,7 +150,8 @@ async fn remove(
 fn check(target: &Target, object: &Object, options: &DeleteOptions) -> Result<(), ApiError> {
     let Some(preconditions) = &options.preconditions else { return Ok(()) };
     let refuse = |what: &str, asked: &str, found: &str| {
-        let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}");
+        let why =
+            format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}");
         Err(ApiError::conflict(target.kind, &target.name, why))
     };
     if let Some(uid) = preconditions.uid.as_deref().filter(|uid| **uid != *object.uid) {
@@ -242,7 +244,11 @@ mod tests {
         for (object, asked, expected) in [
             (&json!({"metadata": {}, "spec": {}}), None, Fate::Remove),
             (&placed, Some(0), Fate::Remove),
-            (&json!({"metadata": {}, "spec": {"nodeName": "n"}, "status": {"phase": "Failed"}}), None, Fate::Remove),
+            (
+                &json!({"metadata": {}, "spec": {"nodeName": "n"}, "status": {"phase": "Failed"}}),
+                None,
+                Fate::Remove,
+            ),
             (&marked, None, Fate::Wait),
             (&marked, Some(40), Fate::Wait),
             (&marked, Some(0), Fate::Remove),
@@ -263,7 +269,9 @@ mod tests {
         assert_eq!(decide(claims, &marked, Some(0), now), Fate::Wait);
         assert_eq!(decide(claims, &json!({"metadata": {}}), None, now), Fate::Remove);
         let namespace = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}});
-        let Fate::Mark(marked) = decide(kind("namespaces"), &namespace, None, now) else { panic!("not marked") };
+        let Fate::Mark(marked) = decide(kind("namespaces"), &namespace, None, now) else {
+            panic!("not marked")
+        };
         assert_eq!(marked["status"]["phase"], "Terminating");
     }
 }

@@ -41,10 +41,9 @@ pub(super) fn list(call: &Call) -> Result<Response, ApiError> {
     let selection = Selection::parse(target, options)?;
     let from = match options.continue_token.as_str() {
         "" => None,
-        token => Some(
-            Continue::decode(token)
-                .ok_or_else(|| ApiError::BadRequest("continue key is not valid: list again from the start".to_owned()))?,
-        ),
+        token => Some(Continue::decode(token).ok_or_else(|| {
+            ApiError::BadRequest("continue key is not valid: list again from the start".to_owned())
+        })?),
     };
     if from.as_ref().is_some_and(|from| from.revision < store.compacted()) {
         return Err(ApiError::Expired(
@@ -64,11 +63,8 @@ pub(super) fn list(call: &Call) -> Result<Response, ApiError> {
     if page.rest > 0
         && let Some(last) = page.objects.last()
     {
-        let next = Continue {
-            revision,
-            namespace: last.key.namespace.to_string(),
-            name: last.key.name.to_string(),
-        };
+        let next =
+            Continue { revision, namespace: last.key.namespace.to_string(), name: last.key.name.to_string() };
         metadata["continue"] = json!(next.encode());
         // With selectors, upstream does not know how many of the rest match; neither do we.
         if selection.is_everything() {
@@ -112,7 +108,9 @@ fn check_version(options: &Options, current: u64) -> Result<(), ApiError> {
     };
     match (options.resource_version_match.as_str(), asked) {
         ("", _) => {}
-        (_, None) => return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"),
+        (_, None) => {
+            return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
         _ if !options.continue_token.is_empty() => {
             return forbidden("resourceVersionMatch is forbidden when continue is provided");
         }

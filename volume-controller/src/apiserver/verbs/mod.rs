@@ -53,8 +53,8 @@ impl Verb {
         let has_name = !target.name.is_empty();
         let is_main = target.part == Part::Main;
         // Writes to a collection need to know the namespace.
-        let is_one_collection = !has_name
-            && (target.kind.scope == super::kinds::Scope::Cluster || !target.namespace.is_empty());
+        let is_one_collection =
+            !has_name && (target.kind.scope == super::kinds::Scope::Cluster || !target.namespace.is_empty());
         Some(match *method {
             Method::GET if options.watch && is_main => Self::Watch,
             Method::GET if has_name && matches!(target.part, Part::Main | Part::Status) => Self::Get,

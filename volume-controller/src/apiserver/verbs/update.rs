@@ -83,12 +83,7 @@ pub(super) fn respond(call: &Call, stored: Stored, warnings: &[String]) -> Resul
 
 /// The object as it will be stored: what this part of the API may not change is
 /// taken from `old`, the rest is defaulted, validated and admitted.
-pub(super) fn build(
-    store: &Store,
-    target: &Target,
-    old: &Value,
-    mut new: Value,
-) -> Result<Value, ApiError> {
+pub(super) fn build(store: &Store, target: &Target, old: &Value, mut new: Value) -> Result<Value, ApiError> {
     let kind = target.stored;
     metadata::continue_from(target, old, &mut new)?;
     let mut new = restrict(kind, target.part, old, new);

@@ -253,8 +253,7 @@ impl Feed {
     }
 
     fn encode_value(&self, event: &str, value: Value) -> Bytes {
-        let shaped =
-            reply::shape(&self.target, self.accepted.shape, self.include, value, Timestamp::now());
+        let shaped = reply::shape(&self.target, self.accepted.shape, self.include, value, Timestamp::now());
         line(event, shaped.to_string().as_bytes())
     }
 
@@ -310,7 +309,9 @@ fn check(options: &crate::apiserver::options::Options) -> Result<Option<bool>, A
     };
     match (options.send_initial_events, options.resource_version_match.as_str()) {
         (None, "") => Ok(None),
-        (None, _) => forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"),
+        (None, _) => {
+            forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+        }
         (Some(wanted), "NotOlderThan") => Ok(Some(wanted)),
         (Some(_), _) => forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
     }

@@ -30,7 +30,9 @@ pub(super) fn ready(pod: &Value) -> String {
     let running = |status: &&Value| status["ready"] == true && status["state"]["running"].is_object();
     let sidecars = list(&pod["status"]["initContainerStatuses"])
         .iter()
-        .filter(|status| is_sidecar_status(pod, status) && status["started"] == true && status["ready"] == true)
+        .filter(|status| {
+            is_sidecar_status(pod, status) && status["started"] == true && status["ready"] == true
+        })
         .count();
     let ready = list(&pod["status"]["containerStatuses"]).iter().filter(running).count();
     format!("{}/{total}", ready + sidecars)
@@ -66,7 +68,9 @@ fn initializing(pod: &Value) -> Option<String> {
     let total = list(&pod["spec"]["initContainers"]).len();
     for (index, status) in list(&pod["status"]["initContainerStatuses"]).iter().enumerate() {
         let state = &status["state"];
-        if state["terminated"]["exitCode"] == 0 || (is_sidecar_status(pod, status) && status["started"] == true) {
+        if state["terminated"]["exitCode"] == 0
+            || (is_sidecar_status(pod, status) && status["started"] == true)
+        {
             continue;
         }
         if state["terminated"].is_object() {

@@ -68,9 +68,12 @@ fn default_container(container: &mut Value, host_network: bool) {
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if container[probe].is_object() {
             let probe = &mut container[probe];
-            for (field, value) in
-                [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
-            {
+            for (field, value) in [
+                ("timeoutSeconds", 1),
+                ("periodSeconds", 10),
+                ("successThreshold", 1),
+                ("failureThreshold", 3),
+            ] {
                 fill(probe, &[field], value);
             }
             default_handler(probe);
@@ -103,7 +106,8 @@ fn is_latest(image: &str) -> bool {
 }
 
 fn default_volume(volume: &mut Value) {
-    let has_source = volume.as_object().is_some_and(|v| v.iter().any(|(key, value)| key != "name" && !value.is_null()));
+    let has_source =
+        volume.as_object().is_some_and(|v| v.iter().any(|(key, value)| key != "name" && !value.is_null()));
     if !has_source {
         fill(volume, &["emptyDir"], Map::new());
     }

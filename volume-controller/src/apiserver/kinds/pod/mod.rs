@@ -38,12 +38,15 @@ pub static KIND: Kind = Kind {
 const COLUMNS: &[Column] = &[
     NAME,
     column("Ready", "", |pod, _| cells::ready(pod).into()).described("How many containers are ready."),
-    column("Status", "", |pod, _| cells::status(pod).into()).described("What state the pod is in, in one word."),
+    column("Status", "", |pod, _| cells::status(pod).into())
+        .described("What state the pod is in, in one word."),
     column("Restarts", "", |pod, now| cells::restarts(pod, now).into())
         .described("How often containers were restarted, and when last."),
     AGE,
     column("IP", "", |pod, _| cells::address(pod).into()).described("The address of the pod.").wide(),
-    column("Node", "", |pod, _| cell_or(&pod["spec"]["nodeName"], NONE)).described("The node of the pod.").wide(),
+    column("Node", "", |pod, _| cell_or(&pod["spec"]["nodeName"], NONE))
+        .described("The node of the pod.")
+        .wide(),
     column("Nominated Node", "", |pod, _| cell_or(&pod["status"]["nominatedNodeName"], NONE))
         .described("The node that is being made free for the pod.")
         .wide(),

@@ -15,7 +15,8 @@ pub(super) fn class(pod: &Value) -> &'static str {
     for container in containers {
         let resources = &container["resources"];
         for name in ["cpu", "memory"] {
-            let (limit, request) = (quantity(&resources["limits"][name]), quantity(&resources["requests"][name]));
+            let (limit, request) =
+                (quantity(&resources["limits"][name]), quantity(&resources["requests"][name]));
             guaranteed &= !limit.is_empty() && (request.is_empty() || request == limit);
         }
         let counted = |(name, _): (&String, &Value)| name == "cpu" || name == "memory";

@@ -45,7 +45,12 @@ pub(super) fn validate(pod: &Value) -> Vec<Cause> {
     if deadline.as_i64().is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
         checks.invalid("spec.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive");
     }
-    for (field, rule) in [("nodeName", NameRule::Subdomain), ("serviceAccountName", NameRule::Subdomain), ("hostname", NameRule::Label), ("subdomain", NameRule::Label)] {
+    for (field, rule) in [
+        ("nodeName", NameRule::Subdomain),
+        ("serviceAccountName", NameRule::Subdomain),
+        ("hostname", NameRule::Label),
+        ("subdomain", NameRule::Label),
+    ] {
         let name = text(&spec[field]);
         if !name.is_empty()
             && let Some(problem) = rule.problem(name)
@@ -70,10 +75,18 @@ fn check_tolerations(checks: &mut Checks, tolerations: &[Value]) {
             checks.one_of(format!("{field}.operator"), operator, &["Equal", "Exists", "Gt", "Lt"]);
         }
         if operator == "Exists" && !text(&toleration["value"]).is_empty() {
-            checks.invalid(format!("{field}.operator"), &toleration["value"], "value must be empty when `operator` is 'Exists'");
+            checks.invalid(
+                format!("{field}.operator"),
+                &toleration["value"],
+                "value must be empty when `operator` is 'Exists'",
+            );
         }
         if text(&toleration["key"]).is_empty() && operator != "Exists" {
-            checks.invalid(format!("{field}.operator"), operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\"");
+            checks.invalid(
+                format!("{field}.operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            );
         }
         if !text(&toleration["effect"]).is_empty() {
             checks.one_of(
@@ -96,8 +109,10 @@ fn check_volume(checks: &mut Checks, volumes: &[Value], index: usize, volume: &V
     if !text(name).is_empty() && volumes[..index].iter().any(|other| other["name"] == *name) {
         checks.duplicate(format!("{field}.name"), name);
     }
-    let sources: Vec<&str> =
-        entries(volume).filter(|(key, value)| *key != "name" && !value.is_null()).map(|(key, _)| key.as_str()).collect();
+    let sources: Vec<&str> = entries(volume)
+        .filter(|(key, value)| *key != "name" && !value.is_null())
+        .map(|(key, _)| key.as_str())
+        .collect();
     match sources.as_slice() {
         [] => checks.required(&*field, "must specify a volume type"),
         [source, more @ ..] => {
@@ -187,7 +202,11 @@ fn check_container(checks: &mut Checks, field: &str, container: &Value, volumes:
             checks.invalid(format!("{field}.devicePath"), path, "must be unique");
         }
         if mounts.iter().any(|mount| mount["name"] == device["name"]) {
-            checks.invalid(format!("{field}.name"), &device["name"], "must not already exist in volumeMounts");
+            checks.invalid(
+                format!("{field}.name"),
+                &device["name"],
+                "must not already exist in volumeMounts",
+            );
         }
         let volume = volumes.iter().find(|volume| volume["name"] == device["name"]);
         if volume.is_some_and(|v| v["persistentVolumeClaim"].is_null() && v["ephemeral"].is_null()) {
@@ -203,7 +222,8 @@ fn check_container(checks: &mut Checks, field: &str, container: &Value, volumes:
 /// A mount or device names a volume of the pod.
 fn check_use(checks: &mut Checks, field: &str, used: &Value, volumes: &[Value]) {
     let name = &used["name"];
-    if checks.present(format!("{field}.name"), name) && !volumes.iter().any(|volume| volume["name"] == *name) {
+    if checks.present(format!("{field}.name"), name) && !volumes.iter().any(|volume| volume["name"] == *name)
+    {
         checks.not_found(format!("{field}.name"), name);
     }
 }

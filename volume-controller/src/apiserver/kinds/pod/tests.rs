@@ -33,7 +33,10 @@ fn defaults() {
     assert_eq!(container["terminationMessagePath"], "/dev/termination-log");
     assert_eq!(container["terminationMessagePolicy"], "File");
     assert_eq!(container["imagePullPolicy"], "Always");
-    assert_eq!(spec["volumes"], json!([{"name": "data", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s", "defaultMode": 420}}]));
+    assert_eq!(
+        spec["volumes"],
+        json!([{"name": "data", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s", "defaultMode": 420}}])
+    );
     (KIND.prepare_create)(&mut pod);
     assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
     let once = pod.clone();
@@ -86,7 +89,9 @@ fn validation() {
         ),
         (
             mounts(json!([{"name": "other", "mountPath": "/a"}])),
-            vec![r#"spec.containers[0].volumeMounts[0].name: Invalid: "other": no volume of the pod has this name"#],
+            vec![
+                r#"spec.containers[0].volumeMounts[0].name: Invalid: "other": no volume of the pod has this name"#,
+            ],
         ),
         (
             mounts(json!([{"name": "data", "mountPath": "/a"}, {"name": "data", "mountPath": "/a"}])),
@@ -124,7 +129,9 @@ fn validation() {
         ),
         (
             json!({"restartPolicy": "Perhaps"}),
-            vec![r#"spec.restartPolicy: NotSupported: "Perhaps": supported values: "Always", "Never", "OnFailure""#],
+            vec![
+                r#"spec.restartPolicy: NotSupported: "Perhaps": supported values: "Always", "Never", "OnFailure""#,
+            ],
         ),
     ] {
         assert_eq!(lines(&(KIND.validate)(&pod(spec.clone()))), expected, "{spec}");
@@ -133,14 +140,20 @@ fn validation() {
 
 #[test]
 fn updates() {
-    let image = |image: &str| json!({"containers": [{"name": "c", "image": image, "imagePullPolicy": "Always"}]});
-    let tolerations = |n: usize| json!({"tolerations": (0..n).map(|i| json!({"key": i.to_string()})).collect::<Vec<_>>()});
+    let image =
+        |image: &str| json!({"containers": [{"name": "c", "image": image, "imagePullPolicy": "Always"}]});
+    let tolerations =
+        |n: usize| json!({"tolerations": (0..n).map(|i| json!({"key": i.to_string()})).collect::<Vec<_>>()});
     for (new, old, fields) in [
         (image("a"), image("b"), vec![]),
         (tolerations(2), tolerations(1), vec![]),
         (tolerations(1), tolerations(2), vec!["spec.tolerations"]),
         (json!({"activeDeadlineSeconds": 5}), json!({}), vec![]),
-        (json!({"activeDeadlineSeconds": 9}), json!({"activeDeadlineSeconds": 5}), vec!["spec.activeDeadlineSeconds"]),
+        (
+            json!({"activeDeadlineSeconds": 9}),
+            json!({"activeDeadlineSeconds": 5}),
+            vec!["spec.activeDeadlineSeconds"],
+        ),
         (json!({"nodeName": "n"}), json!({}), vec![]),
         (json!({"nodeName": "m"}), json!({"nodeName": "n"}), vec!["spec"]),
         (json!({"volumes": []}), json!({}), vec!["spec"]),
@@ -158,8 +171,11 @@ fn updates() {
 fn cells() {
     let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
     let print = |pod: &Value| {
-        let cells: Vec<String> =
-            COLUMNS.iter().map(|c| (c.cell)(pod, now)).map(|v| v.as_str().unwrap_or_default().to_owned()).collect();
+        let cells: Vec<String> = COLUMNS
+            .iter()
+            .map(|c| (c.cell)(pod, now))
+            .map(|v| v.as_str().unwrap_or_default().to_owned())
+            .collect();
         cells.join(" | ")
     };
     let mut pod = pod(json!({"nodeName": "n"}));
@@ -176,7 +192,8 @@ fn cells() {
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:59:00Z".into();
     assert_eq!(cells::status(&pod), "Terminating");
     pod["status"]["phase"] = "Succeeded".into();
-    pod["status"]["containerStatuses"][0] = json!({"state": {"terminated": {"reason": "Completed", "exitCode": 0}}});
+    pod["status"]["containerStatuses"][0] =
+        json!({"state": {"terminated": {"reason": "Completed", "exitCode": 0}}});
     assert_eq!(cells::status(&pod), "Completed");
     pod["status"] = json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 3}}}]});
     pod["metadata"]["deletionTimestamp"] = Value::Null;

@@ -18,7 +18,10 @@ pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     check_deadline(&mut checks, &spec["activeDeadlineSeconds"], &before["activeDeadlineSeconds"]);
     let kept = list(&before["tolerations"]).iter().all(|t| list(&spec["tolerations"]).contains(t));
     if !kept {
-        checks.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds");
+        checks.forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
     }
     let gates = list(&before["schedulingGates"]);
     for (index, gate) in list(&spec["schedulingGates"]).iter().enumerate() {
@@ -78,7 +81,11 @@ fn check_containers(checks: &mut Checks, spec: &Value, before: &Value) {
 fn check_deadline(checks: &mut Checks, new: &Value, old: &Value) {
     match (new.as_i64(), old.as_i64()) {
         (None, Some(_)) => {
-            checks.invalid("spec.activeDeadlineSeconds", new, "must not update from a positive integer to nil value");
+            checks.invalid(
+                "spec.activeDeadlineSeconds",
+                new,
+                "must not update from a positive integer to nil value",
+            );
         }
         (Some(new_seconds), Some(old_seconds)) if new_seconds > old_seconds => {
             checks.invalid(

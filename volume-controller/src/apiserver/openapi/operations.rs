@@ -1,0 +1,238 @@
+//! What can be done with each kind, as OpenAPI v2 path items.
+
+use serde_json::{Map, Value, json};
+
+use super::super::kinds::{Kind, Scope};
+use super::schemas::{self, DEFINITIONS, DELETE_OPTIONS, GVK, PATCH, STATUS};
+
+/// The media types of patches.
+const PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+
+/// The root of a group's URLs: `api/v1`, `apis/storage.k8s.io/v1`.
+pub(super) fn root(kind: &Kind) -> String {
+    if kind.group.is_empty() {
+        format!("api/{}", kind.version)
+    } else {
+        format!("apis/{}/{}", kind.group, kind.version)
+    }
+}
+
+/// The path items of one kind, by path.
+pub(super) fn paths(kind: &Kind) -> Map<String, Value> {
+    let root = root(kind);
+    let namespaced = kind.scope == Scope::Namespaced;
+    let collection = match namespaced {
+        true => format!("/{root}/namespaces/{{namespace}}/{}", kind.plural),
+        false => format!("/{root}/{}", kind.plural),
+    };
+    let one = format!("{collection}/{{name}}");
+    let mut paths = Map::new();
+    paths.insert(
+        collection,
+        item(
+            namespaced,
+            false,
+            [
+                ("get", operation(kind, "list", "")),
+                ("post", operation(kind, "post", "")),
+                ("delete", operation(kind, "deletecollection", "")),
+            ],
+        ),
+    );
+    paths.insert(
+        one.clone(),
+        item(
+            namespaced,
+            true,
+            [
+                ("get", operation(kind, "get", "")),
+                ("put", operation(kind, "put", "")),
+                ("patch", operation(kind, "patch", "")),
+                ("delete", operation(kind, "delete", "")),
+            ],
+        ),
+    );
+    if kind.has_status {
+        let methods = ["get", "put", "patch"].map(|method| (method, operation(kind, method, "status")));
+        paths.insert(format!("{one}/status"), item(namespaced, true, methods));
+    }
+    if namespaced {
+        paths.insert(
+            format!("/{root}/{}", kind.plural),
+            item(false, false, [("get", operation(kind, "list", "all"))]),
+        );
+    }
+    paths
+}
+
+fn item<const N: usize>(namespaced: bool, named: bool, methods: [(&str, Value); N]) -> Value {
+    let mut parameters = Vec::new();
+    if named {
+        parameters.push(path_parameter("name", "The name of the object."));
+    }
+    if namespaced {
+        parameters.push(path_parameter("namespace", "The namespace of the object."));
+    }
+    parameters.push(query("pretty", "string", "Whether the reply is indented, for people."));
+    let mut item = Map::new();
+    for (method, operation) in methods {
+        item.insert(method.to_owned(), operation);
+    }
+    item.insert("parameters".to_owned(), Value::Array(parameters));
+    Value::Object(item)
+}
+
+/// One operation. `part` is empty, `status`, or `all` for a list over all namespaces.
+fn operation(kind: &Kind, action: &str, part: &str) -> Value {
+    let name = schemas::all().name_of(kind);
+    let whole = json!({"$ref": format!("{DEFINITIONS}{name}")});
+    let list = json!({"$ref": format!("{DEFINITIONS}{name}List")});
+    let status = json!({"$ref": format!("{DEFINITIONS}{STATUS}")});
+    let mut parameters = Vec::new();
+    match action {
+        "post" | "put" => parameters.push(body(&whole, true)),
+        "patch" => parameters.push(body(&json!({"$ref": format!("{DEFINITIONS}{PATCH}")}), true)),
+        "delete" | "deletecollection" => {
+            parameters.push(body(&json!({"$ref": format!("{DEFINITIONS}{DELETE_OPTIONS}")}), false));
+        }
+        _ => {}
+    }
+    parameters.extend(queries(action));
+    let reply = match action {
+        "list" => list,
+        "deletecollection" => status,
+        // A deletion answers with the object or with a Status.
+        "delete" if !kind.is_graceful => status,
+        _ => whole,
+    };
+    let mut responses = json!({
+        "200": {"description": "OK", "schema": reply},
+        "401": {"description": "Unauthorized"},
+    });
+    if matches!(action, "post" | "put" | "patch") {
+        responses["201"] = json!({"description": "Created", "schema": reply});
+    }
+    if matches!(action, "post" | "delete") {
+        responses["202"] = json!({"description": "Accepted", "schema": reply});
+    }
+    let consumes: &[&str] = if action == "patch" { &PATCHES } else { &["*/*"] };
+    let mut produces = vec!["application/json", "application/yaml"];
+    if action == "list" {
+        produces.push("application/json;stream=watch");
+    }
+    json!({
+        "consumes": consumes,
+        "description": describe(action, kind.kind, part),
+        "operationId": operation_id(kind, action, part),
+        "parameters": parameters,
+        "produces": produces,
+        "responses": responses,
+        "schemes": ["https"],
+        "tags": [tag(kind)],
+        "x-kubernetes-action": action,
+        GVK: schemas::gvk(kind, kind.kind),
+    })
+}
+
+fn describe(action: &str, kind: &str, part: &str) -> String {
+    let what = match part {
+        "status" => format!("the status of a {kind}"),
+        _ => format!("a {kind}"),
+    };
+    match action {
+        "list" => format!("list or watch objects of kind {kind}"),
+        "post" => format!("create a {kind}"),
+        "put" => format!("replace {what}"),
+        "patch" => format!("change {what} in part"),
+        "get" => format!("read {what}"),
+        "delete" => format!("delete a {kind}"),
+        _ => format!("delete many objects of kind {kind}"),
+    }
+}
+
+/// `storage_v1`
+fn tag(kind: &Kind) -> String {
+    let group = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or_default() };
+    format!("{group}_{}", kind.version)
+}
+
+/// `readCoreV1NamespacedPodStatus`
+fn operation_id(kind: &Kind, action: &str, part: &str) -> String {
+    let verb = match action {
+        "post" => "create",
+        "put" => "replace",
+        "get" => "read",
+        "deletecollection" => "deleteCollection",
+        other => other,
+    };
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    };
+    let group: String = tag(kind).split('_').map(capital).collect();
+    let namespaced = if kind.scope == Scope::Namespaced && part != "all" { "Namespaced" } else { "" };
+    let suffix = match part {
+        "status" => "Status",
+        "all" => "ForAllNamespaces",
+        _ => "",
+    };
+    format!("{verb}{group}{namespaced}{}{suffix}", kind.kind)
+}
+
+fn queries(action: &str) -> Vec<Value> {
+    const DRY_RUN: (&str, &str, &str) = ("dryRun", "string", "`All`: check everything, store nothing.");
+    const MANAGER: (&str, &str, &str) = ("fieldManager", "string", "Who makes the change.");
+    const VALIDATION: (&str, &str, &str) = (
+        "fieldValidation",
+        "string",
+        "What happens to unknown and duplicate fields: `Ignore`, `Warn` or `Strict`.",
+    );
+    const SELECTION: [(&str, &str, &str); 6] = [
+        ("continue", "string", "Where the previous part of the list ended."),
+        ("fieldSelector", "string", "Only objects with these fields."),
+        ("labelSelector", "string", "Only objects with these labels."),
+        ("limit", "integer", "The most objects that one reply may have."),
+        ("resourceVersion", "string", "How new the reply must be."),
+        ("resourceVersionMatch", "string", "How `resourceVersion` is meant: `Exact` or `NotOlderThan`."),
+    ];
+    const WATCH: [(&str, &str, &str); 4] = [
+        ("allowWatchBookmarks", "boolean", "Whether the watch may report progress without a change."),
+        ("sendInitialEvents", "boolean", "Whether the watch begins with what is there."),
+        ("timeoutSeconds", "integer", "When the request ends, in seconds."),
+        ("watch", "boolean", "Report changes instead of the list."),
+    ];
+    const DELETION: [(&str, &str, &str); 3] = [
+        ("gracePeriodSeconds", "integer", "How long the object may take to end, in seconds."),
+        ("orphanDependents", "boolean", "Deprecated: use `propagationPolicy`."),
+        (
+            "propagationPolicy",
+            "string",
+            "What happens to what the object owns: `Orphan`, `Background` or `Foreground`.",
+        ),
+    ];
+    let chosen: Vec<(&str, &str, &str)> = match action {
+        "list" => SELECTION.into_iter().chain(WATCH).collect(),
+        "post" | "put" | "patch" => vec![DRY_RUN, MANAGER, VALIDATION],
+        "delete" => [DRY_RUN].into_iter().chain(DELETION).collect(),
+        "deletecollection" => SELECTION.into_iter().chain([DRY_RUN]).chain(DELETION).collect(),
+        _ => Vec::new(),
+    };
+    chosen.into_iter().map(|(name, kind, description)| query(name, kind, description)).collect()
+}
+
+fn query(name: &str, kind: &str, description: &str) -> Value {
+    json!({"name": name, "in": "query", "description": description, "type": kind, "uniqueItems": true})
+}
+
+fn path_parameter(name: &str, description: &str) -> Value {
+    json!({"name": name, "in": "path", "description": description, "type": "string", "required": true, "uniqueItems": true})
+}
+
+fn body(schema: &Value, required: bool) -> Value {
+    let mut parameter = json!({"name": "body", "in": "body", "schema": schema});
+    if required {
+        parameter["required"] = true.into();
+    }
+    parameter
+}

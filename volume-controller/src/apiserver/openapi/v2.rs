@@ -1,0 +1,23 @@
+//! The OpenAPI v2 document: all groups in one.
+
+use serde_json::{Map, Value, json};
+
+use super::super::kinds;
+use super::{operations, schemas};
+
+pub(super) fn document() -> Value {
+    let mut paths = Map::new();
+    for kind in kinds::ALL {
+        paths.extend(operations::paths(kind));
+    }
+    json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": paths,
+        "definitions": schemas::all().definitions,
+    })
+}
+
+pub(super) fn info() -> Value {
+    json!({"title": "Holdfast", "version": env!("CARGO_PKG_VERSION")})
+}

@@ -1,0 +1,20 @@
+//! The API server over real TLS, with a real store on disk: asked directly, through
+//! kube-rs and with the kubectl binaries that the machine has.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may stop at the first thing that is wrong"
+)]
+
+mod bodies;
+mod clients;
+mod deleting;
+mod endpoints;
+mod harness;
+mod kubectl;
+mod listing;
+mod watching;
+mod writing;
