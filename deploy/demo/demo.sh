@@ -18,7 +18,8 @@ seen=$root.seen      # the timeline: seconds, what was observed
 steps=$root.steps    # the table at the end
 : >"$seen" >"$steps"
 up_pid= watchers=()
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold= plain=
+if [ -t 1 ]; then bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true); fi
 
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="${2:-$(now)}" 'BEGIN { printf "%.3f", b - a }'; }

@@ -106,6 +106,14 @@ pub fn class(name: &str) -> Value {
     json!({"metadata": {"name": name}, "provisioner": holdfast_api::names::DRIVER, "allowVolumeExpansion": true})
 }
 
+/// A class whose volumes grow while mounted for any root: ext4 needs CAP_SYS_RESOURCE.
+#[must_use]
+pub fn growing_class(name: &str) -> Value {
+    let mut class = class(name);
+    class["parameters"] = json!({"csi.storage.k8s.io/fstype": "xfs"});
+    class
+}
+
 /// A claim of that class.
 #[must_use]
 pub fn claim(name: &str, class: &str, size: &str) -> Value {

@@ -73,7 +73,7 @@ impl Life {
 
         // The claim.
         until("the class is created", || async {
-            objects::create(&self.objects.classes, objects::class("local")).await.map(Some)
+            objects::create(&self.objects.classes, objects::growing_class("local")).await.map(Some)
         })
         .await?;
         until("the claim is created", || async {
