@@ -4,7 +4,7 @@ use k8s_openapi::api::storage::v1::CSIStorageCapacity;
 use serde_json::Value;
 
 use super::check::{Checks, text};
-use super::columns::{NAME, cell_text, column, quantity};
+use super::columns::{NAME, cell_text, column};
 use super::defaults::nothing;
 use super::fields;
 use super::kind::{Cause, Column, Kind, Model, Scope};
@@ -36,7 +36,7 @@ const COLUMNS: &[Column] = &[
     NAME,
     column("StorageClassName", "", |capacity, _| cell_text(&capacity["storageClassName"]))
         .described("The class that the numbers are for."),
-    column("Capacity", "", |capacity, _| quantity(&capacity["capacity"]).into())
+    column("Capacity", "", |capacity, _| quantities::printed(&capacity["capacity"]).into())
         .described("How much room is left."),
 ];
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::access_modes;
 use super::check::{Checks, entries, same, text};
-use super::columns::{AGE, NAME, UNSET, cell_or, cell_text, column, quantity};
+use super::columns::{AGE, NAME, UNSET, cell_or, cell_text, column};
 use super::defaults::{add_finalizer, fill, fill_text, set};
 use super::fields;
 use super::kind::{Cause, Column, Kind, Model, Scope};
@@ -39,7 +39,7 @@ pub static KIND: Kind = Kind {
 
 const COLUMNS: &[Column] = &[
     NAME,
-    column("Capacity", "", |volume, _| quantity(&volume["spec"]["capacity"]["storage"]).into())
+    column("Capacity", "", |volume, _| quantities::printed(&volume["spec"]["capacity"]["storage"]).into())
         .described("The size of the volume."),
     column("Access Modes", "", |volume, _| access_modes::short(&volume["spec"]["accessModes"]).into())
         .described("How the volume can be mounted."),

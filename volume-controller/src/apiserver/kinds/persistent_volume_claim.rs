@@ -47,7 +47,7 @@ const COLUMNS: &[Column] = &[
         .described("The volume that the claim is bound to."),
     column("Capacity", "", |claim, _| match text(&claim["spec"]["volumeName"]) {
         "" => "".into(),
-        _ => quantity(&claim["status"]["capacity"]["storage"]).into(),
+        _ => quantities::printed(&claim["status"]["capacity"]["storage"]).into(),
     })
     .described("The size that the claim has."),
     column("Access Modes", "", |claim, _| match text(&claim["spec"]["volumeName"]) {
