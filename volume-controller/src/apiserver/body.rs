@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::duplicates;
 use super::kinds::Kind;
 use super::options::FieldValidation;
+use super::protobuf::{self, ProtobufError};
 use super::status::{ApiError, MAX_BODY};
 use super::unknown;
 
@@ -41,10 +42,11 @@ pub(crate) fn decode(headers: &HeaderMap, bytes: &[u8]) -> Result<Document, ApiE
     let document = match content_type(headers) {
         "application/json" => json_document(bytes)?,
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml_document(bytes)?,
+        "application/vnd.kubernetes.protobuf" => protobuf_document(bytes)?,
         other => {
             return Err(ApiError::UnsupportedMediaType(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                 application/json, application/yaml"
+                 application/json, application/yaml, application/vnd.kubernetes.protobuf"
             )));
         }
     };
@@ -67,6 +69,14 @@ pub(crate) fn yaml_document(bytes: &[u8]) -> Result<Document, ApiError> {
         let text = e.to_string();
         let line = text.lines().next().unwrap_or_default();
         ApiError::BadRequest(format!("the body of the request is not valid YAML: {line}"))
+    })?;
+    Ok(Document { value, duplicates: Vec::new() })
+}
+
+fn protobuf_document(bytes: &[u8]) -> Result<Document, ApiError> {
+    let value = protobuf::decode(bytes).map_err(|error| match error {
+        ProtobufError::Malformed(_) => ApiError::BadRequest(error.to_string()),
+        ProtobufError::UnknownKind(..) => ApiError::UnsupportedMediaType(error.to_string()),
     })?;
     Ok(Document { value, duplicates: Vec::new() })
 }

@@ -21,6 +21,7 @@ mod metrics;
 pub mod openapi;
 mod options;
 pub mod patch;
+mod protobuf;
 mod reply;
 mod reviews;
 mod route;

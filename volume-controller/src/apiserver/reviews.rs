@@ -54,13 +54,9 @@ pub(crate) fn find(path: &str) -> Option<&'static Review> {
 }
 
 impl Review {
-    /// The question with its answer as `status`. kubectl asks in protobuf; as no answer
-    /// depends on the details of the question, these are then not repeated.
+    /// The question with its answer as `status`.
     pub(crate) fn answer(&self, headers: &http::HeaderMap, bytes: &[u8]) -> Result<Value, ApiError> {
-        let mut value = match body::content_type(headers) {
-            "application/vnd.kubernetes.protobuf" => json!({"spec": {}}),
-            _ => body::decode(headers, bytes)?.value,
-        };
+        let mut value = body::decode(headers, bytes)?.value;
         value["apiVersion"] = json!(format!("{}/{VERSION}", self.group));
         value["kind"] = json!(self.kind);
         value["status"] = (self.answer)();

@@ -40,10 +40,10 @@ async fn media_types() {
     let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: from-yaml\ndata:\n  a: b\n";
     assert_eq!(send("application/yaml", yaml).await.expect(201)["data"]["a"], "b");
     send("application/yaml", "a: [").await.refused(400, "BadRequest");
-    for media in ["application/vnd.kubernetes.protobuf", "text/html"] {
-        let message = send(media, "k8s\0").await.refused(415, "UnsupportedMediaType");
-        assert!(message.contains("accepted media types include: application/json"), "{message}");
-    }
+    let message = send("text/html", "<p>").await.refused(415, "UnsupportedMediaType");
+    assert!(message.contains("accepted media types include: application/json"), "{message}");
+    send("application/vnd.kubernetes.protobuf", "k8s").await.refused(400, "BadRequest");
+    send("application/vnd.kubernetes.protobuf", "k8s\0").await.refused(415, "UnsupportedMediaType");
     let path = format!("{MAPS}/from-yaml");
     let patch = |media: &'static str, body: &'static str| {
         let (cluster, path) = (&cluster, path.clone());

@@ -122,7 +122,7 @@ async fn bookmarks_tell_of_progress_elsewhere() {
     let mut events = Events::open(&cluster, MAPS, &query).await;
     let mut silent = Events::open(&cluster, MAPS, &format!("resourceVersion={start}")).await;
     cluster.post(PODS, &pod("a")).await.expect(201);
-    let target = cluster.store.revision();
+    let target = cluster.store.revision().to_string();
     loop {
         let event = events.next().await.unwrap();
         assert_eq!(event["type"], "BOOKMARK");
@@ -130,7 +130,7 @@ async fn bookmarks_tell_of_progress_elsewhere() {
             (&event["object"]["kind"], &event["object"]["apiVersion"]),
             (&json!("ConfigMap"), &json!("v1"))
         );
-        if event["object"]["metadata"]["resourceVersion"] == target.to_string() {
+        if event["object"]["metadata"]["resourceVersion"] == *target {
             break;
         }
     }
