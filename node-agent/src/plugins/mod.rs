@@ -29,8 +29,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// What is known of one socket in the registry folder.
 struct Known {
     id: SocketId,
-    /// The node whose CSINode entry this socket has; `None`: not registered.
-    registered: Option<(Registered, Identity)>,
+    /// What a socket of this name has in CSINode, also a former one.
+    entered: Option<Registered>,
+    /// The node for which this very socket is registered.
+    registered_for: Identity,
     retry_at: Instant,
     wait: Duration,
 }
@@ -49,13 +51,18 @@ pub(crate) async fn run(
     let registrar = Arc::new(Registrar::new(&config, drivers.clone()));
     let mut known: BTreeMap<PathBuf, Known> = BTreeMap::new();
     let mut busy: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut here: BTreeSet<PathBuf> = BTreeSet::new();
     let mut tasks: JoinSet<Finished> = JoinSet::new();
     loop {
         let node = identity.borrow_and_update().clone();
+        let mut next = Instant::now() + config.rescan_interval;
         // A folder that cannot be read says nothing of the sockets in it.
         match registry.sockets() {
             Ok(present) => {
-                forget_gone(&mut known, &present, &registrar, node.as_deref()).await;
+                if !forget_gone(&mut known, &busy, &present, &registrar, node.as_deref()).await {
+                    next = Instant::now() + RETRY.0;
+                }
+                here = present.keys().cloned().collect();
                 for (path, id) in present {
                     note(&mut known, path, id);
                 }
@@ -63,11 +70,10 @@ pub(crate) async fn run(
             Err(error) => tracing::warn!(%error, "cannot read the plugin registry"),
         }
         let now = Instant::now();
-        let mut next = now + config.rescan_interval;
-        for (path, entry) in &known {
+        for (path, entry) in known.iter().filter(|(path, _)| here.contains(*path)) {
             // CSINode belongs to the Node object: without one there is nothing to register with.
             let Some(uid) = node.clone() else { break };
-            let current = entry.registered.as_ref().is_some_and(|(_, n)| *n == node);
+            let current = entry.registered_for == node;
             if current || busy.contains(path) {
                 continue;
             }
@@ -101,57 +107,73 @@ pub(crate) async fn run(
 }
 
 /// Deregisters what has no socket any more. Only the file's absence counts: a socket that refuses
-/// connections belongs to a driver that is being restarted.
+/// connections belongs to a driver that is being restarted. A registration under way is waited
+/// for: it may be about to write what has to be taken out. Answers whether all of it worked.
 async fn forget_gone(
     known: &mut BTreeMap<PathBuf, Known>,
+    busy: &BTreeSet<PathBuf>,
     present: &BTreeMap<PathBuf, SocketId>,
     registrar: &Registrar,
     node: Option<&str>,
-) {
-    let gone: Vec<PathBuf> = known.keys().filter(|path| !present.contains_key(*path)).cloned().collect();
+) -> bool {
+    let mut all = true;
+    let gone: Vec<PathBuf> =
+        known.keys().filter(|path| !present.contains_key(*path) && !busy.contains(*path)).cloned().collect();
     for path in gone {
-        let Some((registered, _)) = known.get(&path).and_then(|k| k.registered.clone()) else {
+        let Some(entered) = known.get(&path).and_then(|k| k.entered.clone()) else {
             known.remove(&path);
             continue;
         };
         let elsewhere = known.iter().any(|(other, k)| {
-            *other != path && k.registered.as_ref().is_some_and(|(r, _)| r.driver == registered.driver)
+            *other != path && present.contains_key(other) && k.entered.as_ref() == Some(&entered)
         });
         if elsewhere {
             known.remove(&path);
             continue;
         }
-        match registrar.deregister(&registered, node).await {
+        match registrar.deregister(&entered, node).await {
             Ok(()) => {
-                tracing::info!(driver = registered.driver, "deregistered: its socket is gone");
+                tracing::info!(driver = entered.driver, "deregistered: its socket is gone");
                 known.remove(&path);
             }
             // Stays known, so that the next round tries again.
-            Err(error) => tracing::warn!(%error, driver = registered.driver, "cannot deregister"),
+            Err(error) => {
+                tracing::warn!(%error, driver = entered.driver, "cannot deregister");
+                all = false;
+            }
         }
     }
+    all
 }
 
-/// A socket that was made anew under the same name is another plugin until it has said otherwise.
+/// A socket that was made anew under the same name is another plugin until it has said otherwise;
+/// what the former one entered is not forgotten.
 fn note(known: &mut BTreeMap<PathBuf, Known>, path: PathBuf, id: SocketId) {
     if known.get(&path).is_none_or(|k| k.id != id) {
-        known.insert(path, Known { id, registered: None, retry_at: Instant::now(), wait: RETRY.0 });
+        let entered = known.remove(&path).and_then(|k| k.entered);
+        let retry_at = Instant::now();
+        known.insert(path, Known { id, entered, registered_for: None, retry_at, wait: RETRY.0 });
     }
 }
 
 fn finish(known: &mut BTreeMap<PathBuf, Known>, (path, id, node, result): Finished) {
-    // Replaced meanwhile: what was found out belongs to the former socket.
-    let Some(entry) = known.get_mut(&path).filter(|k| k.id == id) else { return };
+    let Some(entry) = known.get_mut(&path) else { return };
     match result {
         Ok(registered) => {
             tracing::info!(driver = registered.driver, socket = %path.display(), "registered");
-            entry.registered = Some((registered, node));
-            entry.wait = RETRY.0;
+            entry.entered = Some(registered);
+            // Replaced meanwhile: the new socket has to speak for itself.
+            if entry.id == id {
+                entry.registered_for = node;
+                entry.wait = RETRY.0;
+            }
         }
         Err(error) => {
             tracing::warn!(%error, socket = %path.display(), retry_in = ?entry.wait, "cannot register the plugin");
-            entry.retry_at = Instant::now() + entry.wait;
-            entry.wait = RETRY.1.min(entry.wait * 2);
+            if entry.id == id {
+                entry.retry_at = Instant::now() + entry.wait;
+                entry.wait = RETRY.1.min(entry.wait * 2);
+            }
         }
     }
 }
