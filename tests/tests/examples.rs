@@ -27,7 +27,7 @@ async fn field_is(machine: &Machine, object: &[&str], path: &str, expected: &str
 
 /// Deletes what an example made and waits until nothing of it is left.
 async fn gone(machine: &Machine, file: &str, objects: &str) -> Result<()> {
-    machine.kubectl(&["delete", "--wait=false", "-f", file])?;
+    machine.kubectl(&["delete", "--wait=false", "--ignore-not-found", "-f", file])?;
     until("the example's objects are gone", || async {
         let left = machine.kubectl(&["get", objects, "--all-namespaces", "-o", "name"])?;
         ensure!(left.is_empty(), "still there: {left}");

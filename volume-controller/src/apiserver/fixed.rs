@@ -43,6 +43,18 @@ pub(crate) async fn version() -> Response {
     respond("application/json", info.to_string())
 }
 
+/// The list of CustomResourceDefinitions: there are none. kubectl asks for it before it says
+/// that it knows no such kind; without an answer it would complain of the question instead.
+pub(crate) async fn custom_resource_definitions(State(api): State<Arc<Api>>) -> Response {
+    let list = json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinitionList",
+        "metadata": {"resourceVersion": api.store.revision().to_string()},
+        "items": [],
+    });
+    respond("application/json", list.to_string())
+}
+
 /// `/healthz` and `/livez`: the process answers.
 pub(crate) async fn live() -> Response {
     respond("text/plain; charset=utf-8", "ok")

@@ -30,6 +30,10 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/openapi/v2", get(fixed::openapi_v2))
         .route("/openapi/v3", get(fixed::openapi_v3))
         .route("/openapi/v3/{*name}", get(fixed::openapi_v3_document))
+        .route(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            get(fixed::custom_resource_definitions),
+        )
         .fallback(objects)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed.into_response() })
         .layer(middleware::from_fn_with_state(api.clone(), authenticate))
