@@ -37,8 +37,8 @@ impl Driver {
         self.pools.get(id.pool()).ok_or_else(|| Error::VolumeNotFound(id.to_string()))
     }
 
-    /// As [`Driver::pool_of`], for calls that end well when the volume is gone: a pool
-    /// that is not configured now may hold the volume, and that is not "gone".
+    /// As [`Driver::pool_of`], for calls that undo something and that a caller takes for
+    /// done when the volume is gone: a pool that is not configured now may hold it.
     pub(crate) fn configured_pool_of(&self, id: &VolumeId) -> Result<&Pool, Error> {
         self.pools.get(id.pool()).ok_or_else(|| {
             Error::Precondition(format!(

@@ -132,6 +132,15 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
         return Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) });
     }
 
+    // The pool is part of the id, so a repeated call with another pool would not see it.
+    for other in driver.pools.values().filter(|other| other.name != pool.name) {
+        if other.find(&VolumeId::derive(&other.name, &request.name))?.is_some() {
+            return Err(Error::Exists(format!(
+                "volume {:?} exists in pool {:?}; use another name or that pool",
+                request.name, other.name
+            )));
+        }
+    }
     if enforce {
         pool.backend.can_enforce()?;
     }

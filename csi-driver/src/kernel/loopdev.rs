@@ -17,7 +17,7 @@ use std::{
 
 use rustix::{fs as rfs, io::Errno};
 
-use super::raw;
+use super::{mountinfo, raw};
 use crate::error::{Error, Tried as _};
 
 /// How often another process may take the free device before us.
@@ -140,6 +140,23 @@ impl LoopDevice {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A place where the device's node is mounted by itself, as a raw volume is published.
+    pub(crate) fn bound_at(&self) -> Result<Option<PathBuf>, Error> {
+        for mount in mountinfo::all()? {
+            if mount.root.file_name() != self.path.file_name() || mount.mount_point == self.path {
+                continue;
+            }
+            let node = rfs::stat(&mount.mount_point)
+                .tried(|| format!("looking at {}", mount.mount_point.display()))?;
+            if rfs::FileType::from_raw_mode(node.st_mode) == rfs::FileType::BlockDevice
+                && node.st_rdev == self.rdev
+            {
+                return Ok(Some(mount.mount_point));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a file system or a program holds the device for itself alone: what

@@ -78,7 +78,7 @@ fn attach(mount: &OwnedFd, target: &Place) -> Result<(), Error> {
 
 /// Takes away everything that is mounted exactly at `place`, top first.
 pub(crate) fn unmount_all(place: &Place) -> Result<(), Error> {
-    while place.mounted()?.is_some() {
+    while place.mounted_even_dead()?.is_some() {
         match unmount(place.by_parent(), UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
             Err(Errno::BUSY) => {

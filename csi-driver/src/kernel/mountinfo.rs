@@ -21,6 +21,14 @@ pub(crate) struct Mount {
     pub(crate) fs_type: String,
 }
 
+impl Mount {
+    /// The device number as `st_dev` gives it.
+    pub(crate) fn device_number(&self) -> Option<u64> {
+        let (major, minor) = self.device.split_once(':')?;
+        Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
 /// The mount with this id, in this process's namespace.
 pub(crate) fn by_id(id: u64) -> Result<Option<Mount>, Error> {
     Ok(all()?.into_iter().find(|mount| mount.id == id))

@@ -5,6 +5,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::{Component, Path, PathBuf},
 };
@@ -14,6 +15,7 @@ use rustix::{
     io::Errno,
 };
 
+use super::mountinfo;
 use crate::error::{Error, Tried as _};
 
 /// One name in an opened folder.
@@ -115,6 +117,34 @@ impl Place {
         Ok(self.look()?.filter(|seen| seen.mount_root))
     }
 
+    /// As [`Place::mounted`], for taking away what is mounted: also where it answers every
+    /// question with an error (xfs after a shutdown, a folder of a dead disk). The mount
+    /// table knows it without asking it; what only it knows, inode and kind, stays open.
+    pub(crate) fn mounted_even_dead(&self) -> Result<Option<Seen>, Error> {
+        self.mounted().or_else(|error| match self.dead_mount() {
+            Ok(Some(seen)) => Ok(Some(seen)),
+            _ => Err(error),
+        })
+    }
+
+    fn dead_mount(&self) -> Result<Option<Seen>, Error> {
+        // Opening a path asks no file system for anything, and the kernel tells the mount.
+        let mount_id = mount_id_of(&self.open_path()?)?;
+        if mount_id == mount_id_of(&self.parent)? {
+            return Ok(None);
+        }
+        let device = mountinfo::by_id(mount_id)?.and_then(|mount| mount.device_number());
+        Ok(device.map(|dev| Seen {
+            dev,
+            ino: 0,
+            rdev: 0,
+            kind: FileType::Unknown,
+            size: 0,
+            mount_root: true,
+            mount_id,
+        }))
+    }
+
     /// Makes an empty folder, if nothing is here.
     pub(crate) fn make_folder(&self) -> Result<(), Error> {
         match rfs::mkdirat(&self.parent, &self.name, Mode::from_raw_mode(0o750)) {
@@ -149,14 +179,18 @@ impl Place {
     /// Opens what is here as a place to mount on or to clone from, never through a
     /// symbolic link.
     pub(crate) fn open_here(&self) -> Result<OwnedFd, Error> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rfs::openat(&self.parent, &self.name, flags, Mode::empty())
-            .tried(|| format!("opening {}", self.path.display()))?;
+        let fd = self.open_path()?;
         let stat = rfs::fstat(&fd).tried(|| format!("looking at {}", self.path.display()))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             return Err(Error::Invalid(format!("{} is a symbolic link", self.path.display())));
         }
         Ok(fd)
+    }
+
+    fn open_path(&self) -> Result<OwnedFd, Error> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rfs::openat(&self.parent, &self.name, flags, Mode::empty())
+            .tried(|| format!("opening {}", self.path.display()))
     }
 
     /// Opens the file system that is mounted here, to ask and to command it.
@@ -200,4 +234,13 @@ impl Place {
         let parent = self.parent.as_fd().as_raw_fd();
         Path::new("/proc/self/fd").join(parent.to_string()).join::<&OsStr>(&self.name)
     }
+}
+
+/// The id of the mount in which an open file lies (proc_pid_fdinfo(5)).
+fn mount_id_of(fd: &OwnedFd) -> Result<u64, Error> {
+    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
+    let text = fs::read_to_string(&path).tried(|| format!("reading {}", path.display()))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+        .ok_or_else(|| Error::Corrupt { path, reason: "it has no mnt_id".to_owned() })
 }

@@ -53,7 +53,7 @@ pub(super) fn publish(
     if volume.content == Content::Block && request.readonly && !capability.mode.is_read_only() {
         return Err(Error::Invalid(
             "a raw block device cannot be made read-only for one target only; use the access mode \
-             SINGLE_NODE_READER_ONLY (ReadOnlyMany) for the volume"
+             SINGLE_NODE_READER_ONLY for the volume"
                 .to_owned(),
         ));
     }
@@ -186,14 +186,14 @@ pub(super) fn unpublish(
     let id = VolumeId::parse(&request.volume_id);
     let place = Place::open(TARGET, &request.target_path)?;
     let id = id?;
-    let pool = driver.pool_of(&id)?;
+    let pool = driver.configured_pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
     let mut journal = folder.read_journal()?;
     let recorded = journal.targets.contains_key(&request.target_path);
     if let Some(place) = place {
-        if let Some(seen) = place.mounted()? {
+        if let Some(seen) = place.mounted_even_dead()? {
             if !recorded && !is_this_volume(pool, &folder, &volume, &seen)? {
                 return Err(Error::Precondition(format!(
                     "what is mounted at {} is not volume {id}; it is left as it is",

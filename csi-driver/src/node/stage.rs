@@ -143,7 +143,7 @@ pub(super) fn unstage(
     // The path is checked first: a request without one is wrong for every volume.
     let place = Place::open(STAGING, path)?;
     let id = id?;
-    let pool = driver.pool_of(&id)?;
+    let pool = driver.configured_pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
@@ -156,7 +156,7 @@ pub(super) fn unstage(
     }
     let recorded = journal.staging.as_ref().is_some_and(|staging| staging.path == *path);
     if let Some(place) = &place
-        && let Some(seen) = place.mounted()?
+        && let Some(seen) = place.mounted_even_dead()?
     {
         if !recorded && !pool.backend.is_staged_at(&folder, &seen)? {
             return Err(Error::Precondition(format!(
@@ -183,7 +183,7 @@ pub(super) fn unstage(
 fn published_target(journal: &NodeJournal) -> Result<Option<&str>, Error> {
     for path in journal.targets.keys() {
         if let Some(place) = Place::open("target_path", path)?
-            && place.mounted()?.is_some()
+            && place.mounted_even_dead()?.is_some()
         {
             return Ok(Some(path));
         }

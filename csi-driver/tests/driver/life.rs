@@ -118,6 +118,31 @@ async fn a_read_only_device_refuses_writes() {
     driver.assert_nothing_left("pool").await;
 }
 
+/// A file system that gave up (its disk failed, the pool's disk ran full) answers nothing
+/// but errors. It can be taken away all the same, and is whole when it is mounted again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_file_system_can_be_taken_away() {
+    needs_root!();
+    let mut driver = Driver::image().await;
+    let capability = mounted("xfs");
+    let id = driver.bring_up("dead", 300 * MIB, &capability, "pod").await;
+    let file = fs::File::create(driver.path("pod/file")).unwrap();
+    (&file).write_all(b"kept").unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    command("xfs_io", &["-x", "-c", "shutdown", &driver.path("pod")]).unwrap();
+    assert!(fs::metadata(driver.path("pod")).is_err());
+
+    driver.unpublish(&id, "pod").await.unwrap();
+    driver.unstage(&id).await.unwrap();
+    assert!(driver.scratch.mounts().is_empty() && driver.scratch.loops().is_empty());
+    driver.stage(&id, &capability).await.unwrap();
+    driver.publish(&id, "pod", &capability).await.unwrap();
+    assert_eq!(fs::read_to_string(driver.path("pod/file")).unwrap(), "kept");
+    driver.take_down(&id, "pod").await;
+    driver.assert_nothing_left("pool").await;
+}
+
 fn write_at(device: &str, offset: u64, bytes: &[u8]) {
     use std::os::unix::fs::FileExt as _;
     let file = fs::File::options().write(true).open(device).unwrap();

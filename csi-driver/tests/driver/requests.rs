@@ -111,6 +111,27 @@ async fn create_volume() {
     assert_eq!(driver.create(smaller).await.unwrap().capacity_bytes, 64 * MIB, "still within the range");
 }
 
+/// A name is one volume, in whichever pool: a class that was made anew with another pool
+/// must not leave a second one behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_two_pools() {
+    needs_root!();
+    let scratch = Scratch::new();
+    let pools = ["first", "second"].map(|name| PoolConfig::image(name, scratch.path().join(name)));
+    let mut driver = Driver::with(scratch, pools.to_vec()).await;
+    let in_pool = |pool: &str| {
+        let mut request = volume("v", 8 * MIB, &mounted("ext4"));
+        request.parameters = parameters(&[("pool", pool)]);
+        request
+    };
+    let made = driver.create(in_pool("first")).await.unwrap();
+    assert_code(driver.create(in_pool("second")).await, Code::AlreadyExists, "\"first\"");
+    driver.delete(&made.volume_id).await.unwrap();
+    let made = driver.create(in_pool("second")).await.unwrap();
+    driver.delete(&made.volume_id).await.unwrap();
+    driver.assert_nothing_left("second").await;
+}
+
 /// Names of every kind make volumes, each its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn strange_names() {
@@ -139,7 +160,9 @@ async fn volumes_that_are_not_there() {
         assert_code(driver.expand(id, MIB).await, Code::NotFound, "does not exist");
         assert_code(driver.stage("default.none", &capability).await, Code::NotFound, "does not exist");
         assert_code(driver.publish(id, "pod", &capability).await, Code::NotFound, "does not exist");
-        assert_code(driver.unpublish(id, "pod").await, Code::NotFound, "does not exist");
+        if id != "other.none" {
+            assert_code(driver.unpublish(id, "pod").await, Code::NotFound, "does not exist");
+        }
         assert_code(driver.node_expand(id, "pod").await, Code::NotFound, "does not exist");
         assert_code(driver.stats(id, "pod").await, Code::NotFound, "does not exist");
         let get = csi::ControllerGetVolumeRequest { volume_id: id.to_owned() };
@@ -149,6 +172,8 @@ async fn volumes_that_are_not_there() {
     driver.detach("nonsense").await.unwrap();
     // A pool that is not configured may still hold it.
     assert_code(driver.delete("other.none").await, Code::FailedPrecondition, "\"other\"");
+    assert_code(driver.unpublish("other.none", "pod").await, Code::FailedPrecondition, "\"other\"");
+    assert_code(driver.unstage("other.none").await, Code::FailedPrecondition, "\"other\"");
     for id in ["", "default.v"] {
         let code = if id.is_empty() { Code::InvalidArgument } else { Code::Ok };
         assert_eq!(driver.delete(id).await.map_or_else(|status| status.code(), |()| Code::Ok), code);

@@ -3,8 +3,9 @@
 use std::fs;
 
 use holdfast_proto::csi::volume_capability::access_mode::Mode;
+use tonic::Code;
 
-use crate::harness::{Driver, MIB, block, df, entries, mounted, needs_root, until, volume};
+use crate::harness::{Driver, MIB, assert_code, block, df, entries, mounted, needs_root, until, volume};
 
 async fn restarted_after_each_call(capability: holdfast_proto::csi::VolumeCapability) {
     let mut driver = Driver::image().await;
@@ -104,5 +105,20 @@ async fn a_damaged_journal_loses_no_mount() {
     driver.stage(&id, &capability).await.unwrap();
     driver.publish(&id, "pod", &capability).await.unwrap();
     driver.take_down(&id, "pod").await;
+    driver.assert_nothing_left("pool").await;
+}
+
+/// A raw device is not given back while a target of it is mounted, recorded or not: its
+/// number would go to another volume.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_journal_frees_no_device_in_use() {
+    needs_root!();
+    let mut driver = Driver::image().await;
+    let capability = block(Mode::SingleNodeMultiWriter);
+    let id = driver.bring_up("damaged", 8 * MIB, &capability, "device").await;
+    fs::write(driver.volume_folder(&id).join("node.json"), "{").unwrap();
+    assert_code(driver.unstage(&id).await, Code::FailedPrecondition, "still mounted");
+    assert_eq!(driver.scratch.loops().len(), 1);
+    driver.take_down(&id, "device").await;
     driver.assert_nothing_left("pool").await;
 }

@@ -202,6 +202,15 @@ impl Backend for Image {
 
     fn unstage(&self, folder: &VolumeFolder) -> Result<(), Error> {
         if let Some(device) = Self::find_device(folder)? {
+            // A target holds the node, not the device: detached, the number would go to
+            // another volume, and the target would show that one's data.
+            if let Some(target) = device.bound_at()? {
+                return Err(Error::Precondition(format!(
+                    "{} is still mounted at {}; unpublish it first",
+                    device.path.display(),
+                    target.display()
+                )));
+            }
             device.detach()?;
         }
         if let Some(device) = Self::find_device(folder)? {
