@@ -5,13 +5,9 @@
 //! A controller is level-triggered: it is handed a key, looks at the view and
 //! does what the view calls for. A lost or repeated wake-up costs time only.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
     task::JoinSet,
@@ -22,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     metrics::{Metrics, QueueLabel},
+    queue::Queue,
     recorder::Recorder,
     view::{At, Inbox, Index, Mail, Touched, View},
 };
@@ -30,8 +27,8 @@ use crate::{
     store::{CommitError, Key, Precondition, Store, Write},
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often the age of the queue is measured while something is in line.
+const MEASURE: Duration = Duration::from_secs(1);
 
 /// What a controller works with.
 #[derive(Clone)]
@@ -39,6 +36,8 @@ pub(crate) struct Io {
     pub(crate) store: Store,
     pub(crate) index: Arc<Index>,
     pub(crate) recorder: Recorder,
+    /// The binder's.
+    pub(crate) underway: Underway,
 }
 
 /// What came of one look at a key.
@@ -102,64 +101,43 @@ impl Io {
     }
 }
 
-/// Keys that wait, and how often each has failed.
-#[derive(Default)]
-struct Queue {
-    ready: BTreeSet<Key>,
-    waiting: BTreeMap<Key, Instant>,
-    busy: BTreeSet<Key>,
-    failures: BTreeMap<Key, u32>,
+/// Objects that transactions under way are about to change. Who chooses among
+/// several passes over them: else many workers choose the same best one, and all but one
+/// of them in vain.
+#[derive(Clone, Default)]
+pub(crate) struct Underway(Arc<Mutex<BTreeSet<Key>>>);
+
+/// Keeps objects marked until the view shows what became of them, or the work is dropped.
+pub(crate) struct Marked {
+    keys: Vec<Key>,
+    all: Underway,
 }
 
-impl Queue {
-    /// A key that becomes due earlier than it would have.
-    fn wake(&mut self, key: Key) {
-        self.waiting.remove(&key);
-        self.ready.insert(key);
+impl Underway {
+    /// Chooses, and marks what was chosen, in one step.
+    pub(crate) fn choose<T>(&self, choose: impl FnOnce(&BTreeSet<Key>) -> (T, Vec<Key>)) -> (T, Marked) {
+        let mut all = self.0.lock();
+        let (chosen, keys) = choose(&all);
+        all.extend(keys.iter().cloned());
+        (chosen, Marked { keys, all: self.clone() })
     }
+}
 
-    fn next(&mut self) -> Option<Key> {
-        let key = self.ready.iter().find(|key| !self.busy.contains(*key))?.clone();
-        self.ready.remove(&key);
-        self.busy.insert(key.clone());
-        Some(key)
-    }
-
-    fn done(&mut self, key: Key, outcome: Outcome, now: Instant) {
-        self.busy.remove(&key);
-        match outcome {
-            Outcome::Settled => {
-                self.failures.remove(&key);
-            }
-            Outcome::Wrote => {
-                self.failures.remove(&key);
-                self.ready.insert(key);
-            }
-            Outcome::After(pause) => {
-                self.failures.remove(&key);
-                self.waiting.entry(key).or_insert(now + pause);
-            }
-            Outcome::Again => {
-                let failures = self.failures.entry(key.clone()).or_default();
-                *failures += 1;
-                let pause = FIRST_PAUSE.saturating_mul(1 << (*failures - 1).min(12)).min(LONGEST_PAUSE);
-                self.waiting.entry(key).or_insert(now + pause);
-            }
-        }
-    }
-
-    fn due(&mut self, now: Instant) {
-        let due: Vec<Key> =
-            self.waiting.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            self.wake(key);
+impl Drop for Marked {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock();
+        for key in &self.keys {
+            all.remove(key);
         }
     }
 }
 
 /// Runs one controller until cancelled.
 pub(crate) async fn run<C: Controller>(io: Io, metrics: Metrics, cancel: CancellationToken) -> Result<(), Error> {
-    io.index.filled().await;
+    tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        () = io.index.filled() => {}
+    }
     let inbox: Arc<Inbox> = io.index.subscribe();
     let mut queue = Queue::default();
     let mut workers: JoinSet<(Key, Outcome)> = JoinSet::new();
@@ -174,9 +152,12 @@ pub(crate) async fn run<C: Controller>(io: Io, metrics: Metrics, cancel: Cancell
                 (key, outcome)
             });
         }
-        let depth = queue.ready.len() + queue.waiting.len() + queue.busy.len();
-        metrics.depth.get_or_create(&label).set(i64::try_from(depth).unwrap_or(i64::MAX));
-        let soonest = queue.waiting.values().min().copied();
+        let now = Instant::now();
+        let age = queue.oldest_age(now);
+        metrics.depth.get_or_create(&label).set(i64::try_from(queue.depth()).unwrap_or(i64::MAX));
+        metrics.oldest_age.get_or_create(&label).set(age.as_secs_f64());
+        let measure = queue.has_line().then(|| now + MEASURE);
+        let soonest = [queue.soonest(), measure].into_iter().flatten().min();
         tokio::select! {
             () = cancel.cancelled() => break,
             mail = inbox.take() => {
@@ -185,7 +166,8 @@ pub(crate) async fn run<C: Controller>(io: Io, metrics: Metrics, cancel: Cancell
                     Mail::Everything => keys = C::all(view),
                     Mail::Changes(changes) => changes.iter().for_each(|touched| C::wake(view, touched, &mut keys)),
                 });
-                keys.into_iter().for_each(|key| queue.wake(key));
+                let now = Instant::now();
+                keys.into_iter().for_each(|key| queue.wake(key, now));
             }
             Some(ended) = workers.join_next() => match ended {
                 Ok((key, outcome)) => {
@@ -205,36 +187,4 @@ pub(crate) async fn run<C: Controller>(io: Io, metrics: Metrics, cancel: Cancell
     // Transactions under way end by themselves in the store; nobody needs their answer.
     workers.shutdown().await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: &str) -> Key {
-        Key::new("pods", "a", name)
-    }
-
-    #[tokio::test]
-    async fn one_worker_a_key_and_growing_pauses() {
-        let now = Instant::now();
-        let mut queue = Queue::default();
-        queue.wake(key("x"));
-        queue.wake(key("x"));
-        assert_eq!(queue.next(), Some(key("x")));
-        queue.wake(key("x"));
-        assert_eq!(queue.next(), None, "it is being worked on");
-        queue.done(key("x"), Outcome::Again, now);
-        assert_eq!(queue.next(), Some(key("x")), "it was woken meanwhile");
-        queue.done(key("x"), Outcome::Again, now);
-        let first = queue.waiting[&key("x")];
-        queue.due(first);
-        assert_eq!(queue.next(), Some(key("x")));
-        queue.done(key("x"), Outcome::Again, first);
-        assert!(queue.waiting[&key("x")] - first > first - now);
-        queue.wake(key("x"));
-        queue.next();
-        queue.done(key("x"), Outcome::Settled, first);
-        assert!(queue.failures.is_empty() && queue.busy.is_empty());
-    }
 }

@@ -1,22 +1,25 @@
 //! What the controllers' queues look like from outside, under upstream's names.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 /// Which controller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct QueueLabel {
+pub(crate) struct QueueLabel {
     /// Its name, as in logs.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// Metrics of all controllers.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     pub(crate) depth: Family<QueueLabel, Gauge>,
+    pub(crate) oldest_age: Family<QueueLabel, Gauge<f64, AtomicU64>>,
     pub(crate) retries: Family<QueueLabel, Counter>,
 }
 
@@ -24,6 +27,12 @@ impl Metrics {
     /// Registers them, once.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("workqueue_depth", "Keys that wait or are worked on", self.depth.clone());
+        registry.register_with_unit(
+            "workqueue_oldest_age",
+            "How long the first key in line has waited for a worker",
+            Unit::Seconds,
+            self.oldest_age.clone(),
+        );
         registry.register("workqueue_retries", "Looks that have to be repeated", self.retries.clone());
     }
 }

@@ -11,6 +11,7 @@ mod garbage;
 mod metrics;
 mod namespace;
 mod protection;
+mod queue;
 mod recorder;
 mod scheduler;
 mod view;
@@ -22,7 +23,7 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
-use engine::Io;
+use engine::{Io, Underway};
 pub use metrics::Metrics;
 use recorder::Recorder;
 use view::Index;
@@ -79,7 +80,7 @@ const RESTART: Duration = Duration::from_secs(1);
 pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error> {
     let index = Arc::new(Index::new());
     let (recorder, write_events) = Recorder::new(config.store.clone());
-    let io = Io { store: config.store.clone(), index: Arc::clone(&index), recorder };
+    let io = Io { store: config.store.clone(), index: Arc::clone(&index), recorder, underway: Underway::default() };
     let mut tasks = JoinSet::new();
     {
         let (store, cancel) = (config.store.clone(), cancel.clone());

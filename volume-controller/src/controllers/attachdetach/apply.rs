@@ -46,7 +46,8 @@ pub(crate) async fn apply(io: &Io, actions: Vec<Action>) -> Outcome {
                     lifecycle::delete(attachment.key, at, body, 0, Timestamp::now())
                 }));
             }
-            Action::Report { node, attached, news: fresh, .. } => {
+            Action::Report { node, attached, news: fresh, reason } => {
+                tracing::debug!(node = %node.key, "{reason}");
                 writes.push(io.edit(&node, |body| {
                     let list: Vec<_> = attached.iter().map(|name| json!({"name": name, "devicePath": ""})).collect();
                     body["status"]["volumesAttached"] = json!(list);

@@ -7,7 +7,7 @@
 //! still mounted. A node that cannot be asked, because it has no object, keeps its
 //! attachments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_api::attachment::{attachment_name, unique_volume_name};
 use k8s_openapi::api::{
@@ -18,8 +18,8 @@ use k8s_openapi::api::{
 use super::reason::Reason;
 use crate::{
     controllers::view::{
-        At, ATTACHMENTS, Relation, Seen, Shared, View, claim_key, claim_phase, claim_volume, csi_source,
-        is_deleting, is_terminated, pod_claims, volume_modes,
+        ATTACHMENTS, At, Relation, Seen, Shared, View, claim_key, claim_phase, claim_ref, claim_ref_key, claim_volume,
+        csi_source, is_deleting, is_terminated, pod_claims, pod_node, volume_modes,
     },
     store::Key,
 };
@@ -29,7 +29,9 @@ use crate::{
 pub(crate) enum Action {
     /// Create the attachment.
     Attach { name: String, driver: String, volume: String, node: String, reason: Reason },
-    /// Begin the deletion of the attachment; the attacher detaches.
+    /// Begin the deletion of the attachment; the attacher detaches. There is always a [`Action::Report`]
+    /// with it: both are one transaction, which rests on the node's list of volumes in use
+    /// as it was decided on.
     Detach { attachment: At, reason: Reason },
     /// Tell a pod why it waits.
     Tell { pod: Key, reason: Reason },
@@ -37,22 +39,10 @@ pub(crate) enum Action {
     Report { node: At, attached: Vec<String>, news: Vec<(Key, Reason)>, reason: Reason },
 }
 
-impl Action {
-    pub(crate) fn reason(&self) -> &Reason {
-        match self {
-            Self::Attach { reason, .. }
-            | Self::Detach { reason, .. }
-            | Self::Tell { reason, .. }
-            | Self::Report { reason, .. } => reason,
-        }
-    }
-}
-
 /// A volume that pods on the node use.
 struct Wanted<'a> {
     volume: &'a Shared<PersistentVolume>,
     driver: &'a str,
-    handle: &'a str,
     pods: Vec<&'a Shared<Pod>>,
 }
 
@@ -80,14 +70,16 @@ pub(crate) fn decide(view: &View, node_key: &Key) -> Vec<Action> {
             }),
         }
     }
+    let mut leaving = BTreeSet::new();
     for attachment in view.related(Relation::Attached, node_key).filter_map(|key| view.attachments.at(key)) {
         if !wanted.contains_key(&*attachment.key.name)
             && let Some(reason) = may_go(view, node, attachment)
         {
+            leaving.insert(attachment.key.clone());
             actions.push(Action::Detach { attachment: attachment.at(), reason });
         }
     }
-    actions.extend(report(view, node, &wanted));
+    actions.extend(report(view, node, &wanted, &leaving));
     actions
 }
 
@@ -101,7 +93,7 @@ fn wanted<'a>(view: &'a View, node: &Key) -> BTreeMap<String, Wanted<'a>> {
                 continue;
             };
             let entry = wanted.entry(attachment_name(driver, handle, &node.name));
-            entry.or_insert_with(|| Wanted { volume, driver, handle, pods: Vec::new() }).pods.push(pod);
+            entry.or_insert_with(|| Wanted { volume, driver, pods: Vec::new() }).pods.push(pod);
         }
     }
     wanted
@@ -131,10 +123,10 @@ fn elsewhere(view: &View, wanted: &Wanted<'_>, node: &Key) -> Option<Reason> {
         .filter_map(|key| view.attachments.at(key))
         .map(|attachment| attachment.spec.node_name.as_str())
         .find(|other| *other != &*node.name)?;
-    let claim = crate::controllers::view::claim_ref(wanted.volume).map(crate::controllers::view::claim_ref_key)?;
+    let claim = claim_ref(wanted.volume).map(claim_ref_key)?;
     let pods = view
         .pods_of_claim(&claim)
-        .filter(|pod| crate::controllers::view::pod_node(pod) == Some(other))
+        .filter(|pod| pod_node(pod) == Some(other) && !is_terminated(pod))
         .map(|pod| pod.key.name.to_string())
         .collect();
     Some(Reason::MultiAttach { volume: wanted.volume.key.name.to_string(), other: other.to_owned(), pods })
@@ -158,13 +150,20 @@ fn may_go(view: &View, node: &Seen<Node>, attachment: &Seen<VolumeAttachment>) -
     (!is_in_use).then(|| Reason::Unused { volume: volume.to_owned(), node: node.key.name.to_string() })
 }
 
-/// The step that brings `status.volumesAttached` up to date, if it is behind.
-fn report(view: &View, node: &Seen<Node>, wanted: &BTreeMap<String, Wanted<'_>>) -> Option<Action> {
+/// The step that brings `status.volumesAttached` up to date, if it is behind or about to be.
+fn report(
+    view: &View,
+    node: &Seen<Node>,
+    wanted: &BTreeMap<String, Wanted<'_>>,
+    leaving: &BTreeSet<Key>,
+) -> Option<Action> {
     let mut attached = Vec::new();
     let mut fresh = Vec::new();
     let listed = node.status.as_ref().and_then(|status| status.volumes_attached.as_deref()).unwrap_or_default();
     for attachment in view.related(Relation::Attached, &node.key).filter_map(|key| view.attachments.at(key)) {
-        if !attachment.status.as_ref().is_some_and(|status| status.attached) {
+        // What is about to be detached is not to be relied on any more.
+        let is_leaving = is_deleting(&attachment.metadata) || leaving.contains(&attachment.key);
+        if is_leaving || !attachment.status.as_ref().is_some_and(|status| status.attached) {
             continue;
         }
         let volume = attachment.spec.source.persistent_volume_name.as_deref();
@@ -181,8 +180,9 @@ fn report(view: &View, node: &Seen<Node>, wanted: &BTreeMap<String, Wanted<'_>>)
         attached.push(name);
     }
     attached.sort();
+    attached.dedup();
     let same = listed.len() == attached.len() && attached.iter().all(|name| listed.iter().any(|l| l.name == *name));
-    (!same).then(|| Action::Report { node: node.at(), attached, news: fresh, reason: Reason::StatusBehind })
+    (!same || !leaving.is_empty()).then(|| Action::Report { node: node.at(), attached, news: fresh, reason: Reason::StatusBehind })
 }
 
 /// The key of an attachment.

@@ -8,9 +8,11 @@ mod reason;
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::storage::v1::CSIDriver;
+
 use super::{
     engine::{Controller, Io, Outcome},
-    view::{Touched, View, claim_ref, claim_ref_key, node_key, pod_node, volume_key},
+    view::{Delta, Relation, Shared, Touched, View, claim_ref, claim_ref_key, node_key, pod_node, volume_key},
 };
 use crate::store::Key;
 
@@ -39,7 +41,12 @@ impl Controller for AttachDetach {
                 keys.insert(delta.key.clone());
             }
             Touched::Claim(delta) => nodes_of_claim(view, &delta.key, keys),
-            Touched::Volume(delta) => nodes_of_volume(view, &delta.key, keys),
+            Touched::Volume(delta) => {
+                nodes_of_volume(view, &delta.key, keys);
+                let attachments = view.related(Relation::AttachedAs, &delta.key);
+                let attachments = attachments.filter_map(|key| view.attachments.at(key));
+                keys.extend(attachments.map(|attachment| node_key(&attachment.spec.node_name)));
+            }
             Touched::Attachment(delta) => {
                 for attachment in delta.both() {
                     keys.insert(node_key(&attachment.spec.node_name));
@@ -49,7 +56,12 @@ impl Controller for AttachDetach {
                     }
                 }
             }
-            Touched::Driver(_) => keys.extend(Self::all(view)),
+            Touched::Driver(Delta { old, new, .. }) => {
+                let required = |driver: &Option<Shared<CSIDriver>>| driver.as_ref().and_then(|d| d.spec.attach_required);
+                if required(old) != required(new) {
+                    keys.extend(Self::all(view));
+                }
+            }
             _ => {}
         }
     }

@@ -1,20 +1,26 @@
 //! The binder's effects: one transaction an action.
 
+use std::time::Duration;
+
 use holdfast_api::names;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use serde_json::{Value, json};
 
-use super::decide::Action;
+use super::{decide::Action, reason::Reason};
 use crate::{
     controllers::{
         engine::{Io, Outcome},
         recorder::{News, Severity},
         view::At,
     },
+    lifecycle,
     store::Write,
 };
 
 const COMPONENT: &str = "persistentvolume-controller";
+/// How long what is contested is left alone.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Does one action. Every write rests on the very revisions that were decided on.
 pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
@@ -39,23 +45,17 @@ pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
             (io.commit(vec![write]).await, true)
         }
         Action::Wait { .. } => (Outcome::Settled, true),
+        Action::Defer { .. } => (Outcome::After(MOMENT), false),
         Action::Phase { volume, phase, .. } => {
-            let is_failure = phase == "Failed";
-            let write = io.edit(&volume, |body| {
-                let mut status = json!({"phase": phase, "lastPhaseTransitionTime": crate::lifecycle::time(jiff::Timestamp::now())});
-                if is_failure {
-                    status["reason"] = json!(reason.name());
-                    status["message"] = json!(reason.to_string());
-                }
-                body["status"] = status;
-            });
-            (io.commit(vec![write]).await, is_failure)
+            let failure = (phase == "Failed").then_some(&reason);
+            let write = io.edit(&volume, |body| set_phase(body, phase, failure));
+            (io.commit(vec![write]).await, failure.is_some())
         }
         Action::Free { volume, .. } => {
             let write = io.edit(&volume, |body| {
                 remove(body, "spec", "claimRef");
                 remove(&mut body["metadata"], "annotations", names::BOUND_BY_CONTROLLER);
-                body["status"] = json!({"phase": "Available"});
+                set_phase(body, "Available", None);
             });
             (io.commit(vec![write]).await, false)
         }
@@ -68,6 +68,22 @@ pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
         tracing::info!(%about, "{reason}");
     }
     outcome
+}
+
+/// Brings a volume to a phase. What a failure said goes when the failure does.
+fn set_phase(body: &mut Value, phase: &str, failure: Option<&Reason>) {
+    body["status"]["phase"] = json!(phase);
+    body["status"]["lastPhaseTransitionTime"] = json!(lifecycle::time(Timestamp::now()));
+    match failure {
+        Some(failure) => {
+            body["status"]["reason"] = json!(failure.name());
+            body["status"]["message"] = json!(failure.to_string());
+        }
+        None => {
+            remove(body, "status", "reason");
+            remove(body, "status", "message");
+        }
+    }
 }
 
 fn remove(body: &mut Value, object: &str, field: &str) {
@@ -83,7 +99,6 @@ fn bind(io: &Io, claim: &At, volume: &At) -> Vec<Option<Write>> {
     let uid = io.store.get(&claim.key).map(|object| object.uid.clone());
     let (Some(typed), Some(uid)) = (typed, uid) else { return vec![None] };
     let spec = typed.spec.unwrap_or_default();
-    let now = crate::lifecycle::time(jiff::Timestamp::now());
     let volume_side = io.edit(volume, |body| {
         if body["spec"]["claimRef"].is_null() {
             body["metadata"]["annotations"][names::BOUND_BY_CONTROLLER] = json!("yes");
@@ -93,7 +108,7 @@ fn bind(io: &Io, claim: &At, volume: &At) -> Vec<Option<Write>> {
             "name": &*claim.key.name, "uid": uid, "resourceVersion": claim.revision.to_string(),
         });
         if body["status"]["phase"] != "Bound" {
-            body["status"] = json!({"phase": "Bound", "lastPhaseTransitionTime": now});
+            set_phase(body, "Bound", None);
         }
     });
     let claim_side = io.edit(claim, |body| {

@@ -4,17 +4,25 @@
 //! no other; a claim that was bound never changes its volume. Both sides of a binding are
 //! written in one transaction, so there is no half of one to repair.
 
-use holdfast_api::access;
+use std::collections::BTreeSet;
+
+use holdfast_api::{access, names};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::reason::Reason;
 use crate::{
-    controllers::view::{At, CLAIMS, Seen, View, claim_phase, claim_volume, is_deleting, volume_phase},
+    controllers::view::{
+        At, CLAIMS, Seen, Slot, View, annotation, claim_modes, claim_phase, claim_ref_uid, claim_volume, is_deleting,
+        volume_modes, volume_phase,
+    },
     store::Key,
 };
 
 pub(super) mod claim;
 pub(super) mod volume;
+
+/// Objects that transactions under way are about to change.
+pub(crate) type Keys = BTreeSet<Key>;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +37,8 @@ pub(crate) enum Action {
     Lose { claim: At, reason: Reason },
     /// Say why the claim waits.
     Wait { claim: Key, reason: Reason },
+    /// Look again in a moment: another transaction is about to take what would fit, and may yet fail.
+    Defer { key: Key, reason: Reason },
     /// Bring the volume's phase up to date.
     Phase { volume: At, phase: &'static str, reason: Reason },
     /// Undo the binder's own reservation of a volume: the claim has another.
@@ -43,6 +53,7 @@ impl Action {
             | Self::Ask { reason, .. }
             | Self::Lose { reason, .. }
             | Self::Wait { reason, .. }
+            | Self::Defer { reason, .. }
             | Self::Phase { reason, .. }
             | Self::Free { reason, .. } => reason,
         }
@@ -55,37 +66,39 @@ impl Action {
             | Self::Classify { claim, .. }
             | Self::Ask { claim, .. }
             | Self::Lose { claim, .. } => &claim.key,
-            Self::Wait { claim, .. } => claim,
+            Self::Wait { claim: key, .. } | Self::Defer { key, .. } => key,
             Self::Phase { volume, .. } | Self::Free { volume, .. } => &volume.key,
         }
     }
 }
 
 /// What to do for one claim or volume; at most one step, after which the view is looked at again.
-pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
+/// What is `underway` is left to the transaction that is about to change it.
+pub(crate) fn decide(view: &View, underway: &Keys, key: &Key) -> Option<Action> {
     if *key.resource == *CLAIMS {
-        view.claims.at(key).and_then(|claim| claim::decide(view, claim))
+        view.claims.at(key).and_then(|claim| claim::decide(view, underway, claim))
     } else {
-        view.volumes.at(key).and_then(|volume| volume::decide(view, volume))
+        view.volumes.at(key).and_then(|volume| volume::decide(view, underway, volume))
     }
 }
 
 /// The step that binds the two, if anything of it is still missing.
 fn bind(claim: &Seen<PersistentVolumeClaim>, volume: &Seen<PersistentVolume>) -> Option<Action> {
-    let reference = crate::controllers::view::claim_ref_uid(volume);
+    let reference = claim_ref_uid(volume);
     let complete = claim_phase(claim) == "Bound"
         && claim_volume(claim) == Some(&volume.key.name)
         && is_completed(claim)
         && volume_phase(volume) == "Bound"
         && reference == Some(&claim.uid)
-        && claim.status.as_ref().is_some_and(|status| status.capacity.is_some());
+        && (claim.status.as_ref().is_some_and(|status| status.capacity.is_some())
+            || volume.spec.as_ref().is_none_or(|spec| spec.capacity.is_none()));
     let reason = Reason::Bound { claim: full_name(&claim.key), volume: volume.key.name.to_string() };
     (!complete).then(|| Action::Bind { claim: claim.at(), volume: volume.at(), reason })
 }
 
 /// Whether binding was finished once: from then on the claim can only lose its volume.
 fn is_completed(claim: &PersistentVolumeClaim) -> bool {
-    crate::controllers::view::annotation(&claim.metadata, holdfast_api::names::BIND_COMPLETED).is_some()
+    annotation(&claim.metadata, names::BIND_COMPLETED).is_some()
 }
 
 fn full_name(key: &Key) -> String {
@@ -100,11 +113,11 @@ fn misfit(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<&'
     if access::volume_class(volume) != access::claim_class(claim).unwrap_or_default() {
         return Some("storageClassName does not match");
     }
-    if !access::modes_satisfy(
-        crate::controllers::view::volume_modes(volume),
-        crate::controllers::view::claim_modes(claim),
-    ) {
+    if !access::modes_satisfy(volume_modes(volume), claim_modes(claim)) {
         return Some("incompatible accessMode");
+    }
+    if Slot::of_volume(volume).attributes_class != Slot::of_claim(claim).attributes_class {
+        return Some("volumeAttributesClassName does not match");
     }
     // A size that cannot be read could be too small.
     match (access::claim_request(claim), access::volume_capacity(volume)) {
@@ -112,14 +125,4 @@ fn misfit(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<&'
         _ => Some("requested PV is too small"),
     }
     .or_else(|| is_deleting(&volume.metadata).then_some("the volume is being deleted"))
-}
-
-/// The waiting claim that a free volume would go to, if there is one. Without this a new
-/// volume would have to wake every claim of its class.
-pub(super) fn taker(view: &View, volume: &Key) -> Option<Key> {
-    let volume = view.volumes.at(volume)?;
-    let capacity = access::volume_capacity(volume).ok()?;
-    let slot = crate::controllers::view::Slot::of_volume(volume);
-    let mut waiting = view.pending.up_to(&slot, capacity).filter_map(|key| view.claims.at(key));
-    waiting.find(|claim| claim::suits(view, claim, volume)).map(|claim| claim.key.clone())
 }

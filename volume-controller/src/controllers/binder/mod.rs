@@ -8,10 +8,14 @@ mod reason;
 
 use std::collections::BTreeSet;
 
+use decide::Action;
+pub(super) use decide::claim::has_candidate_on;
+use k8s_openapi::api::core::v1::Node;
+
 use super::{
     engine::{Controller, Io, Outcome},
     view::{
-        Delta, Relation, Touched, View, claim_key, claim_ref, claim_ref_key, claim_volume, pod_claims, volume_key,
+        Delta, Relation, Shared, Touched, View, claim_key, claim_ref, claim_ref_key, claim_volume, pod_claims, volume_key,
     },
 };
 use crate::store::Key;
@@ -37,12 +41,18 @@ impl Controller for Binder {
                     keys.extend(claim_ref(volume).map(claim_ref_key));
                 }
                 keys.extend(view.related(Relation::NamedBy, &delta.key).cloned());
-                keys.extend(decide::taker(view, &delta.key));
             }
             // Claims that have waited for the class, or for any default.
             Touched::Class(Delta { key, .. }) => {
                 keys.extend(view.related(Relation::WantedBy, key).cloned());
                 keys.extend(view.related(Relation::WantedBy, &Key::new(&key.resource, "", "")).cloned());
+            }
+            // Where the volumes of claims can be used that have waited with a node chosen.
+            Touched::Node(Delta { key, old, new }) => {
+                let labels = |node: &Option<Shared<Node>>| node.as_ref().map(|node| node.metadata.labels.clone());
+                if labels(old) != labels(new) {
+                    keys.extend(view.related(Relation::ChosenFor, key).cloned());
+                }
             }
             Touched::Pod(delta) => {
                 for pod in delta.both() {
@@ -59,7 +69,15 @@ impl Controller for Binder {
     }
 
     async fn look(io: &Io, key: &Key) -> Outcome {
-        match io.index.read(|view| decide::decide(view, key)) {
+        let (action, _marked) = io.underway.choose(|underway| {
+            let action = io.index.read(|view| decide::decide(view, underway, key));
+            let changes = match &action {
+                Some(Action::Bind { claim, volume, .. }) => vec![claim.key.clone(), volume.key.clone()],
+                _ => Vec::new(),
+            };
+            (action, changes)
+        });
+        match action {
             Some(action) => apply::apply(io, action).await,
             None => Outcome::Settled,
         }

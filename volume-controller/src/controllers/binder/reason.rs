@@ -20,10 +20,11 @@ pub(crate) enum Reason {
     VolumeGone { volume: String },
     VolumeOfAnother { volume: String },
     BadSelector { why: String },
+    // Both.
+    Contested,
     // Volumes.
     Free,
     ClaimGone { claim: String },
-    BelongsToClaim { claim: String },
     NotNeeded { claim: String },
     NoDeleter,
     NoRecycler,
@@ -33,7 +34,7 @@ impl Reason {
     /// The event's `reason`.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Bound { .. } | Self::BelongsToClaim { .. } => "Bound",
+            Self::Bound { .. } => "Bound",
             Self::DefaultClass { .. } => "DefaultClassAssigned",
             Self::WaitsForConsumer => "WaitForFirstConsumer",
             Self::WaitsForPod { .. } => "WaitForPodScheduled",
@@ -46,6 +47,7 @@ impl Reason {
             Self::Provisioning { .. } => "ExternalProvisioning",
             Self::VolumeGone { .. } => "ClaimLost",
             Self::VolumeOfAnother { .. } => "ClaimMisbound",
+            Self::Contested => "Contested",
             Self::Free => "Available",
             Self::ClaimGone { .. } | Self::NotNeeded { .. } => "VolumeReleased",
             Self::NoDeleter => "VolumeFailedDelete",
@@ -104,9 +106,9 @@ impl fmt::Display for Reason {
                 write!(f, "Two claims are bound to the same volume {volume}, this one is bound incorrectly")
             }
             Self::BadSelector { why } => write!(f, "the claim's selector cannot be read: {why}"),
+            Self::Contested => f.write_str("what would fit is about to be bound to another"),
             Self::Free => f.write_str("no claim has the volume"),
             Self::ClaimGone { claim } => write!(f, "claim {claim}, to which the volume was bound, is gone"),
-            Self::BelongsToClaim { claim } => write!(f, "claim {claim} is bound to the volume"),
             Self::NotNeeded { claim } => write!(f, "claim {claim}, for which the volume was made, is bound to another one"),
             Self::NoDeleter => f.write_str(
                 "nothing here can delete a volume of this kind: delete the data and then the volume yourself, or set \

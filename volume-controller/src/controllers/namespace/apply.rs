@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -15,6 +16,9 @@ use crate::{
     lifecycle,
     store::{Precondition, Store},
 };
+
+/// Deletions under way at once; the store commits them together.
+const AT_ONCE: usize = 64;
 
 /// What is in a namespace, whatever its kind.
 pub(crate) fn content(store: &Store, namespace: &str) -> Vec<Content> {
@@ -44,17 +48,18 @@ pub(crate) async fn apply(io: &Io, action: Action, again: Duration) -> Outcome {
             io.commit(vec![write]).await
         }
         Action::Empty(open) => {
-            for Content { at, grace, .. } in open {
-                let body = io.store.get(&at.key).filter(|object| object.revision == at.revision);
-                let Some(body) = body.and_then(|object| object.decode().ok()) else { continue };
-                let revision = Precondition::Revision(at.revision);
-                let write = lifecycle::delete(at.key, revision, body, grace, Timestamp::now());
-                // One that changed meanwhile is found again by the next look.
-                if let Err(error) = io.store.commit(vec![write]).await {
-                    tracing::debug!(%error, "an object of a namespace that is being deleted stays for now");
-                }
-            }
+            stream::iter(open).for_each_concurrent(AT_ONCE, |content| begin(&io.store, content)).await;
             Outcome::After(again)
         }
+    }
+}
+
+/// Begins the deletion of one object. One that changed meanwhile is found again by the next look.
+async fn begin(store: &Store, Content { at, grace, .. }: Content) {
+    let body = store.get(&at.key).filter(|object| object.revision == at.revision);
+    let Some(body) = body.and_then(|object| object.decode().ok()) else { return };
+    let write = lifecycle::delete(at.key, Precondition::Revision(at.revision), body, grace, Timestamp::now());
+    if let Err(error) = store.commit(vec![write]).await {
+        tracing::debug!(%error, "an object of a namespace that is being deleted stays for now");
     }
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::view::{self, EVENTS};
+use super::view::{self, EVENTS, NAMESPACES};
 use crate::{
     lifecycle,
     store::{Key, Precondition, Store},
@@ -69,6 +69,9 @@ async fn write_all(store: Store, mut receiver: mpsc::Receiver<News>) {
     let mut told: HashMap<u64, Instant> = HashMap::new();
     while let Some(news) = receiver.recv().await {
         let Some(object) = store.get(&news.about) else { continue };
+        if is_going(&store, &news.about.namespace) {
+            continue;
+        }
         let identity = identity(&news, &object.uid);
         let now = Instant::now();
         if told.get(&identity).is_some_and(|at| now - *at < QUIET) {
@@ -83,6 +86,12 @@ async fn write_all(store: Store, mut receiver: mpsc::Receiver<News>) {
             tracing::debug!(%error, "an event was not written");
         }
     }
+}
+
+/// Whether a namespace is being deleted: nothing new may come to be in it.
+fn is_going(store: &Store, namespace: &str) -> bool {
+    let body = store.get(&Key::new(NAMESPACES, "", namespace)).and_then(|object| object.decode::<Value>().ok());
+    body.is_some_and(|body| !body["metadata"]["deletionTimestamp"].is_null())
 }
 
 /// The same for the same event about the same object, also after a restart.

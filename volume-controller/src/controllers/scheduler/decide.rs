@@ -5,19 +5,16 @@
 use std::collections::BTreeMap;
 
 use holdfast_api::{access, names};
-use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolumeClaim, Pod},
-    storage::v1::StorageClass,
-};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 
 use super::{
-    fit::{self, Volumes},
+    fit::{self, Volumes, Waiting},
     reason::{Reason, Refusal},
 };
 use crate::{
     controllers::view::{
         At, Relation, Seen, Shared, View, annotation, claim_key, claim_phase, claim_volume, is_deleting,
-        is_owned_by, is_terminated, pod_claims, pod_node,
+        is_owned_by, is_terminated, pod_claims, pod_node, waits_for_consumer,
     },
     store::Key,
 };
@@ -32,7 +29,7 @@ pub(crate) enum Action {
     Wait { pod: At, reason: Reason },
     /// Name the node on all claims that wait for one, in one transaction.
     Choose { claims: Vec<At>, node: String, reason: Reason },
-    /// Take the name of a node that is gone off a claim.
+    /// Take the name of a node off a claim that cannot get its volume there.
     Forget { claim: At, reason: Reason },
     /// Bind the pod to the node.
     Bind { pod: At, node: String, reason: Reason },
@@ -65,7 +62,6 @@ pub(crate) fn is_ours(pod: &Pod) -> bool {
 pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
     let pod = view.pods.at(key).filter(|pod| is_ours(pod))?;
     let wait = |reason| Some(Action::Wait { pod: pod.at(), reason });
-    let mut waiting: Vec<(&Shared<PersistentVolumeClaim>, &Shared<StorageClass>)> = Vec::new();
     let mut volumes = Volumes::default();
     for (name, is_ephemeral) in pod_claims(pod) {
         let Some(claim) = view.claims.at(&claim_key(&key.namespace, &name)) else {
@@ -86,20 +82,23 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
             Bound::Lost(volume) => return wait(Reason::ClaimLost { claim: name, volume }),
             Bound::No => match view.classes.get("", access::claim_class(claim).unwrap_or_default()) {
                 Some(class) if waits_for_consumer(class) && claim_volume(claim).is_none() => {
-                    waiting.push((claim, class));
+                    // A pod may name a claim twice.
+                    if !volumes.waiting.iter().any(|(known, _)| known.key == claim.key) {
+                        volumes.waiting.push((claim, class));
+                    }
                 }
                 _ => return wait(Reason::UnboundImmediate),
             },
         }
     }
-    if let Some(action) = under_way(view, pod, &waiting) {
+    if let Some(action) = under_way(view, pod, &volumes.waiting) {
         return Some(action);
     }
-    volumes.classes = waiting.iter().map(|(_, class)| *class).collect();
     let node = match best_node(view, pod, &volumes) {
         Ok(node) => node.key.name.to_string(),
         Err(reason) => return wait(reason),
     };
+    let waiting = volumes.waiting;
     if waiting.is_empty() {
         let reason = Reason::Assigned { pod: format!("{}/{}", key.namespace, key.name), node: node.clone() };
         return Some(Action::Bind { pod: pod.at(), node, reason });
@@ -114,16 +113,22 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
 fn under_way(
     view: &View,
     pod: &Seen<Pod>,
-    waiting: &[(&Shared<PersistentVolumeClaim>, &Shared<StorageClass>)],
+    waiting: &[Waiting<'_>],
 ) -> Option<Action> {
     let chosen = |claim: &PersistentVolumeClaim| {
         annotation(&claim.metadata, names::SELECTED_NODE).map(str::to_owned)
     };
-    for (claim, _) in waiting {
-        if let Some(node) = chosen(claim).filter(|node| view.nodes.get("", node).is_none()) {
-            let reason = Reason::NodeGone { claim: claim.key.name.to_string(), node };
-            return Some(Action::Forget { claim: claim.at(), reason });
-        }
+    for &(claim, class) in waiting {
+        let Some(node) = chosen(claim) else { continue };
+        let name = claim.key.name.to_string();
+        let reason = if view.nodes.get("", &node).is_none() {
+            Reason::NodeGone { claim: name, node }
+        } else if fit::is_in_vain(view, (claim, class), &node) {
+            Reason::NothingThere { claim: name, node }
+        } else {
+            continue;
+        };
+        return Some(Action::Forget { claim: claim.at(), reason });
     }
     let node = waiting.iter().find_map(|(claim, _)| chosen(claim))?;
     let open: Vec<&Shared<PersistentVolumeClaim>> =
@@ -138,7 +143,7 @@ fn under_way(
 }
 
 enum Bound<'a> {
-    Yes(&'a Shared<k8s_openapi::api::core::v1::PersistentVolume>),
+    Yes(&'a Shared<PersistentVolume>),
     Lost(String),
     No,
 }
@@ -151,10 +156,6 @@ fn bound<'a>(view: &'a View, claim: &PersistentVolumeClaim) -> Bound<'a> {
         ("Bound" | "Lost", _) => Bound::Lost(name.to_owned()),
         _ => Bound::No,
     }
-}
-
-fn waits_for_consumer(class: &StorageClass) -> bool {
-    class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
 }
 
 /// Whether another pod has the claim, and the claim is for one pod only.

@@ -2,20 +2,26 @@
 
 use holdfast_api::{affinity, names};
 use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume, Pod, Taint, Toleration},
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Taint, Toleration},
     storage::v1::StorageClass,
 };
 
 use super::reason::Refusal;
-use crate::controllers::view::{Seen, Shared, View};
+use crate::controllers::{
+    binder::has_candidate_on,
+    view::{Seen, Shared, View},
+};
+
+/// A claim that waits for a node, and its class.
+pub(crate) type Waiting<'a> = (&'a Shared<PersistentVolumeClaim>, &'a Shared<StorageClass>);
 
 /// What is known of a pod's volumes.
 #[derive(Default)]
 pub(crate) struct Volumes<'a> {
     /// Those that are there.
     pub(crate) bound: Vec<&'a Shared<PersistentVolume>>,
-    /// The classes of those that are to be made on the node.
-    pub(crate) classes: Vec<&'a Shared<StorageClass>>,
+    /// The claims that get theirs on the node, with their classes.
+    pub(crate) waiting: Vec<Waiting<'a>>,
     /// Whether another pod has a claim that is for one pod only.
     pub(crate) taken: bool,
 }
@@ -56,11 +62,23 @@ pub(crate) fn refusal(view: &View, pod: &Pod, volumes: &Volumes<'_>, node: &Seen
     if volumes.bound.iter().any(|volume| !affinity::volume_fits_node(volume, name, &labels)) {
         return Some(Refusal::VolumeAffinity);
     }
-    volumes.classes.iter().find_map(|class| class_refusal(view, class, name, &labels))
+    volumes.waiting.iter().find_map(|&waiting| {
+        // One that is there already need not be made.
+        if has_candidate_on(view, waiting.0, name) { None } else { class_refusal(view, waiting.1, name, &labels) }
+    })
+}
+
+/// Whether a chosen node has nothing for a claim any more that only finds its volume among
+/// those made by hand.
+pub(crate) fn is_in_vain(view: &View, (claim, class): Waiting<'_>, node: &str) -> bool {
+    class.provisioner == names::NO_PROVISIONER && !has_candidate_on(view, claim, node)
 }
 
 /// Why a volume of the class cannot be made on the node.
 fn class_refusal(view: &View, class: &StorageClass, node: &str, labels: &affinity::Labels) -> Option<Refusal> {
+    if class.provisioner == names::NO_PROVISIONER {
+        return Some(Refusal::NoCandidate);
+    }
     let allowed = class.allowed_topologies.as_deref().unwrap_or_default();
     let is_allowed = allowed.is_empty()
         || allowed.iter().any(|term| {
@@ -71,7 +89,7 @@ fn class_refusal(view: &View, class: &StorageClass, node: &str, labels: &affinit
         return Some(Refusal::Topology);
     }
     // Only a provisioner that is a CSI driver known here must be on the node.
-    let is_driver = view.drivers.get("", &class.provisioner).is_some() && class.provisioner != names::NO_PROVISIONER;
+    let is_driver = view.drivers.get("", &class.provisioner).is_some();
     let registered = view
         .csi_nodes
         .get("", node)

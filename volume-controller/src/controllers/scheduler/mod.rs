@@ -9,9 +9,15 @@ mod reason;
 
 use std::collections::BTreeSet;
 
+use holdfast_api::access;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume};
+
 use super::{
     engine::{Controller, Io, Outcome},
-    view::{Delta, Relation, Touched, View, claim_ref, claim_ref_key, nowhere},
+    view::{
+        Delta, Relation, Shared, Touched, View, claim_ref, claim_ref_key, is_free, is_terminated, nowhere,
+        waits_for_consumer,
+    },
 };
 use crate::store::Key;
 
@@ -28,16 +34,28 @@ impl Controller for Scheduler {
             Touched::Claim(delta) => of_claim(&delta.key),
             Touched::Volume(delta) => {
                 delta.both().filter_map(|volume| claim_ref(volume)).map(claim_ref_key).for_each(|key| of_claim(&key));
+                // One made by hand may be what a pod has waited for, on whichever node it is.
+                let waits = |volume: &Shared<PersistentVolume>| {
+                    let class = view.classes.get("", access::volume_class(volume));
+                    is_free(volume) && class.is_some_and(|class| waits_for_consumer(class))
+                };
+                if delta.new.as_ref().is_some_and(waits) {
+                    keys.extend(Self::all(view));
+                }
             }
             Touched::Pod(delta) => {
                 keys.insert(delta.key.clone());
-                // One that went may have kept others from a claim or a node.
-                if delta.new.is_none() {
+                // One that went or ended may have kept others from a claim or a node.
+                if delta.new.as_ref().is_none_or(|pod| is_terminated(pod)) {
                     keys.extend(Self::all(view));
                 }
             }
             Touched::Node(Delta { old: Some(old), new: Some(new), .. }) if same_for_pods(old, new) => {}
-            Touched::Node(_) | Touched::CsiNode(_) | Touched::Class(_) => keys.extend(Self::all(view)),
+            Touched::CsiNode(Delta { old: Some(old), new: Some(new), .. }) if old.spec == new.spec => {}
+            Touched::Driver(Delta { old: Some(_), new: Some(_), .. }) => {}
+            Touched::Node(_) | Touched::CsiNode(_) | Touched::Class(_) | Touched::Driver(_) => {
+                keys.extend(Self::all(view));
+            }
             _ => {}
         }
     }
@@ -55,8 +73,8 @@ impl Controller for Scheduler {
 }
 
 /// Whether a node's change cannot matter to a pod that waits: its volume lists change often.
-fn same_for_pods(old: &k8s_openapi::api::core::v1::Node, new: &k8s_openapi::api::core::v1::Node) -> bool {
-    let conditions = |node: &k8s_openapi::api::core::v1::Node| {
+fn same_for_pods(old: &Node, new: &Node) -> bool {
+    let conditions = |node: &Node| {
         let list = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
         list.into_iter().map(|c| (c.type_, c.status)).collect::<Vec<_>>()
     };

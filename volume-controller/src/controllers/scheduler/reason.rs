@@ -12,6 +12,7 @@ pub(crate) enum Refusal {
     VolumeAffinity,
     NoDriver(String),
     Topology,
+    NoCandidate,
     OtherPodHasClaim,
 }
 
@@ -25,6 +26,7 @@ impl fmt::Display for Refusal {
             Self::VolumeAffinity => f.write_str("didn't match PersistentVolume's node affinity"),
             Self::NoDriver(driver) => write!(f, "did not have the CSI driver {driver} registered"),
             Self::Topology => f.write_str("didn't match the allowedTopologies of the class"),
+            Self::NoCandidate => f.write_str("didn't find available persistent volumes to bind"),
             Self::OtherPodHasClaim => {
                 f.write_str("had a pod that uses the same ReadWriteOncePod PersistentVolumeClaim")
             }
@@ -38,6 +40,7 @@ pub(crate) enum Reason {
     Assigned { pod: String, node: String },
     Chosen { claims: Vec<String>, node: String },
     NodeGone { claim: String, node: String },
+    NothingThere { claim: String, node: String },
     ClaimMissing { claim: String },
     ClaimDeleting { claim: String },
     ClaimLost { claim: String, volume: String },
@@ -55,6 +58,7 @@ impl Reason {
             Self::Chosen { .. } => "NodeSelected",
             Self::Provisioning { .. } => "WaitForVolumes",
             Self::NodeGone { .. }
+            | Self::NothingThere { .. }
             | Self::ClaimMissing { .. }
             | Self::ClaimDeleting { .. }
             | Self::ClaimLost { .. }
@@ -73,6 +77,11 @@ impl fmt::Display for Reason {
             Self::NodeGone { claim, node } => {
                 write!(f, "node {node:?}, chosen for persistentvolumeclaim {claim:?}, is gone: choosing again")
             }
+            Self::NothingThere { claim, node } => write!(
+                f,
+                "node {node:?}, chosen for persistentvolumeclaim {claim:?}, has no free volume for it any more: \
+                 choosing again"
+            ),
             Self::ClaimMissing { claim } => write!(f, "persistentvolumeclaim {claim:?} not found"),
             Self::ClaimDeleting { claim } => write!(f, "persistentvolumeclaim {claim:?} is being deleted"),
             Self::ClaimLost { claim, volume } => {

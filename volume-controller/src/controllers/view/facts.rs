@@ -1,8 +1,9 @@
 //! Small questions to typed objects that several controllers ask.
 
 use k8s_openapi::{
-    api::core::v1::{
-        CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+    api::{
+        core::v1::{CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod},
+        storage::v1::StorageClass,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -117,6 +118,11 @@ pub(crate) fn volume_modes(volume: &PersistentVolume) -> &[String] {
 
 pub(crate) fn claim_modes(claim: &PersistentVolumeClaim) -> &[String] {
     claim.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default()
+}
+
+/// Whether claims of the class wait for a pod, so that the volume comes to be where the pod is.
+pub(crate) fn waits_for_consumer(class: &StorageClass) -> bool {
+    class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
 }
 
 /// `apiVersion` and `kind` of a resource that events are about.

@@ -1,6 +1,9 @@
 //! The one watch on the store that keeps the view.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Weak},
+};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -15,7 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Index {
     view: RwLock<View>,
-    inboxes: Mutex<Vec<Arc<Inbox>>>,
+    /// Of those that still read: a controller that was started again has a new one.
+    inboxes: Mutex<Vec<Weak<Inbox>>>,
     /// The view's revision; 0 until it is filled for the first time.
     revision: watch::Sender<u64>,
 }
@@ -34,7 +38,10 @@ impl Index {
     pub(crate) fn subscribe(&self) -> Arc<Inbox> {
         let inbox = Arc::new(Inbox::default());
         inbox.put_everything();
-        self.inboxes.lock().push(Arc::clone(&inbox));
+        let mut inboxes = self.inboxes.lock();
+        inboxes.retain(|inbox| inbox.strong_count() > 0);
+        inboxes.push(Arc::downgrade(&inbox));
+        drop(inboxes);
         inbox
     }
 
@@ -55,7 +62,7 @@ impl Index {
     fn replace(&self, view: View) {
         let revision = view.revision.max(1);
         *self.view.write() = view;
-        for inbox in self.inboxes.lock().iter() {
+        for inbox in self.inboxes.lock().iter().filter_map(Weak::upgrade) {
             inbox.put_everything();
         }
         self.revision.send_replace(revision);
@@ -66,7 +73,7 @@ impl Index {
             Next::Change(change) => {
                 let touched = self.view.write().apply(change.kind, change.revision, &change.object);
                 if let Some(touched) = touched {
-                    for inbox in self.inboxes.lock().iter() {
+                    for inbox in self.inboxes.lock().iter().filter_map(Weak::upgrade) {
                         inbox.put(touched.clone());
                     }
                 }

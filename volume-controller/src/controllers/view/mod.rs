@@ -9,6 +9,8 @@ pub(crate) mod fixture;
 mod inbox;
 mod order;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +25,7 @@ use crate::store::{ChangeKind, Key, Object};
 pub(crate) use facts::*;
 pub(crate) use feed::{Index, feed};
 pub(crate) use inbox::{Inbox, Mail};
-pub(crate) use order::{Slot, modes_mask};
+pub(crate) use order::{Slot, is_free, modes_mask};
 pub(crate) use shelf::{At, Seen, Shared, Shelf};
 
 /// What one object says about another, followed backwards: from the claim to
@@ -40,6 +42,8 @@ pub(crate) enum Relation {
     NamedBy,
     /// Class → claims of it that have no volume yet.
     WantedBy,
+    /// Node → claims without a volume for which it was chosen.
+    ChosenFor,
     /// Node → attachments on it.
     Attached,
     /// Volume → attachments of it.
@@ -202,13 +206,13 @@ impl Indexed for PersistentVolumeClaim {
     }
 
     fn links(claim: &Seen<Self>) -> Vec<(Relation, Key)> {
-        match claim_volume(claim) {
-            Some(volume) => vec![(Relation::NamedBy, volume_key(volume))],
-            None => vec![(
-                Relation::WantedBy,
-                Key::new(CLASSES, "", holdfast_api::access::claim_class(claim).unwrap_or_default()),
-            )],
+        if let Some(volume) = claim_volume(claim) {
+            return vec![(Relation::NamedBy, volume_key(volume))];
         }
+        let class = holdfast_api::access::claim_class(claim).unwrap_or_default();
+        let node = annotation(&claim.metadata, holdfast_api::names::SELECTED_NODE).map(node_key);
+        let node = node.map(|node| (Relation::ChosenFor, node));
+        [(Relation::WantedBy, Key::new(CLASSES, "", class))].into_iter().chain(node).collect()
     }
 
     fn order(view: &mut View, claim: &Shared<Self>, present: bool) {

@@ -6,10 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use holdfast_api::access;
+use holdfast_api::{access, names};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{Shared, claim_ref, claim_volume, is_deleting, volume_modes, volume_phase};
+use super::{Shared, annotation, claim_modes, claim_ref, claim_volume, is_deleting, volume_modes, volume_phase};
 use crate::store::Key;
 
 /// What must be equal on both sides.
@@ -17,7 +17,7 @@ use crate::store::Key;
 pub(crate) struct Slot {
     class: String,
     volume_mode: String,
-    attributes_class: String,
+    pub(crate) attributes_class: String,
 }
 
 impl Slot {
@@ -49,10 +49,13 @@ pub(crate) fn modes_mask(modes: &[String]) -> u8 {
     })
 }
 
+/// Names by size.
+type Sizes = BTreeSet<(i64, Arc<str>)>;
+
 /// Volumes without a `claimRef`, by slot, then by access modes, then by size and name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FreeVolumes {
-    slots: BTreeMap<Slot, BTreeMap<u8, BTreeSet<(i64, Arc<str>)>>>,
+    slots: BTreeMap<Slot, BTreeMap<u8, Sizes>>,
 }
 
 impl FreeVolumes {
@@ -104,16 +107,20 @@ impl FreeVolumes {
 
 /// Whether a volume may be given to any claim that it suits. A released or
 /// failed one becomes free only through its phase `Available`.
-fn is_free(volume: &PersistentVolume) -> bool {
+pub(crate) fn is_free(volume: &PersistentVolume) -> bool {
     claim_ref(volume).is_none()
         && !is_deleting(&volume.metadata)
         && matches!(volume_phase(volume), "Pending" | "Available")
 }
 
-/// Claims that name no volume, by slot, then by the bytes they ask for.
-#[derive(Debug, Default)]
+/// What a claim's wishes have in common with others': whether a node was chosen for it,
+/// and its access modes.
+type Wishes = (bool, u8);
+
+/// Claims that name no volume, by slot, then by wishes, then by the bytes they ask for.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PendingClaims {
-    slots: BTreeMap<Slot, BTreeSet<(i64, Key)>>,
+    slots: BTreeMap<Slot, BTreeMap<Wishes, BTreeSet<(i64, Key)>>>,
 }
 
 impl PendingClaims {
@@ -123,20 +130,40 @@ impl PendingClaims {
         }
         let Ok(request) = access::claim_request(claim) else { return };
         let slot = Slot::of_claim(claim);
+        let is_placed = annotation(&claim.metadata, names::SELECTED_NODE).is_some();
+        let wishes = (is_placed, modes_mask(claim_modes(claim)));
         let entry = (request, claim.key.clone());
         if present {
-            self.slots.entry(slot).or_default().insert(entry);
-        } else if let Some(claims) = self.slots.get_mut(&slot) {
+            self.slots.entry(slot).or_default().entry(wishes).or_default().insert(entry);
+            return;
+        }
+        let Some(by_wishes) = self.slots.get_mut(&slot) else { return };
+        if let Some(claims) = by_wishes.get_mut(&wishes) {
             claims.remove(&entry);
             if claims.is_empty() {
-                self.slots.remove(&slot);
+                by_wishes.remove(&wishes);
             }
+        }
+        if by_wishes.is_empty() {
+            self.slots.remove(&slot);
         }
     }
 
-    /// The claims that so many bytes would satisfy, the largest request first.
-    pub(crate) fn up_to(&self, slot: &Slot, bytes: i64) -> impl Iterator<Item = &Key> {
-        let claims = self.slots.get(slot).into_iter().flatten().rev();
-        claims.skip_while(move |(request, _)| *request > bytes).map(|(_, key)| key)
+    /// The claims that a volume with these modes and so many bytes would satisfy, the
+    /// largest request first among those with the same modes; with `only_placed` those
+    /// only for which a node was chosen.
+    pub(crate) fn satisfied_by(
+        &self,
+        slot: &Slot,
+        offered: u8,
+        bytes: i64,
+        only_placed: bool,
+    ) -> impl Iterator<Item = &Key> {
+        let fitting = self.slots.get(slot).into_iter().flatten().rev().filter(move |((is_placed, asked), _)| {
+            offered & asked == *asked && (*is_placed || !only_placed)
+        });
+        // Greater than every claim of this size.
+        let end = (bytes.saturating_add(1), Key::new("", "", ""));
+        fitting.flat_map(move |(_, claims)| claims.range(..end.clone()).rev().map(|(_, key)| key))
     }
 }

@@ -6,19 +6,19 @@ use k8s_openapi::api::{
     storage::v1::StorageClass,
 };
 
-use super::{Action, Reason, bind, is_completed, misfit};
+use super::{Action, Keys, Reason, bind, is_completed, misfit};
 use crate::controllers::view::{
     Relation, Seen, Shared, Slot, View, annotation, claim_modes, claim_phase, claim_ref, claim_volume, is_deleting,
-    modes_mask, volume_phase,
+    modes_mask, volume_phase, waits_for_consumer,
 };
 
-pub(super) fn decide(view: &View, claim: &Shared<PersistentVolumeClaim>) -> Option<Action> {
+pub(super) fn decide(view: &View, underway: &Keys, claim: &Shared<PersistentVolumeClaim>) -> Option<Action> {
     match claim_volume(claim) {
         Some(name) if is_completed(claim) => bound(view, claim, name),
         // A claim that is going gets no volume any more.
         _ if is_deleting(&claim.metadata) => None,
         Some(name) => named(view, claim, name),
-        None => unbound(view, claim),
+        None => unbound(view, underway, claim),
     }
 }
 
@@ -53,7 +53,7 @@ fn named(view: &View, claim: &Shared<PersistentVolumeClaim>, name: &str) -> Opti
 }
 
 /// The claim has no volume.
-fn unbound(view: &View, claim: &Shared<PersistentVolumeClaim>) -> Option<Action> {
+fn unbound(view: &View, underway: &Keys, claim: &Shared<PersistentVolumeClaim>) -> Option<Action> {
     let wait = |reason| Some(Action::Wait { claim: claim.key.clone(), reason });
     if let Some(volume) = reserved(view, claim) {
         return bind(claim, volume);
@@ -66,19 +66,18 @@ fn unbound(view: &View, claim: &Shared<PersistentVolumeClaim>) -> Option<Action>
                 let reason = Reason::DefaultClass { class: class.clone() };
                 Some(Action::Classify { claim: claim.at(), class, reason })
             }
-            None => static_match(view, claim).unwrap_or_else(|| wait(Reason::NothingFits)),
+            None => static_match(view, underway, claim).or_else(|| wait(Reason::NothingFits)),
         };
     };
     let class = view.classes.get("", class_name);
-    if class.is_some_and(|class| waits(class)) && annotation(&claim.metadata, names::SELECTED_NODE).is_none() {
-        let pods: Vec<_> = view.pods_of_claim(&claim.key).map(|pod| pod.key.name.to_string()).collect();
-        return wait(match pods.into_iter().next() {
-            Some(pod) => Reason::WaitsForPod { pod },
+    if class.is_some_and(|class| waits_for_consumer(class)) && annotation(&claim.metadata, names::SELECTED_NODE).is_none() {
+        return wait(match view.pods_of_claim(&claim.key).next() {
+            Some(pod) => Reason::WaitsForPod { pod: pod.key.name.to_string() },
             None => Reason::WaitsForConsumer,
         });
     }
-    if let Some(found) = static_match(view, claim) {
-        return found;
+    if let Some(found) = static_match(view, underway, claim) {
+        return Some(found);
     }
     match class {
         None if class_name.is_empty() => wait(Reason::NothingFits),
@@ -112,42 +111,67 @@ fn reserved<'a>(view: &'a View, claim: &Seen<PersistentVolumeClaim>) -> Option<&
     .min_by_key(|volume| (access::volume_capacity(volume).unwrap_or(i64::MAX), &volume.key.name))
 }
 
-/// The best free volume. The outer `None` means that there is none.
-fn static_match(view: &View, claim: &Seen<PersistentVolumeClaim>) -> Option<Option<Action>> {
-    let wait = |reason| Some(Some(Action::Wait { claim: claim.key.clone(), reason }));
-    let selector = claim.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(Selector::try_from);
-    let selector = match selector.transpose() {
-        Ok(selector) => selector.unwrap_or_default(),
-        Err(error) => return wait(Reason::BadSelector { why: error.to_string() }),
+/// Binds the best free volume that nobody else is about to take; `None` when there is none.
+fn static_match(view: &View, underway: &Keys, claim: &Seen<PersistentVolumeClaim>) -> Option<Action> {
+    let selector = match selector(claim) {
+        Ok(selector) => selector,
+        Err(why) => return Some(Action::Wait { claim: claim.key.clone(), reason: Reason::BadSelector { why } }),
     };
-    let asked = access::claim_request(claim).ok()?;
-    let mask = modes_mask(claim_modes(claim));
-    view.free
-        .candidates(&Slot::of_claim(claim), mask, asked)
-        .filter_map(|name| view.volumes.get("", name))
-        .find(|volume| {
-            selector.matches_map(volume.metadata.labels.as_ref()) && on_selected_node(view, claim, volume)
-        })
-        .map(|volume| bind(claim, volume))
+    let mut is_contested = false;
+    let node = annotation(&claim.metadata, names::SELECTED_NODE);
+    let best = candidates(view, claim, &selector, node).find(|volume| {
+        let is_taken = underway.contains(&volume.key);
+        is_contested |= is_taken;
+        !is_taken
+    });
+    match best {
+        Some(volume) => bind(claim, volume),
+        None => is_contested.then(|| Action::Defer { key: claim.key.clone(), reason: Reason::Contested }),
+    }
 }
 
-/// Whether this very volume is one that the claim could be given.
-pub(super) fn suits(view: &View, claim: &Seen<PersistentVolumeClaim>, volume: &Seen<PersistentVolume>) -> bool {
-    static_match(view, claim).flatten().is_some_and(
-        |action| matches!(action, Action::Bind { volume: chosen, .. } if chosen.key == volume.key),
-    )
+/// Free volumes that fit, the best first.
+fn candidates<'a>(
+    view: &'a View,
+    claim: &'a PersistentVolumeClaim,
+    selector: &'a Selector,
+    node: Option<&'a str>,
+) -> impl Iterator<Item = &'a Shared<PersistentVolume>> {
+    // A request that cannot be read is satisfied by nothing.
+    let asked = access::claim_request(claim).unwrap_or(i64::MAX);
+    let names = view.free.candidates(&Slot::of_claim(claim), modes_mask(claim_modes(claim)), asked);
+    names.filter_map(|name| view.volumes.get("", name)).filter(move |volume| {
+        selector.matches_map(volume.metadata.labels.as_ref()) && node.is_none_or(|node| is_usable_on(view, node, volume))
+    })
+}
+
+/// Whether a free volume that the claim could have is usable on a node: the scheduler's question.
+pub(crate) fn has_candidate_on(view: &View, claim: &PersistentVolumeClaim, node: &str) -> bool {
+    selector(claim).is_ok_and(|selector| candidates(view, claim, &selector, Some(node)).next().is_some())
+}
+
+/// Whether this very volume, which is free, is one that the claim could be given: what
+/// [`Slot`], modes and size do not say.
+pub(super) fn suits(view: &View, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    selector(claim).is_ok_and(|selector| selector.matches_map(volume.metadata.labels.as_ref()))
+        && on_selected_node(view, claim, volume)
+}
+
+fn selector(claim: &PersistentVolumeClaim) -> Result<Selector, String> {
+    let selector = claim.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(Selector::try_from);
+    Ok(selector.transpose().map_err(|error| error.to_string())?.unwrap_or_default())
 }
 
 /// Where the scheduler has chosen a node, only what can be used there fits.
 fn on_selected_node(view: &View, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
-    let Some(name) = annotation(&claim.metadata, names::SELECTED_NODE) else { return true };
-    view.nodes.get("", name).is_some_and(|node| {
-        affinity::volume_fits_node(volume, name, &node.metadata.labels.clone().unwrap_or_default())
-    })
+    annotation(&claim.metadata, names::SELECTED_NODE).is_none_or(|node| is_usable_on(view, node, volume))
 }
 
-fn waits(class: &StorageClass) -> bool {
-    class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
+fn is_usable_on(view: &View, node: &str, volume: &PersistentVolume) -> bool {
+    static NONE: affinity::Labels = affinity::Labels::new();
+    view.nodes.get("", node).is_some_and(|found| {
+        affinity::volume_fits_node(volume, node, found.metadata.labels.as_ref().unwrap_or(&NONE))
+    })
 }
 
 /// The class that claims get which name none: the newest of those marked, then the first by name.

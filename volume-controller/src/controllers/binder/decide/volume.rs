@@ -3,13 +3,16 @@
 use holdfast_api::{access, names};
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume};
 
-use super::{Action, Reason, bind, full_name, is_completed};
+use super::{Action, Keys, Reason, bind, claim, full_name, is_completed};
 use crate::controllers::view::{
-    Shared, View, annotation, claim_ref, claim_ref_key, claim_ref_uid, claim_volume, csi_source, volume_phase,
+    Shared, Slot, View, annotation, claim_ref, claim_ref_key, claim_ref_uid, claim_volume, csi_source, is_free,
+    modes_mask, volume_modes, volume_phase, waits_for_consumer,
 };
 
-pub(super) fn decide(view: &View, volume: &Shared<PersistentVolume>) -> Option<Action> {
-    let Some(reference) = claim_ref(volume) else { return phase(volume, "Available", Reason::Free) };
+pub(super) fn decide(view: &View, underway: &Keys, volume: &Shared<PersistentVolume>) -> Option<Action> {
+    let Some(reference) = claim_ref(volume) else {
+        return given(view, underway, volume).or_else(|| phase(volume, "Available", Reason::Free));
+    };
     let claim = view.claims.at(&claim_ref_key(reference));
     let Some(claim) = claim.filter(|claim| access::refers_to(volume, claim)) else {
         return match claim_ref_uid(volume) {
@@ -30,6 +33,38 @@ pub(super) fn decide(view: &View, volume: &Shared<PersistentVolume>) -> Option<A
         None if matches!(volume_phase(volume), "Released" | "Failed") => None,
         None => phase(volume, "Available", Reason::Free).filter(|_| claim_ref_uid(volume).is_none()),
     }
+}
+
+/// Binds a claim that has waited for a volume like this one: to the best volume for it, which need not
+/// be this one. After that this volume is looked at again, until no claim that waits could have it.
+fn given(view: &View, underway: &Keys, volume: &Shared<PersistentVolume>) -> Option<Action> {
+    if !is_free(volume) {
+        return None;
+    }
+    let defer = || Some(Action::Defer { key: volume.key.clone(), reason: Reason::Contested });
+    if underway.contains(&volume.key) {
+        return defer();
+    }
+    let capacity = access::volume_capacity(volume).ok()?;
+    let slot = Slot::of_volume(volume);
+    let only_placed =
+        view.classes.get("", access::volume_class(volume)).is_some_and(|class| waits_for_consumer(class));
+    let modes = modes_mask(volume_modes(volume));
+    let waiting = view.pending.satisfied_by(&slot, modes, capacity, only_placed);
+    let mut is_contested = false;
+    for claim in waiting.filter_map(|key| view.claims.at(key)).filter(|claim| claim::suits(view, claim, volume)) {
+        if underway.contains(&claim.key) {
+            is_contested = true;
+            continue;
+        }
+        match claim::decide(view, underway, claim) {
+            Some(action @ Action::Bind { .. }) => return Some(action),
+            Some(Action::Defer { .. }) => is_contested = true,
+            // It waits for something else first.
+            _ => {}
+        }
+    }
+    if is_contested { defer() } else { None }
 }
 
 /// The claim that the volume names is bound to another volume.

@@ -1,0 +1,240 @@
+//! Views for tests, made from the objects that are in them: the JSON that the API
+//! would store, through the same [`View::apply`] as in life.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    At, ATTACHMENTS, CLAIMS, CLASSES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS, VOLUMES, View, claim_key,
+    volume_key,
+};
+use crate::store::{ChangeKind, Key, Object};
+
+/// The revision of every object of [`view`].
+pub(crate) const REVISION: u64 = 7;
+/// The namespace of everything that has one.
+pub(crate) const SPACE: &str = "dev";
+pub(crate) const DRIVER: &str = "d.example.com";
+
+/// One object, to be refined.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Made(pub(crate) Value);
+
+impl Made {
+    /// Sets a field, `spec.claimRef.uid`.
+    pub(crate) fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let place = path.split('.').fold(&mut self.0, |at, name| &mut at[name]);
+        *place = value.into();
+        self
+    }
+
+    /// Takes a field away.
+    pub(crate) fn unset(mut self, path: &str) -> Self {
+        let (parent, name) = path.rsplit_once('.').unwrap();
+        let parent = parent.split('.').fold(&mut self.0, |at, name| &mut at[name]);
+        parent.as_object_mut().unwrap().remove(name);
+        self
+    }
+
+    pub(crate) fn note(mut self, annotation: &str, value: &str) -> Self {
+        self.0["metadata"]["annotations"][annotation] = json!(value);
+        self
+    }
+
+    pub(crate) fn label(mut self, label: &str, value: &str) -> Self {
+        self.0["metadata"]["labels"][label] = json!(value);
+        self
+    }
+
+    pub(crate) fn uid(self, uid: &str) -> Self {
+        self.set("metadata.uid", uid)
+    }
+
+    pub(crate) fn class(self, class: &str) -> Self {
+        self.set("spec.storageClassName", class)
+    }
+
+    pub(crate) fn modes(self, modes: &[&str]) -> Self {
+        self.set("spec.accessModes", json!(modes))
+    }
+
+    pub(crate) fn phase(self, phase: &str) -> Self {
+        self.set("status.phase", phase)
+    }
+
+    pub(crate) fn deleting(self) -> Self {
+        self.set("metadata.deletionTimestamp", "2026-01-02T00:00:00Z")
+    }
+
+    pub(crate) fn finalizer(self, finalizer: &str) -> Self {
+        self.set("metadata.finalizers", json!([finalizer]))
+    }
+
+    /// Of a claim: what it asks for. Of a volume: what it offers.
+    pub(crate) fn size(self, size: &str) -> Self {
+        let path = if self.0["kind"] == "PersistentVolume" { "spec.capacity" } else { "spec.resources.requests" };
+        self.set(path, json!({"storage": size}))
+    }
+
+    /// Of a volume: it is on nodes only whose label `zone` is this.
+    pub(crate) fn in_zone(self, zone: &str) -> Self {
+        let term = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]});
+        self.set("spec.nodeAffinity", json!({"required": {"nodeSelectorTerms": [term]}}))
+    }
+
+    /// Of a volume: kept for a claim, of this UID or of whichever (empty).
+    pub(crate) fn kept_for(self, claim: &str, uid: &str) -> Self {
+        let mut reference = json!({"namespace": SPACE, "name": claim});
+        if !uid.is_empty() {
+            reference["uid"] = json!(uid);
+        }
+        self.set("spec.claimRef", reference)
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        let resource = match self.0["kind"].as_str().unwrap() {
+            "PersistentVolumeClaim" => CLAIMS,
+            "PersistentVolume" => VOLUMES,
+            "StorageClass" => CLASSES,
+            "Pod" => PODS,
+            "Node" => NODES,
+            "VolumeAttachment" => ATTACHMENTS,
+            "CSIDriver" => DRIVERS,
+            "CSINode" => CSI_NODES,
+            "Namespace" => NAMESPACES,
+            other => panic!("no such kind: {other}"),
+        };
+        let metadata = &self.0["metadata"];
+        Key::new(resource, metadata["namespace"].as_str().unwrap_or_default(), metadata["name"].as_str().unwrap())
+    }
+
+    /// As the store would hold it.
+    pub(crate) fn stored(&self, revision: u64) -> Object {
+        let uid = self.0["metadata"]["uid"].as_str().unwrap_or_default().into();
+        Object { key: self.key(), revision, uid, body: serde_json::to_vec(&self.0).unwrap().into() }
+    }
+}
+
+fn made(kind: &str, version: &str, namespace: &str, name: &str, rest: Value) -> Made {
+    let mut metadata = json!({
+        "name": name, "uid": format!("uid-{name}"), "annotations": {}, "labels": {},
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    });
+    if !namespace.is_empty() {
+        metadata["namespace"] = json!(namespace);
+    }
+    let mut object = Map::from_iter([
+        ("apiVersion".to_owned(), json!(version)),
+        ("kind".to_owned(), json!(kind)),
+        ("metadata".to_owned(), metadata),
+    ]);
+    object.extend(rest.as_object().unwrap().clone());
+    Made(Value::Object(object))
+}
+
+/// A claim for 1Gi, one writer, no class.
+pub(crate) fn claim(name: &str) -> Made {
+    let spec = json!({
+        "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", "storageClassName": "",
+        "resources": {"requests": {"storage": "1Gi"}},
+    });
+    made("PersistentVolumeClaim", "v1", SPACE, name, json!({"spec": spec, "status": {"phase": "Pending"}}))
+}
+
+/// A free CSI volume of 1Gi, one writer, no class, to be retained.
+pub(crate) fn volume(name: &str) -> Made {
+    let spec = json!({
+        "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", "storageClassName": "",
+        "capacity": {"storage": "1Gi"}, "persistentVolumeReclaimPolicy": "Retain",
+        "csi": {"driver": DRIVER, "volumeHandle": format!("h-{name}")},
+    });
+    made("PersistentVolume", "v1", "", name, json!({"spec": spec, "status": {"phase": "Available"}}))
+}
+
+/// Both sides of a finished binding.
+pub(crate) fn bound(claim_name: &str, volume_name: &str) -> (Made, Made) {
+    let claim = claim(claim_name)
+        .set("spec.volumeName", volume_name)
+        .note("pv.kubernetes.io/bind-completed", "yes")
+        .set("status", json!({"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}));
+    (claim, volume(volume_name).kept_for(claim_name, &format!("uid-{claim_name}")).phase("Bound"))
+}
+
+/// A class whose volumes are made at once.
+pub(crate) fn class(name: &str) -> Made {
+    let rest = json!({"provisioner": DRIVER, "volumeBindingMode": "Immediate"});
+    made("StorageClass", "storage.k8s.io/v1", "", name, rest)
+}
+
+/// A class whose volumes are made where the pod is.
+pub(crate) fn late_class(name: &str) -> Made {
+    class(name).set("volumeBindingMode", "WaitForFirstConsumer")
+}
+
+/// A pod that uses claims.
+pub(crate) fn pod(name: &str, claims: &[&str]) -> Made {
+    let volumes: Vec<Value> = claims
+        .iter()
+        .map(|claim| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}}))
+        .collect();
+    let spec = json!({"containers": [], "schedulerName": "default-scheduler", "volumes": volumes});
+    made("Pod", "v1", SPACE, name, json!({"spec": spec, "status": {"phase": "Pending"}}))
+}
+
+/// The same, on a node.
+pub(crate) fn pod_on(node: &str, name: &str, claims: &[&str]) -> Made {
+    pod(name, claims).set("spec.nodeName", node)
+}
+
+/// A node that is ready.
+pub(crate) fn node(name: &str) -> Made {
+    let status = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    made("Node", "v1", "", name, json!({"spec": {}, "status": status}))
+}
+
+/// The driver, with or without `attachRequired`.
+pub(crate) fn driver(attach_required: bool) -> Made {
+    made("CSIDriver", "storage.k8s.io/v1", "", DRIVER, json!({"spec": {"attachRequired": attach_required}}))
+}
+
+/// The drivers that are on a node.
+pub(crate) fn csi_node(name: &str, drivers: &[&str]) -> Made {
+    let drivers: Vec<Value> = drivers.iter().map(|d| json!({"name": d, "nodeID": name})).collect();
+    made("CSINode", "storage.k8s.io/v1", "", name, json!({"spec": {"drivers": drivers}}))
+}
+
+/// The attachment of [`volume`] on a node, under its right name.
+pub(crate) fn attachment(volume: &str, node: &str, attached: bool) -> Made {
+    let name = holdfast_api::attachment::attachment_name(DRIVER, &format!("h-{volume}"), node);
+    let spec = json!({"attacher": DRIVER, "nodeName": node, "source": {"persistentVolumeName": volume}});
+    made("VolumeAttachment", "storage.k8s.io/v1", "", &name, json!({"spec": spec, "status": {"attached": attached}}))
+}
+
+pub(crate) fn namespace(name: &str) -> Made {
+    made("Namespace", "v1", "", name, json!({"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}))
+}
+
+/// A view of these objects, each at [`REVISION`].
+pub(crate) fn view(objects: &[Made]) -> View {
+    let mut view = View::default();
+    for made in objects {
+        assert!(view.apply(ChangeKind::Created, REVISION, &made.stored(REVISION)).is_some(), "not taken: {made:?}");
+    }
+    view
+}
+
+/// Where a decision on an object of [`view`] rests.
+pub(crate) fn at(key: Key) -> At {
+    At { key, revision: REVISION }
+}
+
+pub(crate) fn of_claim(name: &str) -> Key {
+    claim_key(SPACE, name)
+}
+
+pub(crate) fn of_volume(name: &str) -> Key {
+    volume_key(name)
+}
+
+pub(crate) fn of_pod(name: &str) -> Key {
+    Key::new(PODS, SPACE, name)
+}
