@@ -66,6 +66,8 @@ impl CsiError {
         match self.code {
             Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => Verdict::Unknown,
             Code::ResourceExhausted if self.method != "CreateVolume" => Verdict::Unknown,
+            // "Volume already exists but is incompatible": under our name, so it is ours.
+            Code::AlreadyExists if self.method == "CreateVolume" => Verdict::Unknown,
             Code::InvalidArgument | Code::OutOfRange | Code::NotFound => Verdict::Infeasible,
             _ => Verdict::Final,
         }
@@ -96,6 +98,7 @@ mod tests {
             (10, "CreateVolume", Code::Unknown, false, Verdict::Final),
             (11, "CreateVolume", Code::Unknown, true, Verdict::Unknown),
             (12, "DeleteVolume", Code::FailedPrecondition, false, Verdict::Final),
+            (13, "CreateVolume", Code::AlreadyExists, false, Verdict::Unknown),
         ];
         for (number, method, code, transport, verdict) in table {
             let error = CsiError { method, code, message: String::new(), transport };

@@ -7,6 +7,7 @@ use holdfast_proto::csi::DeleteVolumeRequest;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
+use tonic::Code;
 
 use super::{
     decide::{Action, INTENT, Memory, Progress, View, VolumeObject, has_intent},
@@ -123,6 +124,10 @@ async fn create(context: &Context, view: &mut View, plan: Box<Plan>) -> Result<(
         Err(error) => {
             if error.is_final() {
                 view.memory = Some(Memory::Nothing);
+            } else if error.code == Code::AlreadyExists && !error.transport {
+                // Made by an earlier life of this process from another class or place: to ask for
+                // exactly this once more is of no use, what is planned anew may fit.
+                view.memory = None;
             }
             view.progress = Progress::CreateFailed(error);
         }

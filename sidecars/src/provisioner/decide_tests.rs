@@ -105,6 +105,7 @@ fn table() {
     let created = |bytes| Progress::Created { made: Box::new(made(bytes)), plan: a_plan() };
     let full = || Progress::CreateFailed(failed(tonic::Code::ResourceExhausted));
     let slow = || Progress::CreateFailed(failed(tonic::Code::DeadlineExceeded));
+    let taken = || Progress::CreateFailed(failed(tonic::Code::AlreadyExists));
     let saved = || Progress::Saved { volume: "pvc-1".to_owned() };
     let with = |changes: &Value| View { claim: claim(changes), ..view() };
     let absent = |changes: &Value| View { volume: VolumeObject::Absent, ..with(changes) };
@@ -169,6 +170,8 @@ fn table() {
         (39, View { progress: Progress::Deleted, ..absent(&dying_intent) }, "drop"),
         (40, View { progress: full(), ..absent(&dying_intent) }, "drop"),
         (41, View { progress: slow(), ..absent(&dying_intent) }, "retry"),
+        // Something is there, under our name: it must not be forgotten.
+        (52, View { progress: taken(), ..absent(&dying_intent) }, "retry"),
         (42, View { memory: Some(Memory::Nothing), ..absent(&dying_intent) }, "drop"),
         (43, View { memory: unanswered(), class: None, ..absent(&dying_intent) }, "create"),
         (44, View { class: None, ..absent(&dying_intent) }, "retry"),
