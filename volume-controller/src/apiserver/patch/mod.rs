@@ -4,10 +4,12 @@
 mod elements;
 mod strategic;
 
+use json_patch::PatchOperation;
 use serde_json::Value;
 use thiserror::Error;
 
 use super::kinds::Kind;
+use super::status::MAX_BODY;
 
 /// Why a patch cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -23,6 +25,10 @@ pub enum PatchError {
 
 /// The most operations that one JSON patch may have; upstream's limit.
 const MAX_OPERATIONS: usize = 10_000;
+
+/// The most bytes that the `copy` operations of one JSON patch may add, together;
+/// upstream's limit. A few dozen that double the object would else fill the memory.
+const MAX_COPIED: usize = MAX_BODY;
 
 /// Applies a JSON patch, all of it or nothing.
 ///
@@ -41,7 +47,22 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
     let patch: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|e| PatchError::Malformed(format!("this is not a JSON patch (RFC 6902): {e}")))?;
     let mut patched = object.clone();
-    json_patch::patch(&mut patched, &patch).map_err(|e| PatchError::Unprocessable(e.to_string()))?;
+    let mut copied = 0;
+    for (number, operation) in patch.iter().enumerate() {
+        if let PatchOperation::Copy(copy) = operation {
+            copied += copy.from.resolve(&patched).map_or(0, |value| value.to_string().len());
+            if copied > MAX_COPIED {
+                return Err(PatchError::Unprocessable(format!(
+                    "the copy operations of the patch add more than {MAX_COPIED} bytes"
+                )));
+            }
+        }
+        // Nothing has to be undone: what fails half-way is a copy that nobody sees.
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation)).map_err(|mut e| {
+            e.operation = number;
+            PatchError::Unprocessable(e.to_string())
+        })?;
+    }
     Ok(patched)
 }
 

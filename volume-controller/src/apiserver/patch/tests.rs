@@ -30,6 +30,19 @@ fn json_patches() {
     }
 }
 
+#[test]
+fn failures_name_their_operation_and_copies_are_limited() {
+    let object = json!({"a": {"x": "y".repeat(1000)}});
+    let patch =
+        json!([{"op": "test", "path": "/a/x", "value": object["a"]["x"]}, {"op": "remove", "path": "/b"}]);
+    let Err(PatchError::Unprocessable(why)) = json(&object, &patch) else { panic!("applied") };
+    assert!(why.contains("'/1'"), "{why}");
+    let doubling: Vec<Value> =
+        (0..40).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a/{n}")})).collect();
+    assert_eq!(json(&object, &json!(doubling[..5])).unwrap()["a"]["4"]["3"]["x"], object["a"]["x"]);
+    assert!(matches!(json(&object, &json!(doubling)), Err(PatchError::Unprocessable(_))));
+}
+
 /// The examples of RFC 7386, appendix A.
 #[test]
 fn merge_patches() {
