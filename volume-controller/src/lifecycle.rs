@@ -1,11 +1,15 @@
 //! The life of an object that finalizers hold: the one place that knows when a
 //! write of an object is really its deletion.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::apiserver::kinds;
 use crate::store::{Key, Precondition, Write};
+
+/// What happens to a pod that names no grace period, in seconds.
+const DEFAULT_GRACE: i64 = 30;
 
 /// The write that stores `body`, or, when it is being deleted and nothing holds
 /// it any more, the write that removes it. Every writer of an existing object
@@ -29,20 +33,81 @@ pub fn create(key: Key, mut body: Value, now: Timestamp) -> Write {
     Write { key, precondition: Precondition::Absent, body: Some(body) }
 }
 
-/// The write that begins the deletion of `body`, with `grace` seconds to end in
-/// (pods; 0 for everything else). What nothing holds is gone at once. A deletion
-/// that has begun keeps its time, and its grace unless the new one is shorter.
-#[must_use]
-pub fn delete(key: Key, precondition: Precondition, mut body: Value, grace: u32, now: Timestamp) -> Write {
-    let metadata = &mut body["metadata"];
-    let begun = !metadata["deletionTimestamp"].is_null();
-    let left = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-    if !begun || left > i64::from(grace) {
-        let end = now + jiff::SignedDuration::from_secs(i64::from(grace));
-        metadata["deletionTimestamp"] = json!(time(end));
-        metadata["deletionGracePeriodSeconds"] = json!(grace);
+/// What a deletion does to an object.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Deletion {
+    /// Nothing holds it: it goes at once.
+    Remove,
+    /// It is marked as being deleted.
+    Mark(Value),
+    /// It is being deleted already, and this changes nothing.
+    Wait,
+}
+
+/// The rules of upstream's `rest.BeforeDelete`: only kinds with a grace period
+/// have one, and a second deletion can only shorten it. `asked` are the seconds
+/// to end in; without them the object says.
+pub(crate) fn deletion(resource: &str, old: &Value, asked: Option<i64>, now: Timestamp) -> Deletion {
+    let is_graceful = kinds::ALL.iter().any(|kind| kind.is_graceful && kind.resource() == resource);
+    let begun = old["metadata"]["deletionTimestamp"].as_str();
+    let left = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+    let grace = match (begun, asked) {
+        (None, _) if is_graceful => grace(old, asked),
+        (Some(_), Some(asked)) if is_graceful && asked.max(0) < left => asked.max(0),
+        (Some(_), _) if is_graceful && left > 0 => return Deletion::Wait,
+        _ => 0,
+    };
+    if grace == 0 && !is_held(old) {
+        return Deletion::Remove;
     }
-    update(key, precondition, body)
+    if begun.is_some() && left == grace {
+        return Deletion::Wait;
+    }
+    // A shorter grace counts from when the deletion began, so that it never ends later than before.
+    let began = begun.and_then(|end| end.parse::<Timestamp>().ok());
+    let began = began.map_or(now, |end| end - SignedDuration::from_secs(left));
+    let mut value = old.clone();
+    value["metadata"]["deletionTimestamp"] = json!(time(began + SignedDuration::from_secs(grace)));
+    value["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+    if begun.is_none() {
+        count_generation(&mut value);
+    }
+    if resource == "namespaces" {
+        value["status"]["phase"] = json!("Terminating");
+    }
+    Deletion::Mark(value)
+}
+
+/// The seconds that an object of a kind with a grace period has to end in.
+fn grace(old: &Value, asked: Option<i64>) -> i64 {
+    let is_placed = old["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
+    let is_over = matches!(old["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if !is_placed || is_over {
+        return 0;
+    }
+    match asked.or_else(|| old["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(DEFAULT_GRACE) {
+        // Upstream reads a negative period as the shortest graceful one.
+        negative if negative < 0 => 1,
+        grace => grace.min(i64::from(i32::MAX)),
+    }
+}
+
+/// The write that begins the deletion of `body`, as the API server would, with
+/// `grace` seconds to end in (pods on a node; 0 for everything else).
+#[must_use]
+pub fn delete(key: Key, precondition: Precondition, body: Value, grace: u32, now: Timestamp) -> Write {
+    match deletion(&key.resource, &body, Some(grace.into()), now) {
+        Deletion::Remove => Write { key, precondition, body: None },
+        Deletion::Mark(marked) => update(key, precondition, marked),
+        Deletion::Wait => update(key, precondition, body),
+    }
+}
+
+/// `metadata.generation` counts the changes of what is wanted.
+pub(crate) fn count_generation(value: &mut Value) {
+    if let Some(generation) = value["metadata"]["generation"].as_i64() {
+        value["metadata"]["generation"] = json!(generation + 1);
+    }
 }
 
 /// A time as `metav1.Time` writes it: RFC 3339 in whole seconds, UTC.
@@ -52,13 +117,17 @@ pub fn time(at: Timestamp) -> String {
 }
 
 /// Whether an object is being deleted, has no finalizer left and no grace to wait for.
-/// `spec.finalizers` is a namespace's own list: who empties it takes `kubernetes` off.
 fn is_released(body: &Value) -> bool {
     let metadata = &body["metadata"];
-    let listed = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-    let held = listed(&metadata["finalizers"]) || listed(&body["spec"]["finalizers"]);
     let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-    !metadata["deletionTimestamp"].is_null() && !held && grace == 0
+    !metadata["deletionTimestamp"].is_null() && !is_held(body) && grace == 0
+}
+
+/// Whether a finalizer keeps the object. `spec.finalizers` is a namespace's own
+/// list: who empties it takes `kubernetes` off.
+fn is_held(body: &Value) -> bool {
+    let listed = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
+    listed(&body["metadata"]["finalizers"]) || listed(&body["spec"]["finalizers"])
 }
 
 #[cfg(test)]
@@ -78,12 +147,20 @@ mod tests {
     #[test]
     fn deletion_begins_once_and_grace_only_shrinks() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let later: Timestamp = "2026-01-01T00:00:29Z".parse().unwrap();
         let key = || Key::new("pods", "a", "b");
-        let begun = delete(key(), Precondition::Present, json!({"metadata": {}}), 30, now).body.unwrap();
+        let placed = json!({"metadata": {"generation": 1}, "spec": {"nodeName": "n"}});
+        let begun = delete(key(), Precondition::Present, placed.clone(), 30, now).body.unwrap();
         assert_eq!(begun["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
-        let again = delete(key(), Precondition::Present, begun.clone(), 60, now).body.unwrap();
-        assert_eq!(again, begun);
+        assert_eq!(begun["metadata"]["generation"], 2);
+        assert_eq!(delete(key(), Precondition::Present, begun.clone(), 60, now).body.unwrap(), begun);
+        let shorter = delete(key(), Precondition::Present, begun.clone(), 5, later).body.unwrap();
+        assert_eq!(shorter["metadata"]["deletionTimestamp"], "2026-01-01T00:00:05Z");
         assert!(delete(key(), Precondition::Present, begun, 0, now).body.is_none());
+        // A pod that has ended has nothing to end any more.
+        let mut over = placed;
+        over["status"] = json!({"phase": "Succeeded"});
+        assert!(delete(key(), Precondition::Present, over, 30, now).body.is_none());
         let held = json!({"metadata": {"finalizers": ["a"]}});
         let held = delete(key(), Precondition::Present, held, 0, now).body.unwrap();
         assert_eq!(held["metadata"]["deletionTimestamp"], "2026-01-01T00:00:00Z");
@@ -114,5 +191,48 @@ mod tests {
                 update(Key::new("pods", "a", "b"), Precondition::Present, json!({"metadata": metadata}));
             assert_eq!(write.body.is_none(), goes, "{metadata}");
         }
+    }
+
+    #[test]
+    fn pods_end_gracefully() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let placed = json!({"metadata": {}, "spec": {"nodeName": "n"}});
+        let Deletion::Mark(marked) = deletion("pods", &placed, None, now) else { panic!("not marked") };
+        assert_eq!(marked["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
+        for (object, asked, expected) in [
+            (&json!({"metadata": {}, "spec": {}}), None, Deletion::Remove),
+            (&placed, Some(0), Deletion::Remove),
+            (
+                &json!({"metadata": {}, "spec": {"nodeName": "n"}, "status": {"phase": "Failed"}}),
+                None,
+                Deletion::Remove,
+            ),
+            (&marked, None, Deletion::Wait),
+            (&marked, Some(40), Deletion::Wait),
+            (&marked, Some(0), Deletion::Remove),
+        ] {
+            assert_eq!(deletion("pods", object, asked, now), expected, "{object} {asked:?}");
+        }
+        let Deletion::Mark(shorter) = deletion("pods", &marked, Some(5), now) else {
+            panic!("not shortened")
+        };
+        assert_eq!(shorter["metadata"]["deletionTimestamp"], "2026-01-01T00:00:05Z");
+    }
+
+    #[test]
+    fn finalizers_hold() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let claims = "persistentvolumeclaims";
+        let held = json!({"metadata": {"finalizers": ["a"]}, "spec": {}});
+        let Deletion::Mark(marked) = deletion(claims, &held, Some(9), now) else { panic!("not marked") };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
+        assert_eq!(deletion(claims, &marked, Some(0), now), Deletion::Wait);
+        assert_eq!(deletion(claims, &json!({"metadata": {}}), None, now), Deletion::Remove);
+        let namespace = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}});
+        let Deletion::Mark(marked) = deletion("namespaces", &namespace, None, now) else {
+            panic!("not marked")
+        };
+        assert_eq!(marked["status"]["phase"], "Terminating");
     }
 }

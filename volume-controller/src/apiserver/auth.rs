@@ -29,7 +29,7 @@ impl Authenticator {
     /// to everybody, as upstream's `system:public-info-viewer` has it.
     pub(crate) fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
-            let is_public = matches!(path, "/healthz" | "/livez" | "/readyz" | "/version");
+            let is_public = matches!(path, "/healthz" | "/livez" | "/readyz" | "/version" | "/version/");
             return if is_public { Ok(()) } else { Err(ApiError::Unauthorized) };
         };
         let token = value.to_str().ok().and_then(|value| {

@@ -8,11 +8,7 @@ use serde_json::{Map, Value, json};
 use super::kinds::{Cause, CauseReason, Kind};
 use super::route::Target;
 use super::status::ApiError;
-
-/// RFC 3339 in UTC with seconds, as `metav1.Time` prints.
-pub(crate) fn time(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
+use crate::lifecycle;
 
 /// What a name that the server completes ends with: five letters that spell no
 /// word, out of upstream's alphabet.
@@ -66,7 +62,7 @@ pub(crate) fn begin(
         Some(json!(target.namespace)).filter(|_| !target.namespace.is_empty()),
     );
     metadata.insert("uid".to_owned(), json!(uid));
-    metadata.insert("creationTimestamp".to_owned(), json!(time(now)));
+    metadata.insert("creationTimestamp".to_owned(), json!(lifecycle::time(now)));
     let has_spec = value["spec"].is_object();
     set_or_remove(&mut metadata, "generation", has_spec.then(|| json!(1)));
     value["metadata"] = Value::Object(metadata);
@@ -116,13 +112,6 @@ pub(crate) fn continue_from(target: &Target, old: &Value, value: &mut Value) -> 
     }
     value["metadata"] = Value::Object(metadata);
     Ok(())
-}
-
-/// `metadata.generation` counts the changes of what is wanted.
-pub(crate) fn count_generation(value: &mut Value) {
-    if let Some(generation) = value["metadata"]["generation"].as_i64() {
-        value["metadata"]["generation"] = json!(generation + 1);
-    }
 }
 
 /// An object that is being deleted can lose finalizers but gain none.

@@ -23,6 +23,8 @@ use super::{Api, body, discovery, fixed, reply, reviews, route};
 pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/version", get(fixed::version))
+        // The official Python client asks so.
+        .route("/version/", get(fixed::version))
         .route("/healthz", get(fixed::live))
         .route("/livez", get(fixed::live))
         .route("/readyz", get(fixed::ready))

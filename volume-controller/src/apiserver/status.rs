@@ -78,7 +78,10 @@ pub(crate) enum ApiError {
     #[error("Internal error occurred: {0}")]
     Internal(String),
     #[error("{0}")]
-    Unavailable(&'static str),
+    Unavailable(String),
+    /// Whether it was done is not known.
+    #[error("{0}")]
+    Timeout(String),
 }
 
 /// What an update that met a newer object says.
@@ -114,8 +117,12 @@ impl ApiError {
             }
             CommitError::Missing { .. } => Self::not_found(kind, name),
             CommitError::Conflict { .. } => Self::conflict(kind, name, MODIFIED),
-            CommitError::Closed => Self::Unavailable("the server is shutting down"),
-            error => Self::Internal(error.to_string()),
+            CommitError::Closed => Self::Unavailable("the server is shutting down".to_owned()),
+            // Nothing was written, and the next attempt may find the disk in order.
+            CommitError::Database(_) => Self::Unavailable(error.to_string()),
+            CommitError::Unknown(_) => Self::Timeout(error.to_string()),
+            CommitError::Malformed { .. } => Self::BadRequest(error.to_string()),
+            CommitError::Twice { .. } => Self::Internal(error.to_string()),
         }
     }
 
@@ -134,7 +141,7 @@ impl ApiError {
             Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
             Self::Expired(_) => (StatusCode::GONE, "Expired"),
-            Self::FutureVersion { .. } => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
+            Self::FutureVersion { .. } | Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
         }
@@ -142,7 +149,10 @@ impl ApiError {
 
     /// Whether the same request may succeed later.
     pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self, Self::FutureVersion { .. } | Self::Internal(_) | Self::Unavailable(_))
+        matches!(
+            self,
+            Self::FutureVersion { .. } | Self::Internal(_) | Self::Unavailable(_) | Self::Timeout(_)
+        )
     }
 
     /// The error as a `Status` object.
@@ -316,6 +326,25 @@ mod tests {
             assert_eq!(status["code"], code);
             assert_eq!(status["message"], message);
             assert_eq!(status["details"]["name"], "x");
+        }
+    }
+
+    #[test]
+    fn commits_that_fail() {
+        let key = crate::store::Key::new("persistentvolumeclaims", "a", "x");
+        for (error, code, reason, is_retryable) in [
+            (CommitError::Missing { key: key.clone() }, 404, "NotFound", false),
+            (CommitError::Malformed { key: key.clone(), why: "no" }, 400, "BadRequest", false),
+            (CommitError::Twice { key }, 500, "InternalError", true),
+            (CommitError::Database("disk full".into()), 503, "ServiceUnavailable", true),
+            (CommitError::Unknown("disk gone".into()), 504, "Timeout", true),
+            (CommitError::Closed, 503, "ServiceUnavailable", true),
+        ] {
+            let kind = crate::apiserver::route::find("", "v1", "persistentvolumeclaims").unwrap();
+            let status = ApiError::from_commit(error, kind, "x").status();
+            assert_eq!(status["code"], code, "{status}");
+            assert_eq!(status["reason"], reason, "{status}");
+            assert_eq!(!status["details"]["retryAfterSeconds"].is_null(), is_retryable, "{status}");
         }
     }
 }

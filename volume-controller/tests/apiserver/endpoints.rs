@@ -53,7 +53,9 @@ async fn health_version_metrics() {
         let answer = cluster.get(path).await;
         assert_eq!((answer.code, answer.text.as_str()), (200, "ok"));
     }
-    assert_eq!(cluster.get("/version").await.expect(200)["major"], "1");
+    for path in ["/version", "/version/"] {
+        assert_eq!(cluster.get(path).await.expect(200)["major"], "1");
+    }
     cluster.post(MAPS, &map("a")).await.expect(201);
     cluster.get(MAPS).await.expect(200);
     let metrics = cluster.get("/metrics").await.text;

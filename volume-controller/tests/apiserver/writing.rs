@@ -72,6 +72,9 @@ async fn namespaces_must_be_there() {
     let message = cluster.post(path, &other).await.refused(400, "BadRequest");
     assert!(message.contains("does not match the namespace"), "{message}");
 
+    // A manifest that does not know of the finalizer does not take it off.
+    let replaced = cluster.put("/api/v1/namespaces/dev", &dev).await.expect(200);
+    assert_eq!(replaced["spec"]["finalizers"], json!(["kubernetes"]));
     // Its content is somebody else's to remove, so it stays, terminating.
     let deleted = cluster.delete("/api/v1/namespaces/dev").await.expect(200);
     assert_eq!(deleted["status"]["phase"], "Terminating");
@@ -161,6 +164,12 @@ async fn status_is_written_apart() {
     assert!(patched["spec"]["volumeName"].is_null());
     assert_eq!(patched["metadata"]["generation"], created["metadata"]["generation"]);
     assert_eq!(cluster.get(&format!("{path}/status")).await.expect(200), patched);
+    for wrong in [
+        json!({"status": {"capacity": {"storage": "much"}}}),
+        json!({"metadata": {"labels": {"not a key!": "x"}}}),
+    ] {
+        cluster.merge(&format!("{path}/status"), &wrong).await.refused(422, "Invalid");
+    }
     cluster.get(&format!("{CLASSES}/a/status")).await.refused(404, "NotFound");
     cluster.stop().await;
 }

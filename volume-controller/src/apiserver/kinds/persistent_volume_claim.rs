@@ -195,6 +195,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     check_immutable(&mut checks, spec, before, bound);
     check_size(&mut checks, spec, old);
     let (class, class_before) = (&spec["volumeAttributesClassName"], &before["volumeAttributesClassName"]);
+    check_status(&mut checks, &new["status"], &old["status"]);
     let pending = text(&old["status"]["modifyVolumeStatus"]["status"]);
     if !text(class_before).is_empty() && text(class).is_empty() && pending != "Infeasible" {
         checks.forbidden(
@@ -255,6 +256,17 @@ fn check_size(checks: &mut Checks, spec: &Value, old: &Value) {
     let has = quantities::bytes(&old["status"]["capacity"]["storage"]).unwrap_or(0);
     if new > 0 && new < before && new <= has {
         checks.forbidden("spec.resources.requests.storage", "field can not be less than status.capacity");
+    }
+}
+
+/// Sizes that nobody can read would stop whoever grows the claim.
+fn check_status(checks: &mut Checks, new: &Value, old: &Value) {
+    for field in ["capacity", "allocatedResources"] {
+        for (resource, size) in entries(&new[field]) {
+            if !same(size, &old[field][resource.as_str()]) {
+                quantities::check_not_negative(checks, &format!("status.{field}[{resource}]"), size);
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Call;
 use super::update::{ATTEMPTS, current};
 use crate::apiserver::status::{self, ApiError};
-use crate::apiserver::{body, metadata, reply};
+use crate::apiserver::{body, reply};
 use crate::lifecycle;
 use crate::store::{CommitError, Precondition};
 
@@ -62,13 +62,13 @@ fn place(call: &Call, mut pod: Value, binding: &Value, now: Timestamp) -> Result
         return Err(ApiError::conflict(kind, name, why));
     }
     pod["spec"]["nodeName"] = json!(node);
-    metadata::count_generation(&mut pod);
+    lifecycle::count_generation(&mut pod);
     if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
         for (key, value) in annotations {
             pod["metadata"]["annotations"][key.as_str()] = value.clone();
         }
     }
-    let time = json!(metadata::time(now));
+    let time = json!(lifecycle::time(now));
     let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": time});
     let before = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let others = before.into_iter().filter(|condition| condition["type"] != "PodScheduled");

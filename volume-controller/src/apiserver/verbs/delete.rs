@@ -4,23 +4,19 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Call;
 use super::update::{ATTEMPTS, current};
-use crate::apiserver::kinds::Kind;
 use crate::apiserver::options::is_dry_run;
 use crate::apiserver::route::Target;
 use crate::apiserver::selection::Selection;
 use crate::apiserver::status::{self, ApiError};
-use crate::apiserver::{admission, body, metadata, reply};
-use crate::lifecycle;
+use crate::apiserver::{admission, body, reply};
+use crate::lifecycle::{self, Deletion};
 use crate::store::{CommitError, Object, Precondition, Store, Write};
-
-/// What happens to a pod that names no grace period, in seconds.
-const DEFAULT_GRACE: i64 = 30;
 
 /// `DeleteOptions`, from the body or else the query.
 #[derive(Debug, Default, Deserialize)]
@@ -116,12 +112,13 @@ async fn remove(
         let object = current(store, target)?;
         check(target, &object, options)?;
         let old = reply::decode(&object)?;
-        let fate = decide(target.stored, &old, options.grace_period_seconds, Timestamp::now());
+        let asked = options.grace_period_seconds;
+        let deletion = lifecycle::deletion(&object.key.resource, &old, asked, Timestamp::now());
         let precondition = Precondition::Revision(object.revision);
-        let (write, outcome) = match fate {
-            Fate::Remove => (Write { key: target.key(), precondition, body: None }, Outcome::Gone),
-            Fate::Wait => return Ok((object, Outcome::Waiting(old))),
-            Fate::Mark(value) => {
+        let (write, outcome) = match deletion {
+            Deletion::Remove => (Write { key: target.key(), precondition, body: None }, Outcome::Gone),
+            Deletion::Wait => return Ok((object, Outcome::Waiting(old))),
+            Deletion::Mark(value) => {
                 let write = lifecycle::update(target.key(), precondition, value.clone());
                 let outcome = if write.body.is_none() { Outcome::Gone } else { Outcome::Waiting(value) };
                 (write, outcome)
@@ -161,117 +158,5 @@ fn check(target: &Target, object: &Object, options: &DeleteOptions) -> Result<()
     match preconditions.resource_version.as_deref().filter(|version| *version != found) {
         Some(version) => refuse("ResourceVersion", version, &found),
         None => Ok(()),
-    }
-}
-
-/// What a deletion does to an object.
-#[derive(Debug, PartialEq)]
-enum Fate {
-    /// Nothing holds it.
-    Remove,
-    /// It is marked as being deleted.
-    Mark(Value),
-    /// It is being deleted already and this request changes nothing.
-    Wait,
-}
-
-/// The rules of upstream's `rest.BeforeDelete`: only kinds with a grace period
-/// have one, and a second deletion can only shorten it.
-fn decide(kind: &Kind, old: &Value, asked: Option<i64>, now: Timestamp) -> Fate {
-    let begun = old["metadata"]["deletionTimestamp"].as_str();
-    let left = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
-    let grace = match (begun, left) {
-        (None, _) => grace(kind, old, asked),
-        (Some(_), Some(left)) if kind.is_graceful => match asked {
-            Some(asked) if asked.max(0) < left => asked.max(0),
-            _ if left > 0 => return Fate::Wait,
-            _ => 0,
-        },
-        (Some(_), _) => 0,
-    };
-    let listed = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-    let is_held = listed(&old["metadata"]["finalizers"])
-        || kind.kind == "Namespace" && listed(&old["spec"]["finalizers"]);
-    if grace == 0 && !is_held {
-        return Fate::Remove;
-    }
-    if begun.is_some() && left.unwrap_or(0) == grace {
-        return Fate::Wait;
-    }
-    let mut value = old.clone();
-    value["metadata"]["deletionTimestamp"] = json!(metadata::time(now + SignedDuration::from_secs(grace)));
-    value["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
-    if begun.is_none() {
-        metadata::count_generation(&mut value);
-    }
-    if kind.kind == "Namespace" {
-        value["status"]["phase"] = json!("Terminating");
-    }
-    Fate::Mark(value)
-}
-
-/// The seconds that an object has to end in.
-fn grace(kind: &Kind, old: &Value, asked: Option<i64>) -> i64 {
-    let is_placed = old["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
-    let is_over = matches!(old["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if !kind.is_graceful || !is_placed || is_over {
-        return 0;
-    }
-    match asked.or_else(|| old["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(DEFAULT_GRACE) {
-        // Upstream reads a negative period as the shortest graceful one.
-        negative if negative < 0 => 1,
-        grace => grace.min(i64::from(i32::MAX)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::apiserver::route;
-
-    fn kind(plural: &str) -> &'static Kind {
-        route::find("", "v1", plural).unwrap()
-    }
-
-    #[test]
-    fn pods_end_gracefully() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let pods = kind("pods");
-        let placed = json!({"metadata": {}, "spec": {"nodeName": "n"}});
-        let Fate::Mark(marked) = decide(pods, &placed, None, now) else { panic!("not marked") };
-        assert_eq!(marked["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
-        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
-        for (object, asked, expected) in [
-            (&json!({"metadata": {}, "spec": {}}), None, Fate::Remove),
-            (&placed, Some(0), Fate::Remove),
-            (
-                &json!({"metadata": {}, "spec": {"nodeName": "n"}, "status": {"phase": "Failed"}}),
-                None,
-                Fate::Remove,
-            ),
-            (&marked, None, Fate::Wait),
-            (&marked, Some(40), Fate::Wait),
-            (&marked, Some(0), Fate::Remove),
-        ] {
-            assert_eq!(decide(pods, object, asked, now), expected, "{object} {asked:?}");
-        }
-        let Fate::Mark(shorter) = decide(pods, &marked, Some(5), now) else { panic!("not shortened") };
-        assert_eq!(shorter["metadata"]["deletionTimestamp"], "2026-01-01T00:00:05Z");
-    }
-
-    #[test]
-    fn finalizers_hold() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let claims = kind("persistentvolumeclaims");
-        let held = json!({"metadata": {"finalizers": ["a"]}, "spec": {}});
-        let Fate::Mark(marked) = decide(claims, &held, Some(9), now) else { panic!("not marked") };
-        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
-        assert_eq!(decide(claims, &marked, Some(0), now), Fate::Wait);
-        assert_eq!(decide(claims, &json!({"metadata": {}}), None, now), Fate::Remove);
-        let namespace = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}});
-        let Fate::Mark(marked) = decide(kind("namespaces"), &namespace, None, now) else {
-            panic!("not marked")
-        };
-        assert_eq!(marked["status"]["phase"], "Terminating");
     }
 }

@@ -91,11 +91,13 @@ pub(super) fn build(store: &Store, target: &Target, old: &Value, mut new: Value)
         (kind.default)(&mut new);
     }
     if old["spec"] != new["spec"] {
-        metadata::count_generation(&mut new);
+        lifecycle::count_generation(&mut new);
     }
     let mut causes = metadata::validate_finalizers(old, &new);
-    if target.part == Part::Main {
-        causes.extend(validate(kind, &new));
+    match target.part {
+        Part::Main => causes.extend(validate(kind, &new)),
+        // Metadata can be written here, too.
+        _ => causes.extend(metadata::validate(kind, &new)),
     }
     for cause in (kind.validate_update)(&new, old) {
         if !causes.contains(&cause) {
@@ -113,6 +115,11 @@ fn restrict(kind: &Kind, part: Part, old: &Value, mut new: Value) -> Value {
         Part::Main | Part::Binding => {
             if kind.has_status {
                 put(&mut new, "status", old.get("status").cloned());
+            }
+            // Only `/finalize` changes what keeps a namespace until it is empty: a manifest
+            // without it must not let one go whose content is still there.
+            if kind.kind == "Namespace" {
+                new["spec"]["finalizers"] = old["spec"]["finalizers"].clone();
             }
             new
         }
