@@ -186,7 +186,11 @@ impl Scan {
 fn children(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut found = Vec::new();
     for path in entries(folder)? {
-        let is_folder = fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
+        let is_folder = match fs::symlink_metadata(&path) {
+            Ok(meta) => meta.is_dir(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(Error::io("look at", &path)(error)),
+        };
         if let Some(name) = path.file_name().and_then(|n| n.to_str()).filter(|_| is_folder) {
             found.push((name.to_owned(), path.clone()));
         }

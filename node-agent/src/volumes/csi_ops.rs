@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use holdfast_api::attachment::attachment_name;
@@ -54,7 +54,7 @@ fn new_journal(io: &Io, id: &VolumeId, pv: &str, block: bool) -> Journal {
     journal
 }
 
-fn text(path: &std::path::Path) -> String {
+fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -221,14 +221,15 @@ pub(crate) async fn unpublish(
     .await?;
 
     let request = NodeUnpublishVolumeRequest { volume_id: volume.handle.clone(), target_path: text(&target) };
-    driver
+    let answer = driver
         .call("NodeUnpublishVolume", request, |mut c, r| async move { c.node_unpublish_volume(r).await })
-        .await?;
+        .await;
+    let gone = volume_gone(answer)?;
 
     let (uid, name) = (id.pod.clone(), id.name.clone());
     let left = io
         .blocking(move |layout, _| {
-            folders::refuse_if_mounted(&target, "NodeUnpublishVolume")?;
+            refuse_if_mounted(&target, "NodeUnpublishVolume", gone)?;
             let mut left = folders::remove_empty(&target)?;
             Journal::remove(&journal_path)?;
             if block {
@@ -248,6 +249,32 @@ pub(crate) async fn unpublish(
     Ok(())
 }
 
+/// NOT_FOUND, the driver's word that there is no such volume (CSI, `NodeUnpublishVolume` and
+/// `NodeUnstageVolume`), is no failure by itself: asking again would never end.
+fn volume_gone<T>(answer: Result<T, Error>) -> Result<Option<Error>, Error> {
+    match answer {
+        Ok(_) => Ok(None),
+        Err(Error::Csi { driver, method, status }) if status.code() == tonic::Code::NotFound => {
+            Ok(Some(Error::Csi { driver, method, status }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The kernel's word counts, whether the driver says "done" or "no such volume".
+fn refuse_if_mounted(path: &Path, after: &str, gone: Option<Error>) -> Result<(), Error> {
+    match (folders::refuse_if_mounted(path, after), gone) {
+        (Err(Error::Refused(mounted)), Some(gone)) => {
+            Err(Error::Refused(format!("{gone}; yet {mounted}: unmount it by hand")))
+        }
+        (Ok(()), Some(gone)) => {
+            tracing::warn!(error = %gone, path = %path.display(), "nothing is mounted there; taken for released");
+            Ok(())
+        }
+        (refused, _) => refused,
+    }
+}
+
 pub(crate) async fn unstage(
     io: &Io,
     id: &VolumeId,
@@ -264,17 +291,19 @@ pub(crate) async fn unstage(
     })
     .await?;
 
+    let mut gone = None;
     if driver.capabilities.stage {
         let request =
             NodeUnstageVolumeRequest { volume_id: id.handle.clone(), staging_target_path: text(&path) };
-        driver
+        let answer = driver
             .call("NodeUnstageVolume", request, |mut c, r| async move { c.node_unstage_volume(r).await })
-            .await?;
+            .await;
+        gone = volume_gone(answer)?;
     }
     let (block, pv) = (device.block, device.pv.clone());
     let left = io
         .blocking(move |layout, _| {
-            folders::refuse_if_mounted(&path, "NodeUnstageVolume")?;
+            refuse_if_mounted(&path, "NodeUnstageVolume", gone)?;
             let left = folders::remove_empty(&path)?;
             Journal::remove(&journal_path)?;
             if block {

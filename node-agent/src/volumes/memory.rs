@@ -81,8 +81,13 @@ impl Memory {
         }
     }
 
-    pub(crate) fn begin(&mut self, lane: Lane, now: Instant) {
-        self.busy.insert(lane, now);
+    pub(crate) fn begin(&mut self, action: &Action, now: Instant) {
+        if matches!(action, Action::SetInUse { .. }) {
+            // Until the server confirms it may have the former list or the new one, also after
+            // an error. To go by the former would stage what the new one does not list.
+            self.confirmed = None;
+        }
+        self.busy.insert(action.lane(), now);
     }
 
     /// Takes in what an operation made known and frees its lane.
@@ -224,4 +229,29 @@ impl Memory {
 
 fn lane_of(id: &PublicationId, volume: Option<&super::view::VolumeId>) -> Lane {
     volume.map_or_else(|| Lane::Local(id.clone()), |v| Lane::Volume(v.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_under_way_or_failed_confirms_nothing() {
+        let now = Instant::now();
+        let mut memory = Memory::default();
+        let listed = |volumes: &[&str]| Confirmed {
+            node_uid: Some("n".to_owned()),
+            volumes: volumes.iter().map(|&v| v.to_owned()).collect(),
+        };
+        let emptied = Action::SetInUse { volumes: Vec::new() };
+
+        memory.absorb(Change::InUse(listed(&["v"])));
+        memory.begin(&emptied, now);
+        assert_eq!(memory.confirmed, None, "the server may list v or not");
+        memory.finish(&emptied, Vec::new(), &Err(Error::Refused("no answer".to_owned())), now);
+        assert_eq!(memory.confirmed, None, "an error does not mean that nothing was written");
+        memory.begin(&emptied, now);
+        memory.finish(&emptied, vec![Change::InUse(listed(&[]))], &Ok(()), now);
+        assert_eq!(memory.confirmed, Some(listed(&[])));
+    }
 }

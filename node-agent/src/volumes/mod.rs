@@ -121,7 +121,7 @@ pub(crate) async fn run(
             view.actual.devices.len() + view.actual.published.len(),
         );
         for planned in decide::decide(&view, now) {
-            memory.begin(planned.action.lane(), now);
+            memory.begin(&planned.action, now);
             let action = planned.action.clone();
             let handle = tasks.spawn(perform(Arc::clone(&io), Arc::clone(&config), planned));
             running.insert(handle.id(), action);

@@ -1,34 +1,63 @@
 //! Emptying an `emptyDir` when its pod is gone: the one place that deletes content. It goes by
-//! file descriptors, follows no link, and stops at the first mount (openat2(2)).
+//! file descriptors, follows no link, and stops at the first mount (openat2(2)). A crash leaves
+//! a part, which the next try takes.
 
-use std::path::Path;
+use std::{ffi::CStr, path::Path};
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, unlinkat},
+    fs::{
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, openat2, renameat_with,
+        unlinkat,
+    },
     io::Errno,
 };
 
 use crate::error::Error;
 
-/// Folders nested deeper than this are left: each level holds a descriptor open.
-const DEPTH: usize = 200;
+/// Folders nested deeper than this are lifted to the top first: each level holds descriptors
+/// open, and whoever wrote the tree must not decide how many.
+const DEPTH: usize = 64;
 
 /// Removes everything in a folder; the folder itself stays. Not there: nothing to do.
 pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
     let failed = |e: Errno| Error::io("empty the folder", folder)(e.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(CWD, folder, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
-        Ok(fd) => empty(&fd, 0).map_err(failed),
+        Ok(top) => {
+            let mut lifted = Lifted { top: &top, number: 0, any: true };
+            while std::mem::take(&mut lifted.any) {
+                empty(&top, 0, &mut lifted).map_err(failed)?;
+            }
+            Ok(())
+        }
         Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(failed(error)),
     }
 }
 
-fn empty(folder: &OwnedFd, depth: usize) -> Result<(), Errno> {
-    if depth > DEPTH {
-        return Err(Errno::LOOP);
+/// What was too deep and lies in the top folder now, to be removed from there.
+struct Lifted<'a> {
+    top: &'a OwnedFd,
+    number: u64,
+    any: bool,
+}
+
+impl Lifted<'_> {
+    fn lift(&mut self, folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+        self.any = true;
+        loop {
+            self.number += 1;
+            let new = format!(".lifted-{}", self.number);
+            match renameat_with(folder, name, self.top, new, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => {}
+                done => return done,
+            }
+        }
     }
+}
+
+fn empty(folder: &OwnedFd, depth: usize, lifted: &mut Lifted<'_>) -> Result<(), Errno> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -42,7 +71,9 @@ fn empty(folder: &OwnedFd, depth: usize) -> Result<(), Errno> {
             }
             known => known == FileType::Directory,
         };
-        if is_folder {
+        if is_folder && depth >= DEPTH {
+            lifted.lift(folder, name)?;
+        } else if is_folder {
             let inner = openat2(
                 folder.as_fd(),
                 name,
@@ -50,7 +81,7 @@ fn empty(folder: &OwnedFd, depth: usize) -> Result<(), Errno> {
                 Mode::empty(),
                 ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
             )?;
-            empty(&inner, depth + 1)?;
+            empty(&inner, depth + 1, lifted)?;
             unlinkat(folder, name, AtFlags::REMOVEDIR)?;
         } else {
             unlinkat(folder, name, AtFlags::empty())?;

@@ -291,6 +291,32 @@ async fn a_driver_that_lies_is_not_believed() {
     assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
 }
 
+/// A volume that the driver lost is let go of once the kernel shows nothing of it, not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_the_driver_does_not_know() {
+    if !root("a_volume_that_the_driver_does_not_know") {
+        return;
+    }
+    let place = Place::new().await;
+    place.settle(&[pod("a", false)]).await;
+    let actual = place.scan(BOOT).actual;
+    let (at, publication) = actual.published.into_iter().next().unwrap();
+    let device = actual.devices[&id()].clone();
+    let target = place.io.layout.csi_target(&at.pod, &at.name);
+    let staging = place.io.layout.global_mount(DRIVER, "h1");
+    let unpublish = Action::Unpublish { id: at, publication, volume: id() };
+    let unstage = Action::Unstage { id: id(), device };
+    for (action, method, path) in [(unpublish, "unpublish", target), (unstage, "unstage", staging)] {
+        place.driver.fail.lock().unwrap().insert(method, Side::NotFound);
+        let error = apply::apply(&place.io, &action, &mut Vec::new()).await.unwrap_err().to_string();
+        assert!(error.contains("NOT_FOUND") && error.contains("still mounted"), "{error}");
+        unmount(&path, UnmountFlags::NOFOLLOW).unwrap();
+        place.driver.fail.lock().unwrap().insert(method, Side::NotFound);
+        apply::apply(&place.io, &action, &mut Vec::new()).await.unwrap();
+    }
+    assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
+}
+
 fn host(path: &Path, check: &str, read_only: bool) -> LocalVolume {
     LocalVolume {
         plugin: Plugin::HostPath,
@@ -367,6 +393,8 @@ async fn scratch_space_goes_with_its_pod_and_stops_at_mounts() {
     local::mount_local(layout, &volume, "u").unwrap();
     fs::create_dir_all(target.join("deep/er")).unwrap();
     fs::write(target.join("deep/er/file"), "x").unwrap();
+    // As deep as a path can be: its depth must not decide whether a pod can go.
+    fs::create_dir_all(target.join("d/".repeat(1500))).unwrap();
     symlink(place.folder.path().join("backing"), target.join("link")).unwrap();
     let inner = target.join("mounted");
     fs::create_dir(&inner).unwrap();

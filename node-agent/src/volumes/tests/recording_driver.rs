@@ -25,6 +25,8 @@ use crate::volumes::mountinfo::Mounts;
 pub(crate) enum Side {
     Before,
     After,
+    /// Nothing is done, and the driver knows no such volume.
+    NotFound,
 }
 
 #[derive(Clone)]
@@ -57,6 +59,9 @@ impl RecordingDriver {
         let side = self.fail.lock().unwrap().remove(method);
         if side == Some(Side::Before) {
             return Err(Status::unavailable("told to fail before"));
+        }
+        if side == Some(Side::NotFound) {
+            return Err(Status::not_found("no such volume"));
         }
         effect().map_err(|e| Status::internal(e.to_string()))?;
         if side == Some(Side::After) {
