@@ -152,13 +152,13 @@ impl PendingClaims {
     /// The claims that a volume with these modes and so many bytes would satisfy, the
     /// largest request first among those with the same modes; with `only_placed` those
     /// only for which a node was chosen.
-    pub(crate) fn satisfied_by(
-        &self,
+    pub(crate) fn satisfied_by<'a>(
+        &'a self,
         slot: &Slot,
         offered: u8,
         bytes: i64,
         only_placed: bool,
-    ) -> impl Iterator<Item = &Key> {
+    ) -> impl Iterator<Item = &'a Key> + use<'a> {
         let fitting = self.slots.get(slot).into_iter().flatten().rev().filter(move |((is_placed, asked), _)| {
             offered & asked == *asked && (*is_placed || !only_placed)
         });
