@@ -5,6 +5,10 @@
 
 mod attachdetach;
 mod binder;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod cluster_tests;
 mod engine;
 mod expand;
 mod garbage;

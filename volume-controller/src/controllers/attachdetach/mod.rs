@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::storage::v1::CSIDriver;
 
+pub(super) use {apply::apply, decide::decide};
+
 use super::{
     engine::{Controller, Io, Outcome},
     view::{Delta, Relation, Shared, Touched, View, claim_ref, claim_ref_key, node_key, pod_node, volume_key},
@@ -71,10 +73,10 @@ impl Controller for AttachDetach {
     }
 
     async fn look(io: &Io, key: &Key) -> Outcome {
-        let actions = io.index.read(|view| decide::decide(view, key));
+        let actions = io.index.read(|view| decide(view, key));
         if actions.is_empty() {
             return Outcome::Settled;
         }
-        apply::apply(io, actions).await
+        apply(io, actions).await
     }
 }

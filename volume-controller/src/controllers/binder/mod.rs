@@ -4,12 +4,14 @@ mod apply;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
+#[cfg(test)]
+mod race_tests;
 mod reason;
 
 use std::collections::BTreeSet;
 
 use decide::Action;
-pub(super) use decide::claim::has_candidate_on;
+pub(super) use decide::{claim::has_candidate_on, decide};
 use k8s_openapi::api::core::v1::Node;
 
 use super::{
@@ -21,6 +23,12 @@ use super::{
 use crate::store::Key;
 
 pub(crate) struct Binder;
+
+/// Whether an action changes nothing.
+#[cfg(test)]
+pub(super) fn is_wait(action: &Action) -> bool {
+    matches!(action, Action::Wait { .. })
+}
 
 impl Controller for Binder {
     const NAME: &'static str = "persistentvolume-binder";
@@ -70,7 +78,7 @@ impl Controller for Binder {
 
     async fn look(io: &Io, key: &Key) -> Outcome {
         let (action, _marked) = io.underway.choose(|underway| {
-            let action = io.index.read(|view| decide::decide(view, underway, key));
+            let action = io.index.read(|view| decide(view, underway, key));
             let changes = match &action {
                 Some(Action::Bind { claim, volume, .. }) => vec![claim.key.clone(), volume.key.clone()],
                 _ => Vec::new(),
