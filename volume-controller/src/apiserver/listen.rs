@@ -8,21 +8,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::SetOnce;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 use super::durable;
 use super::error::ServeError;
 use super::tls::{Identity, RENEWAL};
 
-/// How long a client has for its part of the handshake, or for the head of a request.
+/// Set on a connection once a request over it came from a user. One over which nobody is
+/// known soon is closed, so that strangers cannot take all the files a process may open.
+#[derive(Clone, Default)]
+pub(crate) struct Known(Arc<SetOnce<()>>);
+
+impl Known {
+    pub(crate) fn set(&self) {
+        // An error means that it was set before.
+        let _ = self.0.set(());
+    }
+}
+
+/// How long a client has for its part of the handshake, for the head of a request, or to say who it is.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long requests under way have when the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -104,10 +119,25 @@ pub(crate) async fn serve(
         let (stop, cut) = (stop.clone(), cut.clone());
         connections.spawn(cut.run_until_cancelled_owned(async move {
             let Some(stream) = handshake(&acceptor, stream).await else { return };
-            let service = TowerToHyperService::new(router);
+            let known = Known::default();
+            let mark = known.clone();
+            let service = router.map_request(move |mut request: http::Request<Incoming>| {
+                request.extensions_mut().insert(mark.clone());
+                request
+            });
+            let service = TowerToHyperService::new(service);
             let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let mut is_strange = pin!(async {
+                if timeout(PATIENCE, known.0.wait()).await.is_ok() {
+                    std::future::pending::<()>().await;
+                }
+            });
             let outcome = tokio::select! {
                 outcome = connection.as_mut() => outcome,
+                () = is_strange.as_mut() => {
+                    tracing::debug!("nobody has made themselves known over a connection: it is closed");
+                    return;
+                }
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await

@@ -9,10 +9,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::{Method, StatusCode, request::Parts};
+use http::{Method, StatusCode, header, request::Parts};
 use tokio::time::Instant;
 
 use super::accept::{self, Syntax};
+use super::listen::Known;
 use super::metrics::RequestLabels;
 use super::options::Options;
 use super::status::ApiError;
@@ -44,7 +45,13 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 
 async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     match api.authenticator.check(request.uri().path(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let has_proof = request.headers().contains_key(header::AUTHORIZATION);
+            if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
+                known.set();
+            }
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     }
 }

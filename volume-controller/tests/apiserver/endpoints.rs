@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::harness::{Cluster, MAPS, PODS, map};
+use super::harness::{Cluster, MAPS, PATIENCE, PODS, map};
 
 #[tokio::test]
 async fn discovery() {
@@ -182,5 +182,54 @@ async fn a_taken_address_is_an_error() {
     let error = serve(config, Default::default()).await.unwrap_err();
     assert!(matches!(error, ServeError::Listen { .. }), "{error}");
     assert!(error.to_string().contains("stop what uses it, or choose another address"), "{error}");
+    cluster.stop().await;
+}
+
+/// Whoever has a token stays connected; strangers do not, whatever they do or leave undone.
+#[tokio::test]
+async fn strangers_are_not_kept() {
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+    let cluster = Cluster::start().await;
+    let mut roots = RootCertStore::empty();
+    let authority = cluster.folder.path().join("pki/ca.crt");
+    roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+    let token = std::fs::read_to_string(cluster.folder.path().join("pki/admin.token")).unwrap();
+    let watch = format!(
+        "GET /api/v1/pods?watch=1&timeoutSeconds=12 HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    let connections = [
+        (&b"h2"[..], "", false),
+        (b"h2", "PRI", false),
+        (b"h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0", false),
+        (b"http/1.1", "", false),
+        (b"http/1.1", "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", false),
+        (b"http/1.1", watch.as_str(), true),
+    ];
+    let ends = connections.map(|(protocol, text, stays)| {
+        let (address, roots) = (cluster.server.address, roots.clone());
+        async move {
+            let provider = Arc::new(ring::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider);
+            let builder = builder.with_safe_default_protocol_versions().unwrap();
+            let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let name = ServerName::IpAddress(address.ip().into());
+            let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // How TLS ends, with a goodbye or without, does not matter.
+            let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer));
+            assert!(read.await.is_ok(), "{text:?} is still connected");
+            // The last chunk of an answer that was not cut.
+            assert_eq!(answer.ends_with(b"0\r\n\r\n"), stays, "{text:?}");
+        }
+    });
+    futures::future::join_all(ends).await;
     cluster.stop().await;
 }
