@@ -42,7 +42,9 @@ test: setup ## run every test (needs root for those on real mounts; the others s
 lint: setup ## formatting, clippy, licences and duplicates of dependencies
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else echo "lint: cargo-deny is not installed, deny.toml was not checked"; fi
+	command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny
+	cargo fetch --locked
+	cargo deny --offline --log-level error check bans licenses sources
 
 fmt: ## format the code
 	cargo fmt --all

@@ -34,28 +34,39 @@ enum Moment {
     VolumeReleased,
 }
 
+/// How the process ends at its moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Killed(Moment),
+    Interrupted(Moment),
+}
+
 struct Life {
     machine: Machine,
     objects: Objects,
-    kill_at: Option<Moment>,
-    killed: bool,
+    end: Option<End>,
+    ended: bool,
 }
 
 impl Life {
-    async fn start(kill_at: Option<Moment>) -> Result<Self> {
+    async fn start(end: Option<End>) -> Result<Self> {
         let machine = Machine::start(&[]).await?;
         let objects = Objects::new(&machine.client().await?);
-        Ok(Self { machine, objects, kill_at, killed: false })
+        Ok(Self { machine, objects, end, ended: false })
     }
 
     /// The run has come to this moment.
     async fn at(&mut self, moment: Moment) -> Result<()> {
-        if self.kill_at == Some(moment) {
+        if self.end == Some(End::Killed(moment)) {
             self.machine.kill()?;
-            self.killed = true;
-            self.machine.restart().await?;
+        } else if self.end == Some(End::Interrupted(moment)) {
+            let status = self.machine.interrupt().await?;
+            ensure!(status.success(), "Ctrl-C ended holdfast up with {status}");
+        } else {
+            return Ok(());
         }
-        Ok(())
+        self.ended = true;
+        self.machine.restart().await
     }
 
     async fn published(&self, pod: &str, volume: &str) -> Result<std::path::PathBuf> {
@@ -200,7 +211,7 @@ impl Life {
             Ok(Some(()))
         })
         .await?;
-        ensure!(self.killed == self.kill_at.is_some(), "the moment {:?} was not reached", self.kill_at);
+        ensure!(self.ended == self.end.is_some(), "{:?} was not reached", self.end);
         let status = self.machine.interrupt().await?;
         ensure!(status.success(), "holdfast up ended with {status}");
         Ok(())
@@ -223,13 +234,13 @@ fn size_of_file_system(path: &Path) -> Result<u64> {
 }
 
 macro_rules! life {
-    ($($name:ident: $moment:expr;)*) => {$(
+    ($($name:ident: $end:expr;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() -> Result<()> {
             if !is_root(stringify!($name)) {
                 return Ok(());
             }
-            let life = Life::start($moment).await?;
+            let life = Life::start($end).await?;
             life.run().await
         }
     )*};
@@ -237,21 +248,25 @@ macro_rules! life {
 
 life! {
     undisturbed: None;
-    killed_when_the_claim_is_created: Some(Moment::ClaimCreated);
-    killed_when_the_volume_is_created: Some(Moment::VolumeCreated);
-    killed_when_bound: Some(Moment::Bound);
-    killed_when_the_pod_is_created: Some(Moment::PodCreated);
-    killed_when_the_attachment_is_created: Some(Moment::AttachmentCreated);
-    killed_when_attached: Some(Moment::Attached);
-    killed_when_staged: Some(Moment::Staged);
-    killed_when_published: Some(Moment::Published);
-    killed_when_the_file_is_written: Some(Moment::FileWritten);
-    killed_when_growth_is_asked_for: Some(Moment::GrowthAsked);
-    killed_when_the_volume_has_grown: Some(Moment::VolumeGrown);
-    killed_when_the_first_pod_is_deleting: Some(Moment::FirstPodDeleting);
-    killed_when_the_first_pod_is_unpublished: Some(Moment::FirstPodUnpublished);
-    killed_when_the_second_pod_is_created: Some(Moment::SecondPodCreated);
-    killed_when_the_second_pod_is_deleting: Some(Moment::SecondPodDeleting);
-    killed_when_the_claim_is_deleting: Some(Moment::ClaimDeleting);
-    killed_when_the_volume_is_released: Some(Moment::VolumeReleased);
+    interrupted_when_the_pod_is_created: Some(End::Interrupted(Moment::PodCreated));
+    interrupted_when_the_file_is_written: Some(End::Interrupted(Moment::FileWritten));
+    interrupted_when_growth_is_asked_for: Some(End::Interrupted(Moment::GrowthAsked));
+    interrupted_when_the_claim_is_deleting: Some(End::Interrupted(Moment::ClaimDeleting));
+    killed_when_the_claim_is_created: Some(End::Killed(Moment::ClaimCreated));
+    killed_when_the_volume_is_created: Some(End::Killed(Moment::VolumeCreated));
+    killed_when_bound: Some(End::Killed(Moment::Bound));
+    killed_when_the_pod_is_created: Some(End::Killed(Moment::PodCreated));
+    killed_when_the_attachment_is_created: Some(End::Killed(Moment::AttachmentCreated));
+    killed_when_attached: Some(End::Killed(Moment::Attached));
+    killed_when_staged: Some(End::Killed(Moment::Staged));
+    killed_when_published: Some(End::Killed(Moment::Published));
+    killed_when_the_file_is_written: Some(End::Killed(Moment::FileWritten));
+    killed_when_growth_is_asked_for: Some(End::Killed(Moment::GrowthAsked));
+    killed_when_the_volume_has_grown: Some(End::Killed(Moment::VolumeGrown));
+    killed_when_the_first_pod_is_deleting: Some(End::Killed(Moment::FirstPodDeleting));
+    killed_when_the_first_pod_is_unpublished: Some(End::Killed(Moment::FirstPodUnpublished));
+    killed_when_the_second_pod_is_created: Some(End::Killed(Moment::SecondPodCreated));
+    killed_when_the_second_pod_is_deleting: Some(End::Killed(Moment::SecondPodDeleting));
+    killed_when_the_claim_is_deleting: Some(End::Killed(Moment::ClaimDeleting));
+    killed_when_the_volume_is_released: Some(End::Killed(Moment::VolumeReleased));
 }

@@ -26,6 +26,8 @@ use kube::{
 const SINGLE: usize = 50;
 /// How many are created at once.
 const MANY: usize = 1000;
+/// What each asks for: small, since a pool promises no more than its disk has.
+const SIZE: &str = "16Mi";
 /// How many requests the client has under way at once.
 const CONNECTIONS: usize = 32;
 
@@ -103,7 +105,7 @@ async fn create_until_bound(objects: &Objects, name: &str) -> Result<Duration> {
         objects.claims.list_metadata(&ListParams::default().limit(1)).await?.metadata.resource_version;
     let only = WatchParams::default().fields(&format!("metadata.name={name}"));
     let mut events = objects.claims.watch(&only, version.as_deref().unwrap_or("0")).await?.boxed();
-    let claim = serde_json::from_value(objects::claim(name, "local", "64Mi"))?;
+    let claim = serde_json::from_value(objects::claim(name, "local", SIZE))?;
     let start = Instant::now();
     objects.claims.create(&PostParams::default(), &claim).await?;
     while let Some(event) = events.try_next().await? {
@@ -122,7 +124,7 @@ async fn many_at_once(objects: &Objects) -> Result<(Duration, Vec<Duration>)> {
         objects.claims.list_metadata(&ListParams::default().limit(1)).await?.metadata.resource_version;
     let claims: Api<_> = objects.claims.clone();
     let mut events =
-        claims.watch(&WatchParams::default().timeout(290), version.as_deref().unwrap_or("0")).await?.boxed();
+        claims.watch(&WatchParams::default().timeout(120), version.as_deref().unwrap_or("0")).await?.boxed();
     let start = Instant::now();
     let creator = {
         let claims = objects.claims.clone();
@@ -132,7 +134,7 @@ async fn many_at_once(objects: &Objects) -> Result<(Duration, Vec<Duration>)> {
                     let claims = claims.clone();
                     async move {
                         let name = format!("many-{i}");
-                        let claim = serde_json::from_value(objects::claim(&name, "local", "64Mi"))?;
+                        let claim = serde_json::from_value(objects::claim(&name, "local", SIZE))?;
                         let sent = start.elapsed();
                         claims.create(&PostParams::default(), &claim).await?;
                         anyhow::Ok((name, sent))
