@@ -1,13 +1,18 @@
 //! Running one call: in a span, measured, and to its end even if the caller goes
 //! away.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Response, Status};
 use tracing::{info_span, warn};
 
 use crate::{error::Error, metrics::Metrics};
+
+/// How many calls of one pool run at once. Storage that hangs holds so many threads and no
+/// more: the others, and whoever shares this process, still have theirs.
+const AT_ONCE: usize = 64;
 
 /// Where calls run.
 #[derive(Debug, Clone)]
@@ -15,11 +20,21 @@ pub(crate) struct Operations {
     driver: String,
     metrics: Metrics,
     running: TaskTracker,
+    by_pool: Arc<BTreeMap<String, Arc<Semaphore>>>,
+    /// For calls that name no volume of a pool.
+    other: Arc<Semaphore>,
 }
 
 impl Operations {
-    pub(crate) fn new(driver: &str, metrics: Metrics) -> Self {
-        Self { driver: driver.to_owned(), metrics, running: TaskTracker::new() }
+    pub(crate) fn new<'a>(driver: &str, metrics: Metrics, pools: impl Iterator<Item = &'a String>) -> Self {
+        let permits = || Arc::new(Semaphore::new(AT_ONCE));
+        Self {
+            driver: driver.to_owned(),
+            metrics,
+            running: TaskTracker::new(),
+            by_pool: Arc::new(pools.map(|pool| (pool.clone(), permits())).collect()),
+            other: permits(),
+        }
     }
 
     /// Runs `work` on a thread that may block. It is not tied to the caller: a call that
@@ -31,8 +46,13 @@ impl Operations {
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let span = info_span!("csi", method, volume);
+        let pool = volume.split_once('.').and_then(|(pool, _)| self.by_pool.get(pool));
+        // Nothing is begun yet: a caller that goes away here leaves nothing.
+        let permit = Arc::clone(pool.unwrap_or(&self.other)).acquire_owned().await;
+        let permit = permit.map_err(|error| Error::Lost(error.to_string()))?;
         let (metrics, driver) = (self.metrics.clone(), self.driver.clone());
         let task = self.running.spawn_blocking(move || {
+            let _permit = permit;
             let _entered = span.enter();
             let started = Instant::now();
             let done = work().map_err(|error| {
@@ -51,5 +71,44 @@ impl Operations {
     pub(crate) async fn finish(&self) {
         self.running.close();
         self.running.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pool_that_hangs_holds_so_many_threads() {
+        let pools = ["a".to_owned(), "b".to_owned()];
+        let operations = Operations::new("driver", Metrics::default(), pools.iter());
+        let (release, hang) = mpsc::channel::<()>();
+        let hang = Arc::new(parking_lot::Mutex::new(hang));
+        let mut hung = tokio::task::JoinSet::new();
+        for number in 0..AT_ONCE + 1 {
+            let (operations, hang) = (operations.clone(), Arc::clone(&hang));
+            hung.spawn(async move {
+                let work = move || hang.lock().recv().map_err(|error| Error::Lost(error.to_string()));
+                operations.run("Method", &format!("a.{number}"), work).await
+            });
+        }
+        let all_taken = async {
+            while operations.running.len() < AT_ONCE {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), all_taken).await.unwrap();
+        for other in ["b.1", "", "new-name"] {
+            operations.run("Method", other, || Ok(())).await.unwrap();
+        }
+        assert_eq!(operations.running.len(), AT_ONCE, "the last one waits its turn");
+        for _ in 0..AT_ONCE + 1 {
+            release.send(()).unwrap();
+        }
+        while let Some(done) = hung.join_next().await {
+            done.unwrap().unwrap();
+        }
     }
 }

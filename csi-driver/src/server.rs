@@ -62,7 +62,7 @@ impl Driver {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     config.check()?;
     let driver = Arc::new(open(&config).await?);
-    let operations = Operations::new(&config.driver_name, config.metrics.clone());
+    let operations = Operations::new(&config.driver_name, config.metrics.clone(), driver.pools.keys());
     let (socket, listener) = Socket::bind(&config.socket()).await?;
     tracing::info!(socket = %config.socket().display(), pools = driver.pools.len(), "serving CSI");
 
