@@ -72,7 +72,12 @@ impl Cluster {
     pub(crate) async fn io(&self) -> (Io, JoinHandle<()>) {
         let (recorder, write_events) = Recorder::new(self.store.clone());
         let index = Arc::new(Index::new());
-        let io = Io { store: self.store.clone(), index: Arc::clone(&index), recorder, underway: Underway::default() };
+        let io = Io {
+            store: self.store.clone(),
+            index: Arc::clone(&index),
+            recorder,
+            underway: Underway::default(),
+        };
         let store = self.store.clone();
         let feeding = tokio::spawn(async move {
             tokio::join!(write_events, async { view::feed(&index, &store).await.unwrap_err() });
@@ -177,7 +182,8 @@ impl Cluster {
         let mut owners = BTreeMap::new();
         for claim in view.claims.iter().filter(|claim| view::claim_phase(claim) == "Bound") {
             let name = view::claim_volume(claim).unwrap();
-            let volume = view.volumes.get("", name).unwrap_or_else(|| panic!("{name}, of {}, is gone", claim.key));
+            let volume =
+                view.volumes.get("", name).unwrap_or_else(|| panic!("{name}, of {}, is gone", claim.key));
             assert_eq!(view::claim_ref_uid(volume), Some(&*claim.uid), "{name} does not know {}", claim.key);
             assert_eq!(view::volume_phase(volume), "Bound", "{name}");
             assert!(owners.insert(name.to_owned(), claim.uid.to_string()).is_none(), "{name} has two owners");

@@ -9,8 +9,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Config,
-    attachdetach,
+    Config, attachdetach,
     cluster::{Cluster, status},
     engine::{Controller, Outcome},
     run,
@@ -92,7 +91,8 @@ async fn a_volume_that_several_claims_race_for_has_one_owner() {
     cluster.until_each(&volumes, "the volumes are bound", is_bound).await;
     assert_eq!(cluster.owners().len(), 40);
     // An owner goes: the volume is not the next one's.
-    let owner = cluster.get(&of_volume("v0")).unwrap()["spec"]["claimRef"]["name"].as_str().unwrap().to_owned();
+    let owner =
+        cluster.get(&of_volume("v0")).unwrap()["spec"]["claimRef"]["name"].as_str().unwrap().to_owned();
     cluster.delete(&of_claim(&owner)).await;
     cluster.until_each(&volumes[..1], "it is released", |body| body["status"]["phase"] == "Released").await;
     // Its reference taken off by a person, it is.
@@ -129,25 +129,32 @@ async fn waiting_claims_are_woken() {
         claim("a").class("late"),
         claim("b").class("fast"),
         claim("d").unset("spec.storageClassName"),
-        claim_named("e", "v"),
+        claim_named("e", "v").class("own"),
         claim("f").class("hand").note(names::SELECTED_NODE, "n"),
         volume("w").class("hand").in_zone("x"),
         class("hand").set("provisioner", names::NO_PROVISIONER),
     ])
     .await;
-    for (uid, reason) in
-        [("uid-a", "ProvisioningFailed"), ("uid-d", "FailedBinding"), ("uid-e", "FailedBinding"), ("uid-f", "ProvisioningFailed")]
-    {
+    for (uid, reason) in [
+        ("uid-a", "ProvisioningFailed"),
+        ("uid-d", "FailedBinding"),
+        ("uid-e", "FailedBinding"),
+        ("uid-f", "ProvisioningFailed"),
+    ] {
         cluster.until_told(uid, reason).await;
     }
     // The class comes, the volume comes, the node comes, the default comes.
-    cluster.create(&[class("fast"), late_class("late"), volume("v"), node("n").label("zone", "x")]).await;
+    cluster
+        .create(&[class("fast"), late_class("late"), volume("v").class("own"), node("n").label("zone", "x")])
+        .await;
     let asked = |body: &Value| !body["metadata"]["annotations"][names::STORAGE_PROVISIONER].is_null();
     cluster.until_each(&[of_claim("b")], "a volume is asked for", asked).await;
     cluster.until_each(&[of_claim("e"), of_claim("f")], "bound", is_bound).await;
     cluster.until_told("uid-a", "WaitForFirstConsumer").await;
     cluster.create(&[class("std").note(names::DEFAULT_CLASS, "true")]).await;
-    cluster.until_each(&[of_claim("d")], "classified", |body| body["spec"]["storageClassName"] == "std").await;
+    cluster
+        .until_each(&[of_claim("d")], "classified", |body| body["spec"]["storageClassName"] == "std")
+        .await;
     // A pod comes: the scheduler names its node, the binder asks.
     cluster.create(&[pod("p", &["a"])]).await;
     cluster.until_each(&[of_claim("a")], "a volume is asked for", asked).await;
@@ -233,7 +240,10 @@ async fn a_claim_for_one_pod_goes_to_the_next_when_the_first_has_ended() {
     let cluster = Cluster::started(&[claim, v, node("n"), pod("p", &["a"]), pod("q", &["a"])]).await;
     let placed = |cluster: &Cluster| {
         let pods = ["p", "q"].map(|name| cluster.get(&of_pod(name)).unwrap());
-        pods.iter().filter(|pod| pod["spec"]["nodeName"] == "n").map(|pod| pod["metadata"]["name"].clone()).collect::<Vec<_>>()
+        pods.iter()
+            .filter(|pod| pod["spec"]["nodeName"] == "n")
+            .map(|pod| pod["metadata"]["name"].clone())
+            .collect::<Vec<_>>()
     };
     cluster.until("one is placed", |cluster| !placed(cluster).is_empty()).await;
     let first = placed(&cluster)[0].as_str().unwrap().to_owned();
@@ -267,11 +277,12 @@ async fn a_namespace_is_emptied_and_goes() {
     let cluster = Cluster::started(&objects).await;
     cluster.until_told("uid-c0", "FailedBinding").await;
     cluster.delete(&key).await;
-    cluster.until("only what is held is left", |cluster| {
-        let claims = cluster.store.list("persistentvolumeclaims", Some(SPACE), None, None).objects;
-        claims.len() == 1 && cluster.get(&of_pod("p")).is_none()
-    })
-    .await;
+    cluster
+        .until("only what is held is left", |cluster| {
+            let claims = cluster.store.list("persistentvolumeclaims", Some(SPACE), None, None).objects;
+            claims.len() == 1 && cluster.get(&of_pod("p")).is_none()
+        })
+        .await;
     assert!(cluster.get(&key).is_some());
     cluster.edit(&of_claim("held"), |body| body["metadata"]["finalizers"] = json!([])).await;
     cluster.until_gone(&key).await;

@@ -133,7 +133,11 @@ impl Drop for Marked {
 }
 
 /// Runs one controller until cancelled.
-pub(crate) async fn run<C: Controller>(io: Io, metrics: Metrics, cancel: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run<C: Controller>(
+    io: Io,
+    metrics: Metrics,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
     tokio::select! {
         () = cancel.cancelled() => return Ok(()),
         () = io.index.filled() => {}

@@ -41,7 +41,10 @@ struct Series {
 impl Times {
     fn latest(&self) -> Option<Timestamp> {
         let series = self.series.as_ref().and_then(|series| series.last_observed_time);
-        [self.last_timestamp, self.event_time, self.metadata.creation_timestamp, series].into_iter().flatten().max()
+        [self.last_timestamp, self.event_time, self.metadata.creation_timestamp, series]
+            .into_iter()
+            .flatten()
+            .max()
     }
 }
 

@@ -84,7 +84,12 @@ const RESTART: Duration = Duration::from_secs(1);
 pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error> {
     let index = Arc::new(Index::new());
     let (recorder, write_events) = Recorder::new(config.store.clone());
-    let io = Io { store: config.store.clone(), index: Arc::clone(&index), recorder, underway: Underway::default() };
+    let io = Io {
+        store: config.store.clone(),
+        index: Arc::clone(&index),
+        recorder,
+        underway: Underway::default(),
+    };
     let mut tasks = JoinSet::new();
     {
         let (store, cancel) = (config.store.clone(), cancel.clone());
@@ -154,5 +159,29 @@ where
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_controller_that_crashes_is_started_again() {
+        let lives = AtomicU32::new(0);
+        let life = || {
+            let number = lives.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match number {
+                    0 => Err(Error::Crashed { controller: "a", why: "a defect".to_owned() }),
+                    _ => Err(Error::StoreClosed),
+                }
+            }
+        };
+        let ended = keep_running(CancellationToken::new(), life).await;
+        assert!(matches!(ended, Err(Error::StoreClosed)));
+        assert_eq!(lives.load(Ordering::Relaxed), 2);
     }
 }

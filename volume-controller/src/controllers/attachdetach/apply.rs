@@ -39,7 +39,8 @@ pub(crate) async fn apply(io: &Io, actions: Vec<Action>) -> Outcome {
             }
             Action::Detach { attachment, reason } => {
                 tracing::info!(attachment = %attachment.key, "{reason}");
-                let current = io.store.get(&attachment.key).filter(|object| object.revision == attachment.revision);
+                let current =
+                    io.store.get(&attachment.key).filter(|object| object.revision == attachment.revision);
                 let body = current.and_then(|object| object.decode().ok());
                 writes.push(body.map(|body| {
                     let at = Precondition::Revision(attachment.revision);
@@ -49,7 +50,8 @@ pub(crate) async fn apply(io: &Io, actions: Vec<Action>) -> Outcome {
             Action::Report { node, attached, news: fresh, reason } => {
                 tracing::debug!(node = %node.key, "{reason}");
                 writes.push(io.edit(&node, |body| {
-                    let list: Vec<_> = attached.iter().map(|name| json!({"name": name, "devicePath": ""})).collect();
+                    let list: Vec<_> =
+                        attached.iter().map(|name| json!({"name": name, "devicePath": ""})).collect();
                     body["status"]["volumesAttached"] = json!(list);
                 }));
                 news.extend(fresh.into_iter().map(|(pod, reason)| (pod, Severity::Normal, reason)));

@@ -18,8 +18,8 @@ use k8s_openapi::api::{
 use super::reason::Reason;
 use crate::{
     controllers::view::{
-        ATTACHMENTS, At, Relation, Seen, Shared, View, claim_key, claim_phase, claim_ref, claim_ref_key, claim_volume,
-        csi_source, is_deleting, is_terminated, pod_claims, pod_node, volume_modes,
+        ATTACHMENTS, At, Relation, Seen, Shared, View, claim_key, claim_phase, claim_ref, claim_ref_key,
+        claim_volume, csi_source, is_deleting, is_terminated, pod_claims, pod_node, volume_modes,
     },
     store::Key,
 };
@@ -89,7 +89,8 @@ fn wanted<'a>(view: &'a View, node: &Key) -> BTreeMap<String, Wanted<'a>> {
     let pods = view.related(Relation::Runs, node).filter_map(|key| view.pods.at(key));
     for pod in pods.filter(|pod| !is_terminated(pod)) {
         for (claim, _) in pod_claims(pod) {
-            let Some((volume, driver, handle)) = attachable(view, &claim_key(&pod.key.namespace, &claim)) else {
+            let Some((volume, driver, handle)) = attachable(view, &claim_key(&pod.key.namespace, &claim))
+            else {
                 continue;
             };
             let entry = wanted.entry(attachment_name(driver, handle, &node.name));
@@ -159,7 +160,8 @@ fn report(
 ) -> Option<Action> {
     let mut attached = Vec::new();
     let mut fresh = Vec::new();
-    let listed = node.status.as_ref().and_then(|status| status.volumes_attached.as_deref()).unwrap_or_default();
+    let listed =
+        node.status.as_ref().and_then(|status| status.volumes_attached.as_deref()).unwrap_or_default();
     for attachment in view.related(Relation::Attached, &node.key).filter_map(|key| view.attachments.at(key)) {
         // What is about to be detached is not to be relied on any more.
         let is_leaving = is_deleting(&attachment.metadata) || leaving.contains(&attachment.key);
@@ -167,7 +169,8 @@ fn report(
             continue;
         }
         let volume = attachment.spec.source.persistent_volume_name.as_deref();
-        let Some(source) = volume.and_then(|name| view.volumes.get("", name)).and_then(|v| csi_source(v)) else {
+        let Some(source) = volume.and_then(|name| view.volumes.get("", name)).and_then(|v| csi_source(v))
+        else {
             continue;
         };
         let name = unique_volume_name(&source.driver, &source.volume_handle);
@@ -181,8 +184,14 @@ fn report(
     }
     attached.sort();
     attached.dedup();
-    let same = listed.len() == attached.len() && attached.iter().all(|name| listed.iter().any(|l| l.name == *name));
-    (!same || !leaving.is_empty()).then(|| Action::Report { node: node.at(), attached, news: fresh, reason: Reason::StatusBehind })
+    let same =
+        listed.len() == attached.len() && attached.iter().all(|name| listed.iter().any(|l| l.name == *name));
+    (!same || !leaving.is_empty()).then(|| Action::Report {
+        node: node.at(),
+        attached,
+        news: fresh,
+        reason: Reason::StatusBehind,
+    })
 }
 
 /// The key of an attachment.

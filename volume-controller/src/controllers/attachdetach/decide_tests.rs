@@ -62,88 +62,210 @@ fn table() {
     let cases: Vec<(u32, &str, Vec<Made>, Vec<Action>)> = vec![
         (1, "nobody uses anything", vec![n(&[], &[]), a.clone(), v.clone()], vec![]),
         (2, "a pod uses a volume", vec![n(&[], &[]), a.clone(), v.clone(), p()], vec![attach("v")]),
-        (3, "a driver that says so", vec![n(&[], &[]), a.clone(), v.clone(), p(), driver(true)], vec![attach("v")]),
-        (4, "a driver that needs no attaching", vec![n(&[], &[]), a.clone(), v.clone(), p(), driver(false)], vec![]),
-        (5, "which was not known in time", vec![n(&["v"], &[]), a.clone(), v.clone(), p(), driver(false), va()],
-            vec![detach("v"), report(&[], &[])]),
-        (6, "a pod on another node", vec![n(&[], &[]), a.clone(), v.clone(), pod_on("m", "p", &["a"])], vec![]),
+        (
+            3,
+            "a driver that says so",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), driver(true)],
+            vec![attach("v")],
+        ),
+        (
+            4,
+            "a driver that needs no attaching",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), driver(false)],
+            vec![],
+        ),
+        (
+            5,
+            "which was not known in time",
+            vec![n(&["v"], &[]), a.clone(), v.clone(), p(), driver(false), va()],
+            vec![detach("v"), report(&[], &[])],
+        ),
+        (
+            6,
+            "a pod on another node",
+            vec![n(&[], &[]), a.clone(), v.clone(), pod_on("m", "p", &["a"])],
+            vec![],
+        ),
         (7, "a pod on no node", vec![n(&[], &[]), a.clone(), v.clone(), pod("p", &["a"])], vec![]),
         (8, "the node is not there", vec![a.clone(), v.clone(), p(), va()], vec![]),
         (9, "the claim is not bound", vec![n(&[], &[]), claim("a"), p()], vec![]),
         (10, "the claim is lost", vec![n(&[], &[]), a.clone().phase("Lost"), v.clone(), p()], vec![]),
-        (11, "the volume says that it is another's", vec![
-            n(&[], &[]), a.clone(), v.clone().kept_for("a", "uid-before"), p(),
-        ], vec![]),
-        (12, "not CSI", vec![
-            n(&[], &[]), a.clone(), v.clone().unset("spec.csi").set("spec.hostPath.path", "/x"), p(),
-        ], vec![]),
-        (13, "two pods, one attachment", vec![
-            n(&[], &[]), a.clone(), v.clone(), p(), pod_on("n", "q", &["a"]),
-        ], vec![attach("v")]),
-        (14, "asked for already", vec![n(&[], &[]), a.clone(), v.clone(), p(), attachment("v", "n", false)], vec![]),
-        (15, "attached: the node is told, and the pods", vec![
-            n(&[], &[]), a.clone(), v.clone(), p(), pod_on("n", "q", &["a"]), va(),
-        ], vec![report(&["v"], &[("p", "v"), ("q", "v")])]),
+        (
+            11,
+            "the volume says that it is another's",
+            vec![n(&[], &[]), a.clone(), v.clone().kept_for("a", "uid-before"), p()],
+            vec![],
+        ),
+        (
+            12,
+            "not CSI",
+            vec![n(&[], &[]), a.clone(), v.clone().unset("spec.csi").set("spec.hostPath.path", "/x"), p()],
+            vec![],
+        ),
+        (
+            13,
+            "two pods, one attachment",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), pod_on("n", "q", &["a"])],
+            vec![attach("v")],
+        ),
+        (
+            14,
+            "asked for already",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), attachment("v", "n", false)],
+            vec![],
+        ),
+        (
+            15,
+            "attached: the node is told, and the pods",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), pod_on("n", "q", &["a"]), va()],
+            vec![report(&["v"], &[("p", "v"), ("q", "v")])],
+        ),
         (16, "attached and told", vec![n(&["v"], &["v"]), a.clone(), v.clone(), p(), va()], vec![]),
-        (17, "still wanted by a pod that is going", vec![
-            n(&["v"], &[]), a.clone(), v.clone(), p().deleting(), va(),
-        ], vec![]),
-        (18, "a pod that has ended wants nothing", vec![
-            n(&["v"], &[]), a.clone(), v.clone(), p().phase("Succeeded"), va(),
-        ], vec![detach("v"), report(&[], &[])]),
+        (
+            17,
+            "still wanted by a pod that is going",
+            vec![n(&["v"], &[]), a.clone(), v.clone(), p().deleting(), va()],
+            vec![],
+        ),
+        (
+            18,
+            "a pod that has ended wants nothing",
+            vec![n(&["v"], &[]), a.clone(), v.clone(), p().phase("Succeeded"), va()],
+            vec![detach("v"), report(&[], &[])],
+        ),
         (19, "nor one that has failed", vec![n(&[], &[]), a.clone(), v.clone(), p().phase("Failed")], vec![]),
-        (20, "unused, but the node has it still", vec![n(&["v"], &["v"]), a.clone(), v.clone(), va()], vec![]),
-        (21, "unused, and the node has let go", vec![n(&["v"], &[]), a.clone(), v.clone(), va()],
-            vec![detach("v"), report(&[], &[])]),
-        (22, "what another volume does is no matter", vec![
-            n(&["v"], &["w"]), a.clone(), v.clone(), va(),
-        ], vec![detach("v"), report(&[], &[])]),
-        (23, "never told: the node is written all the same, so that it cannot begin meanwhile", vec![
-            n(&[], &[]), a.clone(), v.clone(), attachment("v", "n", false),
-        ], vec![detach("v"), report(&[], &[])]),
-        (24, "the claim is gone too", vec![n(&["v"], &[]), v.clone().phase("Released"), va()],
-            vec![detach("v"), report(&[], &[])]),
-        (25, "on its way out: not twice, and not to be relied on", vec![
-            n(&["v"], &[]), a.clone(), v.clone(), va().deleting(),
-        ], vec![report(&[], &[])]),
+        (
+            20,
+            "unused, but the node has it still",
+            vec![n(&["v"], &["v"]), a.clone(), v.clone(), va()],
+            vec![],
+        ),
+        (
+            21,
+            "unused, and the node has let go",
+            vec![n(&["v"], &[]), a.clone(), v.clone(), va()],
+            vec![detach("v"), report(&[], &[])],
+        ),
+        (
+            22,
+            "what another volume does is no matter",
+            vec![n(&["v"], &["w"]), a.clone(), v.clone(), va()],
+            vec![detach("v"), report(&[], &[])],
+        ),
+        (
+            23,
+            "never told: the node is written all the same, so that it cannot begin meanwhile",
+            vec![n(&[], &[]), a.clone(), v.clone(), attachment("v", "n", false)],
+            vec![detach("v"), report(&[], &[])],
+        ),
+        (
+            24,
+            "the claim is gone too",
+            vec![n(&["v"], &[]), v.clone().phase("Released"), va()],
+            vec![detach("v"), report(&[], &[])],
+        ),
+        (
+            25,
+            "on its way out: not twice, and not to be relied on",
+            vec![n(&["v"], &[]), a.clone(), v.clone(), va().deleting()],
+            vec![report(&[], &[])],
+        ),
         (26, "on its way out and told", vec![n(&[], &[]), a.clone(), v.clone(), va().deleting()], vec![]),
-        (27, "on its way out and wanted again: its successor comes when it is gone", vec![
-            n(&[], &[]), a.clone(), v.clone(), p(), va().deleting(),
-        ], vec![]),
+        (
+            27,
+            "on its way out and wanted again: its successor comes when it is gone",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), va().deleting()],
+            vec![],
+        ),
         (28, "of a volume that is not there: nobody can tell", vec![n(&[], &[]), va()], vec![]),
-        (29, "an attachment that somebody else made is left alone", vec![
-            n(&["v"], &[]), a.clone(), v.clone(), va().set("metadata.name", "by-hand"),
-        ], vec![]),
-        (30, "and listed", vec![n(&[], &[]), a.clone(), v.clone(), va().set("metadata.name", "by-hand")],
-            vec![report(&["v"], &[])]),
-        (31, "one writer: not while it is on another node", vec![
-            n(&[], &[]), a.clone(), v.clone(), p(), pod_on("m", "q", &["a"]), attachment("v", "m", true),
-        ], vec![multi_attach("p", "v", &["q"])]),
-        (32, "not even when it is on its way from there", vec![
-            n(&[], &[]), a.clone(), v.clone(), p(), attachment("v", "m", true).deleting(),
-        ], vec![multi_attach("p", "v", &[])]),
-        (33, "every pod that waits is told", vec![
-            n(&[], &[]), a.clone(), v.clone(), p(), pod_on("n", "o", &["a"]), attachment("v", "m", false),
-        ], vec![multi_attach("o", "v", &[]), multi_attach("p", "v", &[])]),
-        (34, "many writers: on both", vec![
-            n(&[], &[]), a.clone(), shared("ReadWriteMany"), p(), attachment("v", "m", true),
-        ], vec![attach("v")]),
-        (35, "many readers: on both", vec![
-            n(&[], &[]), a.clone(), shared("ReadOnlyMany"), p(), attachment("v", "m", true),
-        ], vec![attach("v")]),
-        (36, "one pod only", vec![
-            n(&[], &[]), a.clone(), v.clone().modes(&["ReadWriteOncePod"]), p(), attachment("v", "m", true),
-        ], vec![multi_attach("p", "v", &[])]),
+        (
+            29,
+            "an attachment that somebody else made is left alone",
+            vec![n(&["v"], &[]), a.clone(), v.clone(), va().set("metadata.name", "by-hand")],
+            vec![],
+        ),
+        (
+            30,
+            "and listed",
+            vec![n(&[], &[]), a.clone(), v.clone(), va().set("metadata.name", "by-hand")],
+            vec![report(&["v"], &[])],
+        ),
+        (
+            31,
+            "one writer: not while it is on another node",
+            vec![
+                n(&[], &[]),
+                a.clone(),
+                v.clone(),
+                p(),
+                pod_on("m", "q", &["a"]),
+                attachment("v", "m", true),
+            ],
+            vec![multi_attach("p", "v", &["q"])],
+        ),
+        (
+            32,
+            "not even when it is on its way from there",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), attachment("v", "m", true).deleting()],
+            vec![multi_attach("p", "v", &[])],
+        ),
+        (
+            33,
+            "every pod that waits is told",
+            vec![
+                n(&[], &[]),
+                a.clone(),
+                v.clone(),
+                p(),
+                pod_on("n", "o", &["a"]),
+                attachment("v", "m", false),
+            ],
+            vec![multi_attach("o", "v", &[]), multi_attach("p", "v", &[])],
+        ),
+        (
+            34,
+            "many writers: on both",
+            vec![n(&[], &[]), a.clone(), shared("ReadWriteMany"), p(), attachment("v", "m", true)],
+            vec![attach("v")],
+        ),
+        (
+            35,
+            "many readers: on both",
+            vec![n(&[], &[]), a.clone(), shared("ReadOnlyMany"), p(), attachment("v", "m", true)],
+            vec![attach("v")],
+        ),
+        (
+            36,
+            "one pod only",
+            vec![
+                n(&[], &[]),
+                a.clone(),
+                v.clone().modes(&["ReadWriteOncePod"]),
+                p(),
+                attachment("v", "m", true),
+            ],
+            vec![multi_attach("p", "v", &[])],
+        ),
         (37, "a list that names what is gone", vec![n(&["v"], &[])], vec![report(&[], &[])]),
-        (38, "an ephemeral volume of the pod", {
-            let (claim, volume) = bound("p-data", "w");
-            let volumes = json!([{"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]);
-            vec![n(&[], &[]), claim, volume, pod_on("n", "p", &[]).set("spec.volumes", volumes)]
-        }, vec![attach("w")]),
-        (39, "two volumes", {
-            let (b, w) = bound("b", "w");
-            vec![n(&["v"], &["v"]), a.clone(), v.clone(), b, w, pod_on("n", "p", &["a", "b"]), va()]
-        }, vec![attach("w")]),
+        (
+            38,
+            "an ephemeral volume of the pod",
+            {
+                let (claim, volume) = bound("p-data", "w");
+                let volumes = json!([{"name": "data", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]);
+                vec![n(&[], &[]), claim, volume, pod_on("n", "p", &[]).set("spec.volumes", volumes)]
+            },
+            vec![attach("w")],
+        ),
+        (
+            39,
+            "two volumes",
+            {
+                let (b, w) = bound("b", "w");
+                vec![n(&["v"], &["v"]), a.clone(), v.clone(), b, w, pod_on("n", "p", &["a", "b"]), va()]
+            },
+            vec![attach("w")],
+        ),
     ];
     for (number, why, objects, expected) in cases {
         assert_eq!(decide(&view(&objects), &node_key("n")), expected, "case {number}: {why}");

@@ -14,7 +14,9 @@ pub(super) use {apply::apply, decide::decide};
 
 use super::{
     engine::{Controller, Io, Outcome},
-    view::{Delta, Relation, Shared, Touched, View, claim_ref, claim_ref_key, node_key, pod_node, volume_key},
+    view::{
+        Delta, Relation, Shared, Touched, View, claim_ref, claim_ref_key, node_key, pod_node, volume_key,
+    },
 };
 use crate::store::Key;
 
@@ -59,7 +61,8 @@ impl Controller for AttachDetach {
                 }
             }
             Touched::Driver(Delta { old, new, .. }) => {
-                let required = |driver: &Option<Shared<CSIDriver>>| driver.as_ref().and_then(|d| d.spec.attach_required);
+                let required =
+                    |driver: &Option<Shared<CSIDriver>>| driver.as_ref().and_then(|d| d.spec.attach_required);
                 if required(old) != required(new) {
                     keys.extend(Self::all(view));
                 }

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use super::reason::Reason;
 use crate::{
     controllers::view::{
-        At, CLAIMS, Seen, Slot, View, annotation, claim_modes, claim_phase, claim_ref_uid, claim_volume, is_deleting,
-        volume_modes, volume_phase,
+        At, CLAIMS, Seen, Slot, View, annotation, claim_modes, claim_phase, claim_ref_uid, claim_volume,
+        is_deleting, volume_modes, volume_phase,
     },
     store::Key,
 };

@@ -17,7 +17,8 @@ use k8s_openapi::api::core::v1::Node;
 use super::{
     engine::{Controller, Io, Outcome},
     view::{
-        Delta, Relation, Shared, Touched, View, claim_key, claim_ref, claim_ref_key, claim_volume, pod_claims, volume_key,
+        Delta, Relation, Shared, Touched, View, claim_key, claim_ref, claim_ref_key, claim_volume,
+        pod_claims, volume_key,
     },
 };
 use crate::store::Key;
@@ -57,14 +58,17 @@ impl Controller for Binder {
             }
             // Where the volumes of claims can be used that have waited with a node chosen.
             Touched::Node(Delta { key, old, new }) => {
-                let labels = |node: &Option<Shared<Node>>| node.as_ref().map(|node| node.metadata.labels.clone());
+                let labels =
+                    |node: &Option<Shared<Node>>| node.as_ref().map(|node| node.metadata.labels.clone());
                 if labels(old) != labels(new) {
                     keys.extend(view.related(Relation::ChosenFor, key).cloned());
                 }
             }
             Touched::Pod(delta) => {
                 for pod in delta.both() {
-                    keys.extend(pod_claims(pod).iter().map(|(name, _)| claim_key(&delta.key.namespace, name)));
+                    keys.extend(
+                        pod_claims(pod).iter().map(|(name, _)| claim_key(&delta.key.namespace, name)),
+                    );
                 }
             }
             _ => {}

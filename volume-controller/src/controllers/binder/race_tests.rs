@@ -21,15 +21,29 @@ use crate::{
 
 #[derive(Debug, Clone)]
 enum Step {
-    CreateClaim { name: &'static str, volume: Option<&'static str>, size: &'static str },
+    CreateClaim {
+        name: &'static str,
+        volume: Option<&'static str>,
+        size: &'static str,
+    },
     DeleteClaim(&'static str),
-    CreateVolume { name: &'static str, kept_for: Option<&'static str>, size: &'static str },
+    CreateVolume {
+        name: &'static str,
+        kept_for: Option<&'static str>,
+        size: &'static str,
+    },
     DeleteVolume(&'static str),
     /// The old view takes in so many changes.
     See(usize),
-    Decide { of_claim: bool, name: &'static str },
+    Decide {
+        of_claim: bool,
+        name: &'static str,
+    },
     /// Does one of the actions that were decided on at some time.
-    Act { which: prop::sample::Index, and_forget: bool },
+    Act {
+        which: prop::sample::Index,
+        and_forget: bool,
+    },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {

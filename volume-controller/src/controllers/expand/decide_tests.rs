@@ -11,8 +11,7 @@ fn table() {
     let (a, v) = bound("a", "v");
     let local = v.clone().unset("spec.csi").set("spec.local.path", "/x");
     let larger = a.clone().size("2Gi");
-    let tell =
-        Some(Action::Tell { claim: of_claim("a"), reason: Reason::NoPlugin { volume: "v".into() } });
+    let tell = Some(Action::Tell { claim: of_claim("a"), reason: Reason::NoPlugin { volume: "v".into() } });
     for (number, why, objects, expected) in [
         (1, "nobody can grow it", vec![larger.clone(), local.clone()], tell),
         (2, "the resizer can", vec![larger.clone(), v], None),

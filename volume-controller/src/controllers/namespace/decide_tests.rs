@@ -19,7 +19,13 @@ fn table() {
         (4, "it goes and is empty", going(), vec![], Some(Action::Finish(at(key.clone())))),
         (5, "it goes with what is in it", going(), vec![open()], Some(Action::Empty(vec![open()]))),
         (6, "what goes already is waited for", going(), vec![closing()], Some(Action::Await)),
-        (7, "only what does not go yet is told to", going(), vec![open(), closing()], Some(Action::Empty(vec![open()]))),
+        (
+            7,
+            "only what does not go yet is told to",
+            going(),
+            vec![open(), closing()],
+            Some(Action::Empty(vec![open()])),
+        ),
     ] {
         assert_eq!(decide(&view(&objects), &key, &found), expected, "case {number}: {why}");
     }

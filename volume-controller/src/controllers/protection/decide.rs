@@ -5,8 +5,8 @@ use holdfast_api::{access, names};
 use super::reason::Reason;
 use crate::{
     controllers::view::{
-        At, CLAIMS, VOLUMES, View, claim_ref, claim_ref_key, claim_volume, has_finalizer, is_deleting, is_terminated, pod_node,
-        volume_phase,
+        At, CLAIMS, VOLUMES, View, claim_ref, claim_ref_key, claim_volume, has_finalizer, is_deleting,
+        is_terminated, pod_node, volume_phase,
     },
     store::Key,
 };
@@ -51,8 +51,9 @@ fn volume(view: &View, key: &Key) -> Option<Action> {
     }
     let owner = claim_ref(volume).and_then(|reference| view.claims.at(&claim_ref_key(reference)));
     // One that is only kept for a claim is not in use: the claim gets nothing from it any more.
-    let is_claimed = owner
-        .is_some_and(|claim| access::refers_to(volume, claim) && claim_volume(claim) == Some(&*volume.key.name));
+    let is_claimed = owner.is_some_and(|claim| {
+        access::refers_to(volume, claim) && claim_volume(claim) == Some(&*volume.key.name)
+    });
     (volume_phase(volume) != "Bound" && !is_claimed).then(|| Action::Release {
         object: volume.at(),
         finalizer: names::PV_PROTECTION,

@@ -25,13 +25,19 @@ fn claims() {
         (7, "a pod without a node has nothing mounted", vec![a(), pod("p", &["a"])], free()),
         (8, "a pod that has ended", vec![a(), pod_on("n", "p", &["a"]).phase("Succeeded")], free()),
         (9, "a pod that has failed", vec![a(), pod_on("n", "p", &["a"]).phase("Failed")], free()),
-        (10, "one that has ended and one that has not", vec![
-            a(), pod_on("n", "o", &["a"]).phase("Failed"), pod_on("n", "p", &["a"]),
-        ], None),
+        (
+            10,
+            "one that has ended and one that has not",
+            vec![a(), pod_on("n", "o", &["a"]).phase("Failed"), pod_on("n", "p", &["a"])],
+            None,
+        ),
         (11, "a pod that uses another", vec![a(), pod_on("n", "p", &["b"])], free()),
-        (12, "a pod of the same name elsewhere", vec![
-            a(), pod_on("n", "p", &["a"]).set("metadata.namespace", "prod"),
-        ], free()),
+        (
+            12,
+            "a pod of the same name elsewhere",
+            vec![a(), pod_on("n", "p", &["a"]).set("metadata.namespace", "prod")],
+            free(),
+        ),
         (13, "it is not there", vec![], None),
     ] {
         assert_eq!(decide(&view(&objects), &of_claim("a")), expected, "case {number}: {why}");
@@ -54,9 +60,19 @@ fn volumes() {
         (17, "its claim is gone, which nobody has said yet", vec![going.clone()], None),
         (18, "released", vec![going.clone().phase("Released")], free()),
         (19, "failed", vec![v().phase("Failed")], free()),
-        (20, "a claim says that it has it, though the phase does not", vec![a, going.clone().phase("Available")], None),
+        (
+            20,
+            "a claim says that it has it, though the phase does not",
+            vec![a, going.clone().phase("Available")],
+            None,
+        ),
         (21, "kept for a claim that is not there", vec![v().kept_for("a", "")], free()),
-        (22, "kept for a claim that gets nothing from it any more", vec![claim("a"), v().kept_for("a", "")], free()),
+        (
+            22,
+            "kept for a claim that gets nothing from it any more",
+            vec![claim("a"), v().kept_for("a", "")],
+            free(),
+        ),
         (23, "a later claim of the name", vec![claim("a").uid("later"), going.phase("Released")], free()),
     ] {
         assert_eq!(decide(&view(&objects), &of_volume("v")), expected, "case {number}: {why}");

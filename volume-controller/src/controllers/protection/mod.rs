@@ -33,7 +33,9 @@ impl Controller for Protection {
             }
             Touched::Pod(delta) => {
                 for pod in delta.both() {
-                    keys.extend(pod_claims(pod).iter().map(|(name, _)| claim_key(&delta.key.namespace, name)));
+                    keys.extend(
+                        pod_claims(pod).iter().map(|(name, _)| claim_key(&delta.key.namespace, name)),
+                    );
                 }
             }
             _ => {}
@@ -41,7 +43,8 @@ impl Controller for Protection {
     }
 
     fn all(view: &View) -> BTreeSet<Key> {
-        let claims = view.claims.iter().filter(|claim| is_deleting(&claim.metadata)).map(|claim| claim.key.clone());
+        let claims =
+            view.claims.iter().filter(|claim| is_deleting(&claim.metadata)).map(|claim| claim.key.clone());
         let volumes = view.volumes.iter().filter(|v| is_deleting(&v.metadata)).map(|v| v.key.clone());
         claims.chain(volumes).collect()
     }

@@ -90,7 +90,8 @@ async fn write_all(store: Store, mut receiver: mpsc::Receiver<News>) {
 
 /// Whether a namespace is being deleted: nothing new may come to be in it.
 fn is_going(store: &Store, namespace: &str) -> bool {
-    let body = store.get(&Key::new(NAMESPACES, "", namespace)).and_then(|object| object.decode::<Value>().ok());
+    let body =
+        store.get(&Key::new(NAMESPACES, "", namespace)).and_then(|object| object.decode::<Value>().ok());
     body.is_some_and(|body| !body["metadata"]["deletionTimestamp"].is_null())
 }
 
@@ -101,14 +102,22 @@ fn identity(news: &News, uid: &str) -> u64 {
     hasher.finish()
 }
 
-async fn write(store: &Store, news: &News, uid: &str, identity: u64) -> Result<(), crate::store::CommitError> {
+async fn write(
+    store: &Store,
+    news: &News,
+    uid: &str,
+    identity: u64,
+) -> Result<(), crate::store::CommitError> {
     let time = Timestamp::now();
     let now = lifecycle::time(time);
     // Objects without a namespace have their events in `default`, as upstream.
     let namespace = if news.about.namespace.is_empty() { "default" } else { &news.about.namespace };
     let name = format!("{}.{identity:016x}", news.about.name);
     let key = Key::new(EVENTS, namespace, &name);
-    let write = match store.get(&key).and_then(|object| Some((object.revision, object.decode::<Value>().ok()?))) {
+    let write = match store
+        .get(&key)
+        .and_then(|object| Some((object.revision, object.decode::<Value>().ok()?)))
+    {
         Some((revision, mut body)) => {
             body["count"] = json!(body["count"].as_i64().unwrap_or(1).saturating_add(1));
             body["lastTimestamp"] = json!(now);

@@ -53,7 +53,13 @@ pub(crate) async fn apply(io: &Io, pod: &Key, action: Action) -> Outcome {
     let severity = if reason.name() == "FailedScheduling" { Severity::Warning } else { Severity::Normal };
     if outcome == Outcome::Wrote || severity == Severity::Warning {
         let message = reason.to_string();
-        io.recorder.tell(News { about: pod.clone(), component: COMPONENT, severity, reason: reason.name(), message });
+        io.recorder.tell(News {
+            about: pod.clone(),
+            component: COMPONENT,
+            severity,
+            reason: reason.name(),
+            message,
+        });
     }
     outcome
 }
@@ -84,8 +90,11 @@ fn condition(body: &mut Value, result: Result<(), &Reason>) {
     match old {
         Some(at) if same(&list[at]) => {}
         Some(at) => {
-            condition["lastTransitionTime"] =
-                if list[at]["status"] == condition["status"] { list[at]["lastTransitionTime"].clone() } else { json!(now) };
+            condition["lastTransitionTime"] = if list[at]["status"] == condition["status"] {
+                list[at]["lastTransitionTime"].clone()
+            } else {
+                json!(now)
+            };
             list[at] = condition;
         }
         None => {

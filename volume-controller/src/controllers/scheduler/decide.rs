@@ -50,7 +50,8 @@ impl Action {
 pub(crate) fn is_ours(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     let scheduler = spec.and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or(NAME);
-    let is_gated = spec.is_some_and(|spec| spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()));
+    let is_gated =
+        spec.is_some_and(|spec| spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()));
     pod_node(pod).is_none()
         && !is_deleting(&pod.metadata)
         && !is_terminated(pod)
@@ -65,7 +66,11 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
     let mut volumes = Volumes::default();
     for (name, is_ephemeral) in pod_claims(pod) {
         let Some(claim) = view.claims.at(&claim_key(&key.namespace, &name)) else {
-            let missing = if is_ephemeral { Reason::EphemeralMissing { claim: name } } else { Reason::ClaimMissing { claim: name } };
+            let missing = if is_ephemeral {
+                Reason::EphemeralMissing { claim: name }
+            } else {
+                Reason::ClaimMissing { claim: name }
+            };
             return wait(missing);
         };
         if is_deleting(&claim.metadata) {
@@ -110,14 +115,9 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
 
 /// A node was chosen before: wait for the volumes that are made there, give the same node to
 /// the claims that have none yet, or choose again when it is gone.
-fn under_way(
-    view: &View,
-    pod: &Seen<Pod>,
-    waiting: &[Waiting<'_>],
-) -> Option<Action> {
-    let chosen = |claim: &PersistentVolumeClaim| {
-        annotation(&claim.metadata, names::SELECTED_NODE).map(str::to_owned)
-    };
+fn under_way(view: &View, pod: &Seen<Pod>, waiting: &[Waiting<'_>]) -> Option<Action> {
+    let chosen =
+        |claim: &PersistentVolumeClaim| annotation(&claim.metadata, names::SELECTED_NODE).map(str::to_owned);
     for &(claim, class) in waiting {
         let Some(node) = chosen(claim) else { continue };
         let name = claim.key.name.to_string();

@@ -43,9 +43,14 @@ pub(crate) fn refusal(view: &View, pod: &Pod, volumes: &Volumes<'_>, node: &Seen
     let tolerations = pod_spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     if let Some(taint) = taints.iter().find(|taint| {
-        taint.effect != "PreferNoSchedule" && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
+        taint.effect != "PreferNoSchedule"
+            && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
     }) {
-        return Some(Refusal::Taint(format!("{}: {}", taint.key, taint.value.as_deref().unwrap_or_default())));
+        return Some(Refusal::Taint(format!(
+            "{}: {}",
+            taint.key,
+            taint.value.as_deref().unwrap_or_default()
+        )));
     }
     let labels = node.metadata.labels.clone().unwrap_or_default();
     let name = &*node.key.name;
@@ -64,7 +69,11 @@ pub(crate) fn refusal(view: &View, pod: &Pod, volumes: &Volumes<'_>, node: &Seen
     }
     volumes.waiting.iter().find_map(|&waiting| {
         // One that is there already need not be made.
-        if has_candidate_on(view, waiting.0, name) { None } else { class_refusal(view, waiting.1, name, &labels) }
+        if has_candidate_on(view, waiting.0, name) {
+            None
+        } else {
+            class_refusal(view, waiting.1, name, &labels)
+        }
     })
 }
 
@@ -75,7 +84,12 @@ pub(crate) fn is_in_vain(view: &View, (claim, class): Waiting<'_>, node: &str) -
 }
 
 /// Why a volume of the class cannot be made on the node.
-fn class_refusal(view: &View, class: &StorageClass, node: &str, labels: &affinity::Labels) -> Option<Refusal> {
+fn class_refusal(
+    view: &View,
+    class: &StorageClass,
+    node: &str,
+    labels: &affinity::Labels,
+) -> Option<Refusal> {
     if class.provisioner == names::NO_PROVISIONER {
         return Some(Refusal::NoCandidate);
     }
@@ -104,5 +118,6 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let exists = toleration.operator.as_deref() == Some("Exists");
     (effect.is_empty() || effect == taint.effect)
         && (if key.is_empty() { exists } else { key == taint.key })
-        && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
+        && (exists
+            || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }

@@ -33,7 +33,11 @@ impl Controller for Scheduler {
         match touched {
             Touched::Claim(delta) => of_claim(&delta.key),
             Touched::Volume(delta) => {
-                delta.both().filter_map(|volume| claim_ref(volume)).map(claim_ref_key).for_each(|key| of_claim(&key));
+                delta
+                    .both()
+                    .filter_map(|volume| claim_ref(volume))
+                    .map(claim_ref_key)
+                    .for_each(|key| of_claim(&key));
                 // One made by hand may be what a pod has waited for, on whichever node it is.
                 let waits = |volume: &Shared<PersistentVolume>| {
                     let class = view.classes.get("", access::volume_class(volume));

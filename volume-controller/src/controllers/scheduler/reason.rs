@@ -73,9 +73,14 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Assigned { pod, node } => write!(f, "Successfully assigned {pod} to {node}"),
-            Self::Chosen { claims, node } => write!(f, "volumes for {} are to be made on node {node}", claims.join(", ")),
+            Self::Chosen { claims, node } => {
+                write!(f, "volumes for {} are to be made on node {node}", claims.join(", "))
+            }
             Self::NodeGone { claim, node } => {
-                write!(f, "node {node:?}, chosen for persistentvolumeclaim {claim:?}, is gone: choosing again")
+                write!(
+                    f,
+                    "node {node:?}, chosen for persistentvolumeclaim {claim:?}, is gone: choosing again"
+                )
             }
             Self::NothingThere { claim, node } => write!(
                 f,

@@ -2,7 +2,9 @@
 
 use k8s_openapi::{
     api::{
-        core::v1::{CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod},
+        core::v1::{
+            CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+        },
         storage::v1::StorageClass,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -105,7 +107,10 @@ pub(crate) fn claim_ref_uid(volume: &PersistentVolume) -> Option<&str> {
 
 /// The key of the claim that a `claimRef` names.
 pub(crate) fn claim_ref_key(reference: &ObjectReference) -> Key {
-    claim_key(reference.namespace.as_deref().unwrap_or_default(), reference.name.as_deref().unwrap_or_default())
+    claim_key(
+        reference.namespace.as_deref().unwrap_or_default(),
+        reference.name.as_deref().unwrap_or_default(),
+    )
 }
 
 pub(crate) fn csi_source(volume: &PersistentVolume) -> Option<&CSIPersistentVolumeSource> {

@@ -45,6 +45,12 @@ impl Index {
         inbox
     }
 
+    /// How many inboxes are kept.
+    #[cfg(test)]
+    pub(super) fn readers(&self) -> usize {
+        self.inboxes.lock().len()
+    }
+
     /// Waits until the view holds everything up to a revision.
     pub(crate) fn wait_for(&self, revision: u64) -> impl Future<Output = ()> + Send + use<> {
         let mut receiver = self.revision.subscribe();

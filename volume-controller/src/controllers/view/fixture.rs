@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    At, ATTACHMENTS, CLAIMS, CLASSES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS, VOLUMES, View, claim_key,
+    ATTACHMENTS, At, CLAIMS, CLASSES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS, VOLUMES, View, claim_key,
     volume_key,
 };
 use crate::store::{ChangeKind, Key, Object};
@@ -71,7 +71,8 @@ impl Made {
 
     /// Of a claim: what it asks for. Of a volume: what it offers.
     pub(crate) fn size(self, size: &str) -> Self {
-        let path = if self.0["kind"] == "PersistentVolume" { "spec.capacity" } else { "spec.resources.requests" };
+        let path =
+            if self.0["kind"] == "PersistentVolume" { "spec.capacity" } else { "spec.resources.requests" };
         self.set(path, json!({"storage": size}))
     }
 
@@ -104,7 +105,11 @@ impl Made {
             other => panic!("no such kind: {other}"),
         };
         let metadata = &self.0["metadata"];
-        Key::new(resource, metadata["namespace"].as_str().unwrap_or_default(), metadata["name"].as_str().unwrap())
+        Key::new(
+            resource,
+            metadata["namespace"].as_str().unwrap_or_default(),
+            metadata["name"].as_str().unwrap(),
+        )
     }
 
     /// As the store would hold it.
@@ -155,7 +160,10 @@ pub(crate) fn bound(claim_name: &str, volume_name: &str) -> (Made, Made) {
     let claim = claim(claim_name)
         .set("spec.volumeName", volume_name)
         .note("pv.kubernetes.io/bind-completed", "yes")
-        .set("status", json!({"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}));
+        .set(
+            "status",
+            json!({"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}),
+        );
     (claim, volume(volume_name).kept_for(claim_name, &format!("uid-{claim_name}")).phase("Bound"))
 }
 
@@ -206,18 +214,33 @@ pub(crate) fn csi_node(name: &str, drivers: &[&str]) -> Made {
 pub(crate) fn attachment(volume: &str, node: &str, attached: bool) -> Made {
     let name = holdfast_api::attachment::attachment_name(DRIVER, &format!("h-{volume}"), node);
     let spec = json!({"attacher": DRIVER, "nodeName": node, "source": {"persistentVolumeName": volume}});
-    made("VolumeAttachment", "storage.k8s.io/v1", "", &name, json!({"spec": spec, "status": {"attached": attached}}))
+    made(
+        "VolumeAttachment",
+        "storage.k8s.io/v1",
+        "",
+        &name,
+        json!({"spec": spec, "status": {"attached": attached}}),
+    )
 }
 
 pub(crate) fn namespace(name: &str) -> Made {
-    made("Namespace", "v1", "", name, json!({"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}))
+    made(
+        "Namespace",
+        "v1",
+        "",
+        name,
+        json!({"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}),
+    )
 }
 
 /// A view of these objects, each at [`REVISION`].
 pub(crate) fn view(objects: &[Made]) -> View {
     let mut view = View::default();
     for made in objects {
-        assert!(view.apply(ChangeKind::Created, REVISION, &made.stored(REVISION)).is_some(), "not taken: {made:?}");
+        assert!(
+            view.apply(ChangeKind::Created, REVISION, &made.stored(REVISION)).is_some(),
+            "not taken: {made:?}"
+        );
     }
     view
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::Touched;
 
 /// Past this many unread changes a controller looks at everything again instead.
-const LIMIT: usize = 100_000;
+pub(super) const LIMIT: usize = 100_000;
 
 /// What a controller finds in its inbox.
 #[derive(Debug)]

@@ -5,6 +5,8 @@
 mod facts;
 mod feed;
 #[cfg(test)]
+mod feed_tests;
+#[cfg(test)]
 pub(crate) mod fixture;
 mod inbox;
 mod order;

@@ -9,7 +9,9 @@ use std::{
 use holdfast_api::{access, names};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{Shared, annotation, claim_modes, claim_ref, claim_volume, is_deleting, volume_modes, volume_phase};
+use super::{
+    Shared, annotation, claim_modes, claim_ref, claim_volume, is_deleting, volume_modes, volume_phase,
+};
 use crate::store::Key;
 
 /// What must be equal on both sides.
@@ -92,13 +94,8 @@ impl FreeVolumes {
         asked: u8,
         bytes: i64,
     ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
-        let mut fitting: Vec<_> = self
-            .slots
-            .get(slot)
-            .into_iter()
-            .flatten()
-            .filter(|&(&mask, _)| mask & asked == asked)
-            .collect();
+        let mut fitting: Vec<_> =
+            self.slots.get(slot).into_iter().flatten().filter(|&(&mask, _)| mask & asked == asked).collect();
         fitting.sort_by_key(|&(&mask, _)| (mask.count_ones(), mask));
         let from = (bytes, Arc::from(""));
         fitting.into_iter().flat_map(move |(_, sizes)| sizes.range(from.clone()..).map(|(_, name)| name))
@@ -159,9 +156,10 @@ impl PendingClaims {
         bytes: i64,
         only_placed: bool,
     ) -> impl Iterator<Item = &'a Key> + use<'a> {
-        let fitting = self.slots.get(slot).into_iter().flatten().rev().filter(move |((is_placed, asked), _)| {
-            offered & asked == *asked && (*is_placed || !only_placed)
-        });
+        let fitting =
+            self.slots.get(slot).into_iter().flatten().rev().filter(move |((is_placed, asked), _)| {
+                offered & asked == *asked && (*is_placed || !only_placed)
+            });
         // Greater than every claim of this size.
         let end = (bytes.saturating_add(1), Key::new("", "", ""));
         fitting.flat_map(move |(_, claims)| claims.range(..end.clone()).rev().map(|(_, key)| key))

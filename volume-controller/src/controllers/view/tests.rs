@@ -20,7 +20,9 @@ fn take(view: &mut View, made: &Made, revision: u64) -> Option<Touched> {
 
 #[test]
 fn relations_follow_the_objects() {
-    use Relation::{Attached, AttachedAs, ChosenFor, NamedBy, ReservedIn, Runs, Unscheduled, UsedBy, WantedBy};
+    use Relation::{
+        Attached, AttachedAs, ChosenFor, NamedBy, ReservedIn, Runs, Unscheduled, UsedBy, WantedBy,
+    };
     let mut view = view(&[
         claim("a").class("late").note(holdfast_api::names::SELECTED_NODE, "n"),
         claim("b").set("spec.volumeName", "v"),
@@ -52,8 +54,12 @@ fn relations_follow_the_objects() {
     assert!(related(&view, Unscheduled, &nowhere()).is_empty());
     assert_eq!(related(&view, UsedBy, &of_claim("b")), ["q"]);
     put(&mut view, &claim("a").set("spec.volumeName", "w"), 9);
-    assert!(related(&view, WantedBy, &class).is_empty() && related(&view, ChosenFor, &node_key("n")).is_empty());
-    for (revision, made) in [claim("a"), claim("b"), volume("v"), pod("p", &[]), pod("q", &[])].iter().enumerate() {
+    assert!(
+        related(&view, WantedBy, &class).is_empty() && related(&view, ChosenFor, &node_key("n")).is_empty()
+    );
+    for (revision, made) in
+        [claim("a"), claim("b"), volume("v"), pod("p", &[]), pod("q", &[])].iter().enumerate()
+    {
         take(&mut view, made, 10 + revision as u64);
     }
     take(&mut view, &attachment("v", "n", true), 20);
@@ -142,7 +148,8 @@ fn what_cannot_be_read_is_not_absent() {
 #[test]
 fn other_resources_are_not_held() {
     let mut view = View::default();
-    let object = Object { key: Key::new("secrets", SPACE, "s"), revision: 3, uid: "u".into(), body: "{}".into() };
+    let object =
+        Object { key: Key::new("secrets", SPACE, "s"), revision: 3, uid: "u".into(), body: "{}".into() };
     assert!(view.apply(ChangeKind::Created, 3, &object).is_none());
     assert_eq!(view.revision, 3);
 }
@@ -171,9 +178,11 @@ fn any_object() -> impl Strategy<Value = Made> {
             _ => made,
         }
     });
-    let pods = (name(), name(), name(), any::<bool>())
-        .prop_map(|(name, claim, node, placed)| if placed { pod_on(node, name, &[claim]) } else { pod(name, &[claim]) });
-    let attachments = (name(), name(), any::<bool>()).prop_map(|(volume, node, done)| attachment(volume, node, done));
+    let pods = (name(), name(), name(), any::<bool>()).prop_map(|(name, claim, node, placed)| {
+        if placed { pod_on(node, name, &[claim]) } else { pod(name, &[claim]) }
+    });
+    let attachments =
+        (name(), name(), any::<bool>()).prop_map(|(volume, node, done)| attachment(volume, node, done));
     prop_oneof![claims, volumes, pods, attachments, name().prop_map(node), name().prop_map(class)]
 }
 
@@ -230,7 +239,13 @@ fn shape(view: &View) -> String {
     fn keys<T>(shelf: &Shelf<T>) -> Vec<(&Key, u64)> {
         shelf.iter().map(|seen| (&seen.key, seen.revision)).collect()
     }
-    let typed = (keys(&view.claims), keys(&view.volumes), keys(&view.pods), keys(&view.attachments), keys(&view.nodes));
+    let typed = (
+        keys(&view.claims),
+        keys(&view.volumes),
+        keys(&view.pods),
+        keys(&view.attachments),
+        keys(&view.nodes),
+    );
     format!("{typed:#?} {:#?} {:#?} {:#?} {:#?}", keys(&view.classes), view.free, view.pending, view.links)
 }
 

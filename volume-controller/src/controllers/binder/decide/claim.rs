@@ -8,8 +8,8 @@ use k8s_openapi::api::{
 
 use super::{Action, Keys, Reason, bind, is_completed, misfit};
 use crate::controllers::view::{
-    Relation, Seen, Shared, Slot, View, annotation, claim_modes, claim_phase, claim_ref, claim_volume, is_deleting,
-    modes_mask, volume_phase, waits_for_consumer,
+    Relation, Seen, Shared, Slot, View, annotation, claim_modes, claim_phase, claim_ref, claim_volume,
+    is_deleting, modes_mask, volume_phase, waits_for_consumer,
 };
 
 pub(super) fn decide(view: &View, underway: &Keys, claim: &Shared<PersistentVolumeClaim>) -> Option<Action> {
@@ -70,7 +70,9 @@ fn unbound(view: &View, underway: &Keys, claim: &Shared<PersistentVolumeClaim>) 
         };
     };
     let class = view.classes.get("", class_name);
-    if class.is_some_and(|class| waits_for_consumer(class)) && annotation(&claim.metadata, names::SELECTED_NODE).is_none() {
+    if class.is_some_and(|class| waits_for_consumer(class))
+        && annotation(&claim.metadata, names::SELECTED_NODE).is_none()
+    {
         return wait(match view.pods_of_claim(&claim.key).next() {
             Some(pod) => Reason::WaitsForPod { pod: pod.key.name.to_string() },
             None => Reason::WaitsForConsumer,
@@ -115,7 +117,9 @@ fn reserved<'a>(view: &'a View, claim: &Seen<PersistentVolumeClaim>) -> Option<&
 fn static_match(view: &View, underway: &Keys, claim: &Seen<PersistentVolumeClaim>) -> Option<Action> {
     let selector = match selector(claim) {
         Ok(selector) => selector,
-        Err(why) => return Some(Action::Wait { claim: claim.key.clone(), reason: Reason::BadSelector { why } }),
+        Err(why) => {
+            return Some(Action::Wait { claim: claim.key.clone(), reason: Reason::BadSelector { why } });
+        }
     };
     let mut is_contested = false;
     let node = annotation(&claim.metadata, names::SELECTED_NODE);
@@ -141,7 +145,8 @@ fn candidates<'a>(
     let asked = access::claim_request(claim).unwrap_or(i64::MAX);
     let names = view.free.candidates(&Slot::of_claim(claim), modes_mask(claim_modes(claim)), asked);
     names.filter_map(|name| view.volumes.get("", name)).filter(move |volume| {
-        selector.matches_map(volume.metadata.labels.as_ref()) && node.is_none_or(|node| is_usable_on(view, node, volume))
+        selector.matches_map(volume.metadata.labels.as_ref())
+            && node.is_none_or(|node| is_usable_on(view, node, volume))
     })
 }
 
@@ -182,7 +187,8 @@ fn default_class(view: &View) -> Option<&Shared<StorageClass>> {
             .any(|name| annotation(&class.metadata, name) == Some("true"))
     };
     view.classes.iter().filter(is_default).max_by(|a, b| {
-        let created = |class: &Shared<StorageClass>| class.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let created =
+            |class: &Shared<StorageClass>| class.metadata.creation_timestamp.as_ref().map(|time| time.0);
         created(a).cmp(&created(b)).then_with(|| b.key.name.cmp(&a.key.name))
     })
 }

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume};
 
 use super::{Action, Keys, Reason, bind, claim, full_name, is_completed};
 use crate::controllers::view::{
-    Shared, Slot, View, annotation, claim_ref, claim_ref_key, claim_ref_uid, claim_volume, csi_source, is_free,
-    modes_mask, volume_modes, volume_phase, waits_for_consumer,
+    Shared, Slot, View, annotation, claim_ref, claim_ref_key, claim_ref_uid, claim_volume, csi_source,
+    is_free, modes_mask, volume_modes, volume_phase, waits_for_consumer,
 };
 
 pub(super) fn decide(view: &View, underway: &Keys, volume: &Shared<PersistentVolume>) -> Option<Action> {
@@ -52,7 +52,9 @@ fn given(view: &View, underway: &Keys, volume: &Shared<PersistentVolume>) -> Opt
     let modes = modes_mask(volume_modes(volume));
     let waiting = view.pending.satisfied_by(&slot, modes, capacity, only_placed);
     let mut is_contested = false;
-    for claim in waiting.filter_map(|key| view.claims.at(key)).filter(|claim| claim::suits(view, claim, volume)) {
+    for claim in
+        waiting.filter_map(|key| view.claims.at(key)).filter(|claim| claim::suits(view, claim, volume))
+    {
         if underway.contains(&claim.key) {
             is_contested = true;
             continue;
@@ -95,7 +97,8 @@ fn released(volume: &Shared<PersistentVolume>, reference: &ObjectReference) -> O
         Some("Recycle") => phase(volume, "Failed", Reason::NoRecycler),
         // A CSI volume is deleted by its driver's provisioner, which sees the phase.
         Some("Delete")
-            if csi_source(volume).is_none() && annotation(&volume.metadata, names::PROVISIONED_BY).is_none() =>
+            if csi_source(volume).is_none()
+                && annotation(&volume.metadata, names::PROVISIONED_BY).is_none() =>
         {
             phase(volume, "Failed", Reason::NoDeleter)
         }
