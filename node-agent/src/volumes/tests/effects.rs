@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,7 +22,7 @@ use crate::{
     plugins::Drivers,
     test_api,
     volumes::{
-        action::Action, actual, apply, apply::Io, decide::decide, journal::Journal, local, mountinfo::Mounts,
+        action::Action, actual, apply, apply::Io, decide::decide, journal::Journal, mountinfo::Mounts,
         view::*,
     },
 };
@@ -31,14 +30,14 @@ use crate::{
 const DRIVER: &str = "d.example";
 const BOOT: &str = "boot-1";
 
-struct Place {
-    folder: TempDir,
-    io: Io,
+pub(super) struct Place {
+    pub(super) folder: TempDir,
+    pub(super) io: Io,
     driver: RecordingDriver,
 }
 
 /// Whether the tests here can run; says so by name if not.
-fn root(test: &str) -> bool {
+pub(super) fn root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         println!("SKIPPED {test}: mounting needs root");
@@ -47,7 +46,7 @@ fn root(test: &str) -> bool {
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let backing = folder.path().join("backing");
         fs::create_dir(&backing).unwrap();
@@ -70,7 +69,7 @@ impl Place {
         self.folder.path().canonicalize().unwrap().join("kubelet")
     }
 
-    fn mounts(&self) -> usize {
+    pub(super) fn mounts(&self) -> usize {
         Mounts::read().unwrap().below(&self.kubelet()).count()
     }
 
@@ -103,7 +102,7 @@ impl Place {
     }
 
     /// Every file and folder below `plugins` and `pods` but the first levels.
-    fn left(&self) -> Vec<PathBuf> {
+    pub(super) fn left(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.kubelet().join("pods"), self.io.layout.csi()];
         while let Some(folder) = folders.pop() {
@@ -314,107 +313,5 @@ async fn a_volume_that_the_driver_does_not_know() {
         place.driver.fail.lock().unwrap().insert(method, Side::NotFound);
         apply::apply(&place.io, &action, &mut Vec::new()).await.unwrap();
     }
-    assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
-}
-
-fn host(path: &Path, check: &str, read_only: bool) -> LocalVolume {
-    LocalVolume {
-        plugin: Plugin::HostPath,
-        name: "v".into(),
-        source: LocalSource::Path { path: path.to_string_lossy().into_owned(), check: check.into() },
-        block: false,
-        read_only,
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn host_paths() {
-    if !root("host_paths") {
-        return;
-    }
-    let place = Place::new().await;
-    let layout = &place.io.layout;
-    let at = PublicationId { pod: "u".into(), plugin: Plugin::HostPath, name: "v".into() };
-    let target = layout.pod_volume("u", Plugin::HostPath.folder(), "v");
-    let folder = place.folder.path().join("backing");
-    let file = folder.join("hello");
-    let missing = |n: u32| place.folder.path().join(format!("missing-{n}"));
-    symlink("nowhere", place.folder.path().join("dangling")).unwrap();
-    for (n, path, check, works) in [
-        (1, folder.clone(), "", true),
-        (2, folder.clone(), "Directory", true),
-        (3, file.clone(), "Directory", false),
-        (4, file.clone(), "File", true),
-        (5, folder.clone(), "File", false),
-        (6, missing(6), "Directory", false),
-        (7, missing(7), "DirectoryOrCreate", true),
-        (8, missing(8), "FileOrCreate", true),
-        (9, missing(9), "", true),
-        (10, missing(10), "Exists", false),
-        (11, folder.join("../csi.sock"), "Socket", true),
-        (12, PathBuf::from("/dev/null"), "CharDevice", true),
-        (13, PathBuf::from("relative"), "", false),
-        (14, folder.clone(), "Nonsense", false),
-    ] {
-        let volume = host(&path, check, false);
-        assert_eq!(local::mount_local(layout, &volume, "u").is_ok(), works, "case {n}");
-        assert_eq!(Mounts::read().unwrap().is_mounted(&target), works, "case {n}");
-        if works {
-            local::mount_local(layout, &volume, "u").unwrap();
-            assert_eq!(place.mounts(), 1, "case {n}: mounted once");
-        }
-        assert_eq!(local::unmount(layout, &at, false).unwrap(), Vec::<PathBuf>::new(), "case {n}");
-        assert_eq!((place.mounts(), place.left()), (0, Vec::new()), "case {n}");
-    }
-    assert_eq!(fs::read_to_string(&file).unwrap(), "there", "the source is never touched");
-
-    // Read-only, completed after a crash between the two mount calls.
-    fs::create_dir_all(&target).unwrap();
-    mount_bind(&folder, &target).unwrap();
-    local::mount_local(layout, &host(&folder, "", true), "u").unwrap();
-    assert!(fs::write(target.join("x"), "").is_err());
-    assert_eq!(place.mounts(), 1);
-    local::unmount(layout, &at, false).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn scratch_space_goes_with_its_pod_and_stops_at_mounts() {
-    if !root("scratch_space_goes_with_its_pod_and_stops_at_mounts") {
-        return;
-    }
-    let place = Place::new().await;
-    let layout = &place.io.layout;
-    let at = PublicationId { pod: "u".into(), plugin: Plugin::EmptyDir, name: "v".into() };
-    let target = layout.pod_volume("u", Plugin::EmptyDir.folder(), "v");
-    let mut volume = host(Path::new("/"), "", false);
-    volume.plugin = Plugin::EmptyDir;
-    volume.source = LocalSource::Scratch;
-
-    local::mount_local(layout, &volume, "u").unwrap();
-    fs::create_dir_all(target.join("deep/er")).unwrap();
-    fs::write(target.join("deep/er/file"), "x").unwrap();
-    // As deep as a path can be: its depth must not decide whether a pod can go.
-    fs::create_dir_all(target.join("d/".repeat(1500))).unwrap();
-    symlink(place.folder.path().join("backing"), target.join("link")).unwrap();
-    let inner = target.join("mounted");
-    fs::create_dir(&inner).unwrap();
-    mount_bind(place.folder.path().join("backing"), &inner).unwrap();
-    assert!(local::unmount(layout, &at, false).is_err(), "a mount inside stops it");
-    assert!(
-        place.folder.path().join("backing/hello").exists(),
-        "nothing is deleted through a mount or a link"
-    );
-    unmount(&inner, UnmountFlags::NOFOLLOW).unwrap();
-    assert_eq!(local::unmount(layout, &at, false).unwrap(), Vec::<PathBuf>::new());
-    assert!(place.folder.path().join("backing/hello").exists());
-    assert_eq!(place.left(), Vec::<PathBuf>::new());
-
-    volume.source = LocalSource::Memory { limit: Some(1 << 20) };
-    local::mount_local(layout, &volume, "u").unwrap();
-    local::mount_local(layout, &volume, "u").unwrap();
-    assert_eq!(place.mounts(), 1);
-    assert_eq!(Mounts::read().unwrap().at(&target).unwrap().fs_type, "tmpfs");
-    assert!(fs::write(target.join("big"), vec![0; 2 << 20]).is_err(), "the limit holds");
-    local::unmount(layout, &at, false).unwrap();
     assert_eq!((place.mounts(), place.left()), (0, Vec::new()));
 }

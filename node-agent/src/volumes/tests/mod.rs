@@ -3,4 +3,5 @@
 mod decide;
 mod desired;
 mod effects;
+mod local;
 pub(crate) mod recording_driver;
