@@ -4,9 +4,9 @@
 //! was read, the patch carries the `resourceVersion` and `uid` it was read with: a change
 //! in between makes the API refuse, and the decision is made again on the live object.
 
-use std::{collections::HashMap, fmt::Debug, future::Future, time::Duration};
+use std::{collections::HashMap, fmt::Debug, future::Future, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, SecretReference};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -80,6 +80,16 @@ pub(crate) enum Written<K> {
     Changed(K),
     /// Not done, because it is gone, or another of the same name took its place.
     Gone,
+}
+
+impl<K> Written<K> {
+    /// The object as it is now; `None` when it is gone.
+    pub(crate) fn current(self) -> Option<Arc<K>> {
+        match self {
+            Self::Yes(now) | Self::Changed(now) => Some(Arc::new(now)),
+            Self::Gone => None,
+        }
+    }
 }
 
 /// What every object here can do.
@@ -245,6 +255,15 @@ pub(crate) async fn delete<K: Object>(api: &Api<K>, object: &K) -> Result<(), Ap
 pub(crate) struct SecretKey {
     pub namespace: String,
     pub name: String,
+}
+
+impl From<&SecretReference> for SecretKey {
+    fn from(reference: &SecretReference) -> Self {
+        Self {
+            namespace: reference.namespace.clone().unwrap_or_default(),
+            name: reference.name.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// Reads a secret as CSI wants it. Values that are not UTF-8 cannot be said in CSI and are

@@ -1,7 +1,5 @@
 //! The attacher's effects: one for each action.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{core::v1::PersistentVolume, storage::v1::VolumeAttachment},
@@ -26,12 +24,13 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             let Some(volume) = view.volume.clone() else { return Ok(()) };
             let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
             let patch = finalizer_patch(&*volume, &finalizer(&context.facts.name), true);
-            view.volume = now(writes::patch_if_unchanged(&volumes, &*volume, Part::Whole, patch).await?);
+            view.volume = writes::patch_if_unchanged(&volumes, &*volume, Part::Whole, patch).await?.current();
         }
         Action::RecordIntent { node_id, .. } => {
             let mut patch = finalizer_patch(&*attachment, &finalizer(&context.facts.name), true);
             patch["metadata"]["annotations"] = json!({ NODE_ID: node_id });
-            view.attachment = now(writes::patch_if_unchanged(&api, &*attachment, Part::Whole, patch).await?);
+            view.attachment =
+                writes::patch_if_unchanged(&api, &*attachment, Part::Whole, patch).await?.current();
         }
         Action::Publish { mut request, secret, .. } => {
             request.secrets = match writes::secret(&context.client, secret.as_ref()).await {
@@ -77,7 +76,7 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             let patch = finalizer_patch(&*attachment, &finalizer(&context.facts.name), false);
             let written = writes::patch_if_unchanged(&api, &*attachment, Part::Whole, patch).await?;
             let stays = matches!(&written, Written::Yes(left) if !left.finalizers().is_empty());
-            view.attachment = now(written);
+            view.attachment = written.current();
             if let (true, Some(left)) = (stays, view.attachment.clone()) {
                 let status = json!({"attached": false, "attachmentMetadata": null, "detachError": null});
                 status_patch(&api, view, &left, status).await?;
@@ -92,13 +91,6 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
     Ok(())
 }
 
-fn now<K>(written: Written<K>) -> Option<Arc<K>> {
-    match written {
-        Written::Yes(now) | Written::Changed(now) => Some(Arc::new(now)),
-        Written::Gone => None,
-    }
-}
-
 /// Only the attacher writes an attachment's status, so no version is compared.
 async fn status_patch(
     api: &Api<VolumeAttachment>,
@@ -107,7 +99,7 @@ async fn status_patch(
     status: Value,
 ) -> Result<(), ApiError> {
     let patch = json!({ "status": status });
-    view.attachment = now(writes::patch_own_fields(api, attachment, Part::Status, patch).await?);
+    view.attachment = writes::patch_own_fields(api, attachment, Part::Status, patch).await?.current();
     Ok(())
 }
 

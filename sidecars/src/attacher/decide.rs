@@ -203,7 +203,7 @@ fn attach(view: &View, attachment: &VolumeAttachment) -> Action {
         volume_context: csi.volume_attributes.unwrap_or_default().into_iter().collect(),
         ..ControllerPublishVolumeRequest::default()
     };
-    let secret = csi.controller_publish_secret_ref.as_ref().map(secret_key);
+    let secret = csi.controller_publish_secret_ref.as_ref().map(SecretKey::from);
     Action::Publish { request: Box::new(request), secret, reason: Reason::Attaching }
 }
 
@@ -235,7 +235,7 @@ fn detach(view: &View, attachment: &VolumeAttachment) -> Action {
         node_id: node_id.clone(),
         ..ControllerUnpublishVolumeRequest::default()
     };
-    let secret = csi.controller_publish_secret_ref.as_ref().map(secret_key);
+    let secret = csi.controller_publish_secret_ref.as_ref().map(SecretKey::from);
     Action::Unpublish { request: Box::new(request), secret, reason: Reason::Detaching }
 }
 
@@ -253,13 +253,6 @@ fn source(view: &View, attachment: &VolumeAttachment) -> Result<PersistentVolume
     match &spec.csi {
         Some(csi) if csi.driver == view.facts.name => Ok(spec),
         _ => Err(Reason::OtherDriver { volume: from.persistent_volume_name.clone().unwrap_or_default() }),
-    }
-}
-
-fn secret_key(reference: &k8s_openapi::api::core::v1::SecretReference) -> SecretKey {
-    SecretKey {
-        namespace: reference.namespace.clone().unwrap_or_default(),
-        name: reference.name.clone().unwrap_or_default(),
     }
 }
 

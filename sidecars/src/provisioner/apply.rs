@@ -29,10 +29,7 @@ fn claims(context: &Context, claim: &PersistentVolumeClaim) -> Api<PersistentVol
 
 /// Takes over what a write on the claim left: the live object, or that it is gone.
 fn take(view: &mut View, written: Written<PersistentVolumeClaim>) {
-    view.claim = match written {
-        Written::Yes(now) | Written::Changed(now) => Some(Arc::new(now)),
-        Written::Gone => None,
-    };
+    view.claim = written.current();
     view.live = true;
 }
 
@@ -180,10 +177,7 @@ pub(super) async fn apply_reclaim(
             let patch = finalizer_patch(&*volume, names::PROVISIONER_FINALIZER, wanted);
             let written = writes::patch_if_unchanged(&api, &*volume, Part::Whole, patch).await?;
             view.live = true;
-            view.volume = match written {
-                Written::Yes(now) | Written::Changed(now) => Some(Arc::new(now)),
-                Written::Gone => None,
-            };
+            view.volume = written.current();
         }
         Action::Delete(_) => {
             let handle =

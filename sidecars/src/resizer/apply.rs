@@ -54,7 +54,7 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
                 let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
                 let patch = json!({"spec": {"capacity": {"storage": format_bytes(bytes)}}});
                 let written = writes::patch_own_fields(&volumes, &*volume, Part::Whole, patch).await?;
-                view.volume = now(written);
+                view.volume = written.current();
             }
             view.progress = Progress::Saved { bytes, node };
         }
@@ -73,13 +73,6 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
     Ok(())
 }
 
-fn now<K>(written: Written<K>) -> Option<Arc<K>> {
-    match written {
-        Written::Yes(now) | Written::Changed(now) => Some(Arc::new(now)),
-        Written::Gone => None,
-    }
-}
-
 /// Whether it was written; if not, the view has the claim as it is now.
 async fn write_status(
     context: &Context,
@@ -90,7 +83,7 @@ async fn write_status(
     let api = Api::namespaced(context.client.clone(), &claim.namespace().unwrap_or_default());
     let written = writes::patch_if_unchanged(&api, &**claim, Part::Status, patch).await?;
     let done = matches!(written, Written::Yes(_));
-    view.claim = now(written);
+    view.claim = written.current();
     Ok(done)
 }
 

@@ -183,10 +183,7 @@ pub(crate) fn decide(view: &View) -> Action {
         }
     };
     let csi = spec.csi.unwrap_or_default();
-    let secret = csi.controller_expand_secret_ref.as_ref().map(|reference| SecretKey {
-        namespace: reference.namespace.clone().unwrap_or_default(),
-        name: reference.name.clone().unwrap_or_default(),
-    });
+    let secret = csi.controller_expand_secret_ref.as_ref().map(SecretKey::from);
     let request = ControllerExpandVolumeRequest {
         volume_id: csi.volume_handle,
         capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),

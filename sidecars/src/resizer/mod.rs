@@ -5,7 +5,7 @@ mod decide;
 mod reason;
 mod status;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use holdfast_api::access;
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ const INFEASIBLE_PAUSE: Duration = Duration::from_secs(300);
 struct Resizer {
     context: Arc<Context>,
     /// Claims (by UID) whose last ControllerExpandVolume ended for certain: nothing is under way.
-    ended: Mutex<HashMap<String, ()>>,
+    ended: Mutex<HashSet<String>>,
 }
 
 /// Runs until cancelled; ends early only when a worker panics.
@@ -113,7 +113,7 @@ impl Resizer {
             facts: Arc::clone(&self.context.facts),
             volume: volume.and_then(|name| cache.volumes.get(None, name)),
             claim: Some(Arc::clone(&claim)),
-            ended: self.ended.lock().contains_key(&uid),
+            ended: self.ended.lock().contains(&uid),
             now: Timestamp::now(),
             progress: Progress::Begun,
         };
@@ -133,7 +133,7 @@ impl Resizer {
                 return Outcome::Retry;
             }
             if view.ended {
-                self.ended.lock().insert(uid.clone(), ());
+                self.ended.lock().insert(uid.clone());
             } else {
                 self.ended.lock().remove(&uid);
             }

@@ -1,21 +1,17 @@
 //! Admission: what the state of other objects says about a write. Reads the
 //! store's memory only.
 
-use holdfast_api::quantity;
+use holdfast_api::{names, quantity};
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
+use super::reply;
 use super::route::{self, Target};
 use super::status::ApiError;
 use crate::store::{Key, Store};
 
 const CLASSES: &str = "storageclasses.storage.k8s.io";
 const CLAIMS: &str = "persistentvolumeclaims";
-/// The annotation that named a claim's class before the field existed; still honoured.
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-const DEFAULT_CLASS: [&str; 2] =
-    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
-
 /// Namespaces that cannot be deleted.
 const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
@@ -27,7 +23,7 @@ pub(crate) fn namespace(store: &Store, target: &Target, name: &str) -> Result<()
     let Some(namespaces) = route::find("", "v1", "namespaces") else { return Ok(()) };
     let found = store.get(&Key::new(&namespaces.resource(), "", &target.namespace));
     let found = found.ok_or_else(|| ApiError::not_found(namespaces, &target.namespace))?;
-    let body: Value = decode(&found)?;
+    let body: Value = reply::decode(&found)?;
     if body["metadata"]["deletionTimestamp"].is_null() {
         return Ok(());
     }
@@ -65,7 +61,7 @@ pub(crate) fn update(store: &Store, target: &Target, old: &Value, new: &Value) -
     let class = claim_class(old).filter(|name| !name.is_empty());
     let class = class.and_then(|name| store.get(&Key::new(CLASSES, "", name)));
     let allowed = match class {
-        Some(class) => decode(&class)?["allowVolumeExpansion"] == true,
+        Some(class) => reply::decode(&class)?["allowVolumeExpansion"] == true,
         None => false,
     };
     if allowed {
@@ -87,7 +83,7 @@ pub(crate) fn delete(kind: &Kind, name: &str) -> Result<(), ApiError> {
 
 /// The class that a claim names; `Some("")` asks for volumes without class.
 fn claim_class(claim: &Value) -> Option<&str> {
-    claim["metadata"]["annotations"][BETA_CLASS]
+    claim["metadata"]["annotations"][names::CLASS_BETA]
         .as_str()
         .or_else(|| claim["spec"]["storageClassName"].as_str())
 }
@@ -96,8 +92,11 @@ fn claim_class(claim: &Value) -> Option<&str> {
 fn default_class(store: &Store) -> Result<Option<String>, ApiError> {
     let mut best: Option<(String, String)> = None;
     for object in store.list(CLASSES, None, None, None).objects {
-        let class = decode(&object)?;
-        if !DEFAULT_CLASS.iter().any(|key| class["metadata"]["annotations"][*key] == "true") {
+        let class = reply::decode(&object)?;
+        if ![names::DEFAULT_CLASS, names::DEFAULT_CLASS_BETA]
+            .iter()
+            .any(|key| class["metadata"]["annotations"][*key] == "true")
+        {
             continue;
         }
         let created = class["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
@@ -119,10 +118,4 @@ fn grows(old: &Value, new: &Value) -> bool {
         (Some(old), Some(new)) => new > old,
         _ => false,
     }
-}
-
-fn decode(object: &crate::store::Object) -> Result<Value, ApiError> {
-    object
-        .decode()
-        .map_err(|e| ApiError::Internal(format!("the stored body of {} is damaged: {e}", object.key)))
 }
