@@ -37,3 +37,29 @@ pub const PROVISIONER_FINALIZER: &str = "external-provisioner.volume.kubernetes.
 
 /// The label that holds a node's host name.
 pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
+
+/// Whether a name is a DNS subdomain as objects' names must be (RFC 1123): at most 253
+/// bytes, dot-separated parts of lower case letters, digits and inner hyphens.
+#[must_use]
+pub fn is_subdomain(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let bytes = part.as_bytes();
+        let inner = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        inner && bytes.first().is_some_and(|b| *b != b'-') && bytes.last().is_some_and(|b| *b != b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn subdomains() {
+        for name in ["a", "a-b", "node-1.example.com", "0"] {
+            assert!(super::is_subdomain(name), "{name}");
+        }
+        let long = "a".repeat(254);
+        for name in ["", "A", "a_b", "-a", "a-", "a..b", ".a", "a.", "a b", "é", &long] {
+            assert!(!super::is_subdomain(name), "{name}");
+        }
+    }
+}

@@ -56,6 +56,29 @@ fn main() -> ExitCode {
 /// One line for people: what failed, and why, down to the first cause.
 #[expect(clippy::print_stderr, reason = "the last word of a command goes to the terminal, not to the log")]
 fn complain(error: &anyhow::Error) {
-    let text = format!("{error:#}").replace('\n', " ");
-    eprintln!("holdfast: {text}");
+    eprintln!("holdfast: {}", one_line(error));
+}
+
+/// The chain of causes; a cause that the text before it quotes already is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let text = error.chain().fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match text.as_str() {
+            "" => cause,
+            so_far if so_far.contains(&cause) => text,
+            so_far => format!("{so_far}: {cause}"),
+        }
+    });
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    #[test]
+    fn every_cause_once() {
+        let error = anyhow!("disk\nfull").context("cannot write a: disk\nfull").context("cannot start");
+        assert_eq!(super::one_line(&error), "cannot start: cannot write a: disk full");
+    }
 }

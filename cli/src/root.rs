@@ -55,9 +55,12 @@ impl Root {
                 return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
             }
         }
-        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id())).with_context(
-            || format!("cannot write {}: is the file system full or read-only?", lock_path.display()),
-        )?;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .with_context(|| {
+                format!("cannot write {}: is the file system full or read-only?", lock_path.display())
+            })?;
         Ok(Self { path, _lock: lock })
     }
 

@@ -3,6 +3,7 @@
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use holdfast_api::names;
 use holdfast_csi_driver as driver;
 use holdfast_node_agent as node;
 use holdfast_sidecars as sidecars;
@@ -40,6 +41,14 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         Some(name) => name,
         None => rustix::system::uname().nodename().to_str().context("the host name")?.to_lowercase(),
     };
+    ensure!(
+        capacity != Some(0),
+        "--pool-capacity 0 leaves no room for any volume: give a size such as 100Gi"
+    );
+    ensure!(
+        names::is_subdomain(&node_name),
+        "{node_name:?} cannot be a node's name: give --node-name with lower case letters, digits, '-' and '.'"
+    );
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .with_context(|| format!("--log {:?}: write a level such as info, or target=level", args.log))?;
     tracing_subscriber::fmt()

@@ -192,3 +192,35 @@ fn root_folder_that_cannot_be() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn flags_that_cannot_be() -> Result<()> {
+    if !is_root("flags_that_cannot_be") {
+        return Ok(());
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let root = folder.path().join("root");
+    for (flags, part) in [
+        (["--pool-capacity", "8Ei"], "8Ei"),
+        (["--pool-capacity", "0"], "leaves no room"),
+        (["--node-name", "Bad_Name"], "Bad_Name"),
+        (["--log", "a=b=c"], "--log"),
+        (["--listen", &address], "already in use"),
+    ] {
+        let output = Command::new(binary()).args(["up", "--root"]).arg(&root).args(flags).output()?;
+        ensure!(output.status.code() == Some(1), "{flags:?} ended with {}", output.status);
+        let said = String::from_utf8(output.stderr)?;
+        let complaints: Vec<_> = said.lines().filter(|line| line.starts_with("holdfast: ")).collect();
+        ensure!(complaints.len() == 1 && complaints[0].contains(part), "{flags:?}: {said}");
+    }
+    // What could not start left nothing that hinders the next start.
+    ensure!(leftovers::all(&root).is_empty(), "something is left");
+    let state = root.join("state.db");
+    fs::remove_file(&state).ok();
+    fs::write(&state, "not a database")?;
+    let said = one_line(&Command::new(binary()).args(["up", "--root"]).arg(&root).output()?)?;
+    ensure!(said.contains("state.db") && fs::read_to_string(&state)? == "not a database", "{said}");
+    Ok(())
+}
