@@ -74,6 +74,10 @@ fn elsewhere(volume: &Shared<PersistentVolume>, reference: &ObjectReference) -> 
     let claim = full_name(&claim_ref_key(reference));
     let reason = Reason::NotNeeded { claim };
     if annotation(&volume.metadata, names::PROVISIONED_BY).is_some() {
+        // Failed: whoever was to delete it could not, and said so.
+        if volume_phase(volume) == "Failed" {
+            return None;
+        }
         return phase(volume, "Released", reason);
     }
     if annotation(&volume.metadata, names::BOUND_BY_CONTROLLER).is_some() {

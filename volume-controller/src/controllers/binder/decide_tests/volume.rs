@@ -218,6 +218,12 @@ fn a_volume_of_a_claim() {
                 phase("Available", Reason::Free),
             ),
             Case(
+                146,
+                "made for a claim that took another, and its deletion failed",
+                vec![kept("uid-a").note(names::PROVISIONED_BY, DRIVER).phase("Failed"), elsewhere()],
+                None,
+            ),
+            Case(
                 139,
                 "the same with a UID: only a person takes that back",
                 vec![kept("uid-a"), elsewhere()],
