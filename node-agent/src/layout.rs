@@ -10,6 +10,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 
+/// The name of a staging folder: kubelet hashes the handle, which may have any character.
+pub(crate) fn handle_hash(handle: &str) -> String {
+    format!("{:x}", Sha256::digest(handle))
+}
+
 const CSI_PLUGIN: &str = "kubernetes.io~csi";
 /// The name of the journal, next to the folder that it stands for.
 pub(crate) const JOURNAL: &str = "vol_data.json";
@@ -58,7 +63,7 @@ impl Layout {
 
     /// The folder of a filesystem volume's staging: journal and `globalmount` lie in it.
     pub(crate) fn device(&self, driver: &str, handle: &str) -> PathBuf {
-        self.csi().join(driver).join(format!("{:x}", Sha256::digest(handle)))
+        self.csi().join(driver).join(handle_hash(handle))
     }
 
     /// The staging path of a filesystem volume.

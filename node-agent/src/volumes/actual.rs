@@ -54,11 +54,14 @@ impl Scan {
             for (hash, folder) in children(&folder)? {
                 let mount = folder.join("globalmount");
                 let Some(journal) = self.journal(&folder.join(JOURNAL)) else {
-                    self.orphan(&[mount, folder], mounts);
+                    if !self.orphan(&[mount, folder], mounts) {
+                        self.actual.unread.folders.insert((driver.clone(), hash));
+                    }
                     continue;
                 };
                 let id = journal.volume();
                 if id.driver != driver || !layout.device(&driver, &id.handle).ends_with(&hash) {
+                    self.actual.unread.folders.insert((driver.clone(), hash));
                     self.unknown.push(format!("{}: its journal is of volume {id}", folder.display()));
                     continue;
                 }
@@ -77,7 +80,10 @@ impl Scan {
                 if path.extension().is_none_or(|e| e != "json") {
                     continue;
                 }
-                let Some(journal) = self.journal(&path) else { continue };
+                let Some(journal) = self.journal(&path) else {
+                    self.actual.unread.block = true;
+                    continue;
+                };
                 let id = journal.volume();
                 if path == layout.block_device_journal(&pv) {
                     let staged = mounts.is_mounted(&layout.block_staging(&pv));
@@ -161,17 +167,20 @@ impl Scan {
     }
 
     /// Folders without a readable journal, innermost first. With a journal file or a mount in
-    /// them they are somebody's; else a crash before the first journal or after the last left them.
-    fn orphan(&mut self, folders: &[PathBuf], mounts: &Mounts) {
-        let Some(outer) = folders.last() else { return };
-        if outer.join(JOURNAL).exists() {
-            return;
+    /// them they are somebody's; else a crash before the first journal or after the last left
+    /// them, and they are nobody's: then the answer is true.
+    fn orphan(&mut self, folders: &[PathBuf], mounts: &Mounts) -> bool {
+        let Some(outer) = folders.last() else { return true };
+        if !matches!(fs::symlink_metadata(outer.join(JOURNAL)), Err(e) if e.kind() == io::ErrorKind::NotFound)
+        {
+            return false;
         }
         if let Some(mount) = mounts.below(outer).next() {
             self.unknown.push(format!("{} is mounted, but no journal says why", mount.display()));
-            return;
+            return false;
         }
         self.leftovers.extend(folders.iter().cloned());
+        true
     }
 
     /// A publication without a driver. An uncertain one is mounted again, which checks everything.

@@ -161,8 +161,11 @@ impl<'a> Plan<'a> {
     fn list_in_use(&mut self) {
         let devices = self.view.actual.devices.keys();
         let published = self.view.actual.published.values().filter_map(|p| p.volume.as_ref());
-        let volumes: BTreeSet<String> =
+        let mut volumes: BTreeSet<String> =
             self.wanted.keys().copied().chain(devices).chain(published).map(VolumeId::unique_name).collect();
+        // What may still be staged stays listed: taken off, it would be detached under its mount.
+        let listed = self.view.in_use.iter().flatten();
+        volumes.extend(listed.filter(|name| self.view.actual.unread.may_be(name)).cloned());
         if self.view.has_node && self.view.in_use.as_ref() != Some(&volumes) {
             let volumes = volumes.into_iter().collect();
             self.offer(Action::SetInUse { volumes }, Reason::InUseStale);

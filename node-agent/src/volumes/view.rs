@@ -233,6 +233,28 @@ pub(crate) struct Publication {
 pub(crate) struct Actual {
     pub(crate) devices: BTreeMap<VolumeId, Device>,
     pub(crate) published: BTreeMap<PublicationId, Publication>,
+    /// Stagings that are there but whose journal cannot tell of which volume.
+    pub(crate) unread: Unread,
+}
+
+/// What may be staged although nobody can read what it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// Staging folders: the driver and the folder's own name, a hash of the handle.
+    pub(crate) folders: BTreeSet<(String, String)>,
+    /// Whether there is a raw block staging among it; its folder says nothing of the handle.
+    pub(crate) block: bool,
+}
+
+impl Unread {
+    /// Whether a volume that the node listed as in use may be one of these.
+    pub(crate) fn may_be(&self, unique_name: &str) -> bool {
+        let volume = unique_name.strip_prefix("kubernetes.io/csi/").and_then(|name| name.split_once('^'));
+        self.block
+            || volume.is_some_and(|(driver, handle)| {
+                self.folders.contains(&(driver.to_owned(), crate::layout::handle_hash(handle)))
+            })
+    }
 }
 
 /// What must not run at the same time.

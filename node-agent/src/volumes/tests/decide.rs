@@ -407,3 +407,20 @@ mod properties {
         }
     }
 }
+
+/// What may still be staged is never taken off the list: it would be detached under its mount.
+#[test]
+fn unreadable_stagings_stay_listed() {
+    let now = Instant::now();
+    assert_eq!(decide(&node(vec![]), now).len(), 1, "without one the list is emptied");
+    let mut folder = node(vec![]);
+    let hash = crate::layout::handle_hash(&id(1).handle);
+    folder.actual.unread.folders.insert((DRIVER.to_owned(), hash.clone()));
+    assert!(decide(&folder, now).is_empty());
+    let mut others = node(vec![]);
+    others.actual.unread.folders.insert(("other.example".to_owned(), hash));
+    assert_eq!(decide(&others, now).len(), 1);
+    let mut block = node(vec![]);
+    block.actual.unread.block = true;
+    assert!(decide(&block, now).is_empty());
+}

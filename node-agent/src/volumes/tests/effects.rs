@@ -263,6 +263,21 @@ async fn what_a_restart_reads() {
     assert!(scan.actual.published.is_empty() && scan.leftovers.is_empty() && scan.unknown.len() == 1);
     fs::write(&journal, text).unwrap();
 
+    // A staging whose journal is broken or gone may be this volume: it stays listed as in use.
+    let staged = place.io.layout.device_journal(DRIVER, "h1");
+    let text = fs::read(&staged).unwrap();
+    for damage in [Some("{"), None] {
+        match damage {
+            Some(damage) => fs::write(&staged, damage).unwrap(),
+            None => Journal::remove(&staged).unwrap(),
+        }
+        let actual = place.scan(BOOT).actual;
+        assert!(actual.devices.is_empty() && actual.unread.may_be(&id().unique_name()));
+        assert!(!actual.unread.may_be("kubernetes.io/csi/d.example^another"));
+        fs::write(&staged, &text).unwrap();
+    }
+    assert_eq!(place.scan(BOOT).actual.unread, Default::default());
+
     // A mount without a journal, as if the journal was deleted: told and left alone.
     Journal::remove(&journal).unwrap();
     let scan = place.scan(BOOT);
