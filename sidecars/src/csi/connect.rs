@@ -10,11 +10,14 @@ use super::CsiClient;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A driver that starts beside us may take this long before anything is said.
+const PATIENCE: Duration = Duration::from_secs(1);
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 
 /// Waits until the plugin behind `client` is there and ready. Returns false when
-/// cancelled first. Says at once, and then every 30 s, what it is waiting for.
+/// cancelled first. Says after a second, and then every 30 s, what it is waiting for.
 pub(crate) async fn connect(client: &CsiClient, socket: &Path, cancel: &CancellationToken) -> bool {
+    let began = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut said: Option<(String, Instant)> = None;
     loop {
@@ -33,7 +36,7 @@ pub(crate) async fn connect(client: &CsiClient, socket: &Path, cancel: &Cancella
             }
         };
         let remind = said.as_ref().is_none_or(|(last, at)| *last != trouble || at.elapsed() > REMIND_EVERY);
-        if remind {
+        if remind && began.elapsed() > PATIENCE {
             warn!("{trouble}");
             said = Some((trouble, Instant::now()));
         }
