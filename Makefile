@@ -36,7 +36,9 @@ demo: release ## a claim becomes a mounted volume, grows, moves to a second pod,
 
 test: setup ## run every test (needs root for those on real mounts; the others say that they could not run)
 	cargo build -p holdfast
-	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests; fi
+	# Without root the tests on real mounts say by name that they could not run: show what they say.
+	show=(); if [ "$$(id -u)" != 0 ]; then show=(--success-output immediate); fi; \
+	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace "$${show[@]}"; else cargo test --workspace --tests; fi
 	cargo test --workspace --doc --quiet
 
 lint: setup ## formatting, clippy, licences and duplicates of dependencies
@@ -51,6 +53,7 @@ fmt: ## format the code
 
 bench: release ## measure, against bare limits in the same run
 	HOLDFAST_BIN=$(RELEASE) cargo run --release --target $(HOST) -p holdfast-tests --bin bench
+	cargo test --release --target $(HOST) -p holdfast-volume-controller --test store -- --ignored --nocapture --test-threads 1 speed
 
 clean: ## remove what was built
 	cargo clean
