@@ -302,3 +302,54 @@ async fn they_stop_when_told_and_end_with_the_store() {
     let ended = timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
     assert!(matches!(ended, Err(super::Error::StoreClosed)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_still_uses_a_volume_keeps_it_from_others() {
+    let (a, v) = bound("a", "v");
+    let in_use = json!([unique_volume_name(DRIVER, "h-v")]);
+    // Pod and attachment were forced away; the node has not let go.
+    let m = node("m").set("status.volumesInUse", in_use);
+    let cluster = Cluster::started(&[a, v, m, node("n"), pod_on("n", "q", &["a"]).uid("uid-q")]).await;
+    let on_n = attachment("v", "n", true).key();
+    cluster.until_told("uid-q", "FailedAttachVolume").await;
+    assert!(cluster.get(&on_n).is_none());
+    cluster.edit(&node_key("m"), status("volumesInUse", json!([]))).await;
+    cluster.until("attached to n", |cluster| cluster.get(&on_n).is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_hears_that_its_volume_cannot_be_attached() {
+    let (a, v) = bound("a", "v");
+    let failed = attachment("v", "n", false).set("status.attachError.message", "no such pool");
+    let cluster = Cluster::started(&[a, v, node("n"), pod_on("n", "p", &["a"]).uid("uid-p"), failed]).await;
+    cluster.until_told("uid-p", "FailedAttachVolume").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_nobody_deletes_says_so() {
+    let (a, v) = bound("a", "v");
+    let v = v.uid("uid-v").set("spec.persistentVolumeReclaimPolicy", "Delete");
+    let cluster = Cluster::started(&[a, v]).await;
+    cluster.delete(&of_claim("a")).await;
+    cluster.until_each(&[of_volume("v")], "failed", |body| body["status"]["phase"] == "Failed").await;
+    cluster.until_told("uid-v", "VolumeFailedDelete").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_others_hold_is_left_in_peace() {
+    let held = namespace(SPACE)
+        .finalizer("example.com/hold")
+        .set("spec.finalizers", json!(["kubernetes", "example.com/content"]));
+    let cluster = Cluster::started(&[held]).await;
+    let key = Key::new(NAMESPACES, "", SPACE);
+    cluster.delete(&key).await;
+    let theirs = json!(["example.com/content"]);
+    cluster
+        .until_each(std::slice::from_ref(&key), "emptied", |body| body["spec"]["finalizers"] == theirs)
+        .await;
+    // Nothing more is written to it, however often it is looked at.
+    let emptied = cluster.store.get(&key).unwrap().revision;
+    cluster.create(&[claim("a"), volume("v")]).await;
+    cluster.until_each(&[of_claim("a")], "bound", is_bound).await;
+    assert_eq!(cluster.store.get(&key).unwrap().revision, emptied);
+}

@@ -5,8 +5,9 @@
 //! A controller is level-triggered: it is handed a key, looks at the view and
 //! does what the view calls for. A lost or repeated wake-up costs time only.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
@@ -152,7 +153,12 @@ pub(crate) async fn run<C: Controller>(
         {
             let io = io.clone();
             workers.spawn(async move {
-                let outcome = C::look(&io, &key).await;
+                // One object that a decision trips over keeps no other from its turn.
+                let outcome = AssertUnwindSafe(C::look(&io, &key)).catch_unwind().await;
+                let outcome = outcome.unwrap_or_else(|_| {
+                    tracing::error!(controller = C::NAME, %key, "looking at this key panicked");
+                    Outcome::Again
+                });
                 (key, outcome)
             });
         }

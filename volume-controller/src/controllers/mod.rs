@@ -20,14 +20,15 @@ mod recorder;
 mod scheduler;
 mod view;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use thiserror::Error;
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
-use engine::{Io, Underway};
+use engine::{Controller, Io, Underway};
 pub use metrics::Metrics;
 use recorder::Recorder;
 use view::Index;
@@ -103,7 +104,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
     macro_rules! start {
         ($($controller:ty),* $(,)?) => {$({
             let (io, metrics, cancel) = (io.clone(), config.metrics.clone(), cancel.clone());
-            tasks.spawn(keep_running(cancel.clone(), move || {
+            tasks.spawn(keep_running(<$controller>::NAME, cancel.clone(), move || {
                 engine::run::<$controller>(io.clone(), metrics.clone(), cancel.clone())
             }));
         })*};
@@ -118,7 +119,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
     ];
     {
         let (store, cancel) = (config.store, cancel.clone());
-        tasks.spawn(keep_running(cancel.clone(), move || garbage::run(store.clone(), cancel.clone())));
+        tasks.spawn(keep_running("garbage", cancel.clone(), move || {
+            garbage::run(store.clone(), cancel.clone())
+        }));
     }
     drop(io);
     tasks.spawn(async move {
@@ -142,13 +145,17 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
 }
 
 /// Starts a controller again whenever it stops, until cancelled.
-async fn keep_running<F, L>(cancel: CancellationToken, life: L) -> Result<(), Error>
+async fn keep_running<F, L>(name: &'static str, cancel: CancellationToken, life: L) -> Result<(), Error>
 where
     L: Fn() -> F + Send,
     F: Future<Output = Result<(), Error>> + Send,
 {
     loop {
-        match life().await {
+        // A panic ends this life only; else it would end all controllers.
+        let ended = AssertUnwindSafe(life()).catch_unwind().await;
+        let ended =
+            ended.unwrap_or_else(|_| Err(Error::Crashed { controller: name, why: "it panicked".to_owned() }));
+        match ended {
             Ok(()) => return Ok(()),
             Err(error) if error.is_retryable() => {
                 tracing::error!(%error, "a controller stopped: starting it again");
@@ -180,7 +187,22 @@ mod tests {
                 }
             }
         };
-        let ended = keep_running(CancellationToken::new(), life).await;
+        let ended = keep_running("a", CancellationToken::new(), life).await;
+        assert!(matches!(ended, Err(Error::StoreClosed)));
+        assert_eq!(lives.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_life_and_nothing_else() {
+        let lives = AtomicU32::new(0);
+        let life = || {
+            let number = lives.fetch_add(1, Ordering::Relaxed);
+            async move {
+                assert!(number > 0, "a defect");
+                Err(Error::StoreClosed)
+            }
+        };
+        let ended = keep_running("a", CancellationToken::new(), life).await;
         assert!(matches!(ended, Err(Error::StoreClosed)));
         assert_eq!(lives.load(Ordering::Relaxed), 2);
     }

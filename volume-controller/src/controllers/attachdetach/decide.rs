@@ -53,10 +53,20 @@ pub(crate) fn decide(view: &View, node_key: &Key) -> Vec<Action> {
     let wanted = wanted(view, node_key);
     let mut actions = Vec::new();
     for (name, wanted) in &wanted {
-        if view.attachments.get("", name).is_some() {
-            continue; // also one that is going: its successor comes when it is gone
-        }
         let volume = wanted.volume.key.name.to_string();
+        if let Some(attachment) = view.attachments.get("", name) {
+            // Also one that is going: its successor comes when it is gone.
+            if let Some(message) = failure(attachment) {
+                let reason = Reason::Failed { volume, message };
+                actions.extend(
+                    wanted
+                        .pods
+                        .iter()
+                        .map(|pod| Action::Tell { pod: pod.key.clone(), reason: reason.clone() }),
+                );
+            }
+            continue;
+        }
         match elsewhere(view, wanted, node_key) {
             Some(reason) => actions.extend(
                 wanted.pods.iter().map(|pod| Action::Tell { pod: pod.key.clone(), reason: reason.clone() }),
@@ -113,17 +123,31 @@ fn attachable<'a>(view: &'a View, claim: &Key) -> Option<(&'a Shared<PersistentV
     required.unwrap_or(true).then_some((volume, &source.driver, &source.volume_handle))
 }
 
-/// Why the volume must not come to this node now.
+/// What the driver last said of an attachment that it could not make.
+fn failure(attachment: &VolumeAttachment) -> Option<String> {
+    let status = attachment.status.as_ref().filter(|status| !status.attached)?;
+    Some(status.attach_error.as_ref()?.message.clone().unwrap_or_default())
+}
+
+/// Why the volume must not come to this node now. Another node may use it even
+/// when its attachment was forced away: then the node itself has the last word.
 fn elsewhere(view: &View, wanted: &Wanted<'_>, node: &Key) -> Option<Reason> {
     let several = ["ReadOnlyMany", "ReadWriteMany"];
     if volume_modes(wanted.volume).iter().any(|mode| several.contains(&mode.as_str())) {
         return None;
     }
+    let source = csi_source(wanted.volume)?;
+    let unique = unique_volume_name(&source.driver, &source.volume_handle);
+    let uses = |other: &&Shared<Node>| {
+        let in_use = other.status.as_ref().and_then(|status| status.volumes_in_use.as_ref());
+        other.key != *node && in_use.is_some_and(|list| list.contains(&unique))
+    };
     let other = view
         .related(Relation::AttachedAs, &wanted.volume.key)
         .filter_map(|key| view.attachments.at(key))
         .map(|attachment| attachment.spec.node_name.as_str())
-        .find(|other| *other != &*node.name)?;
+        .find(|other| *other != &*node.name)
+        .or_else(|| view.nodes.iter().find(uses).map(|other| &*other.key.name))?;
     let claim = claim_ref(wanted.volume).map(claim_ref_key)?;
     let pods = view
         .pods_of_claim(&claim)

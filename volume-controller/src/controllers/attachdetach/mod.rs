@@ -8,7 +8,7 @@ mod reason;
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::storage::v1::CSIDriver;
+use k8s_openapi::api::{core::v1::Node, storage::v1::CSIDriver};
 
 pub(super) use {apply::apply, decide::decide};
 
@@ -43,6 +43,13 @@ impl Controller for AttachDetach {
             Touched::Pod(delta) => keys.extend(delta.both().filter_map(|pod| pod_node(pod)).map(node_key)),
             Touched::Node(delta) => {
                 keys.insert(delta.key.clone());
+                // Another node may have waited for this one to let go of a volume.
+                let in_use = |node: &Option<Shared<Node>>| {
+                    node.as_ref().and_then(|node| node.status.as_ref()?.volumes_in_use.clone())
+                };
+                if in_use(&delta.old) != in_use(&delta.new) {
+                    keys.extend(Self::all(view));
+                }
             }
             Touched::Claim(delta) => nodes_of_claim(view, &delta.key, keys),
             Touched::Volume(delta) => {

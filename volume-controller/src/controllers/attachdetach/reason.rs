@@ -9,6 +9,8 @@ pub(crate) enum Reason {
     Wanted { volume: String, node: String },
     /// The attachment says that it is attached.
     Attached { volume: String },
+    /// The driver could not attach the volume, and tries on.
+    Failed { volume: String, message: String },
     /// The volume can be on one node only and is on another.
     MultiAttach { volume: String, other: String, pods: Vec<String> },
     /// No pod on the node uses the volume, and the node says that it does not either.
@@ -23,7 +25,7 @@ impl Reason {
         match self {
             Self::Wanted { .. } => "AttachingVolume",
             Self::Attached { .. } => "SuccessfulAttachVolume",
-            Self::MultiAttach { .. } => "FailedAttachVolume",
+            Self::Failed { .. } | Self::MultiAttach { .. } => "FailedAttachVolume",
             Self::Unused { .. } => "DetachingVolume",
             Self::StatusBehind => "VolumesAttachedChanged",
         }
@@ -35,6 +37,9 @@ impl fmt::Display for Reason {
         match self {
             Self::Wanted { volume, node } => write!(f, "volume {volume:?} is wanted on node {node:?}"),
             Self::Attached { volume } => write!(f, "AttachVolume.Attach succeeded for volume {volume:?}"),
+            Self::Failed { volume, message } => {
+                write!(f, "AttachVolume.Attach failed for volume {volume:?} : {message}")
+            }
             Self::MultiAttach { volume, other, pods } if pods.is_empty() => write!(
                 f,
                 "Multi-Attach error for volume {volume:?}: it is attached to node {other:?} and can be on one node only"

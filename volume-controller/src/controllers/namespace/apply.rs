@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::decide::{Action, Content};
+use super::decide::{Action, CONTENT, Content};
 use crate::{
     apiserver::kinds::{self, Scope},
     controllers::{
@@ -45,7 +45,11 @@ pub(crate) async fn apply(io: &Io, action: Action, again: Duration) -> Outcome {
     match action {
         Action::Await => Outcome::After(again),
         Action::Finish(namespace) => {
-            let write = io.edit(&namespace, |body| body["spec"]["finalizers"] = json!([]));
+            let write = io.edit(&namespace, |body| {
+                if let Some(list) = body["spec"]["finalizers"].as_array_mut() {
+                    list.retain(|finalizer| finalizer != CONTENT);
+                }
+            });
             io.commit(vec![write]).await
         }
         Action::Empty(open) => {

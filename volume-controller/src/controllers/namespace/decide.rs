@@ -26,9 +26,17 @@ pub(crate) enum Action {
     Finish(At),
 }
 
-/// `None` for a namespace that stays.
+/// The finalizer in a namespace's `spec.finalizers` that stands for its content.
+/// Others in that list are somebody else's to take off.
+pub(crate) const CONTENT: &str = "kubernetes";
+
+/// `None` for a namespace that stays, or whose content is settled already.
 pub(crate) fn decide(view: &View, key: &Key, content: &[Content]) -> Option<Action> {
     let namespace = view.namespaces.at(key).filter(|namespace| is_deleting(&namespace.metadata))?;
+    let mut held = namespace.spec.iter().flat_map(|spec| spec.finalizers.iter().flatten());
+    if !held.any(|finalizer| finalizer == CONTENT) {
+        return None;
+    }
     if content.is_empty() {
         return Some(Action::Finish(namespace.at()));
     }

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume};
 
 use super::{Action, Keys, Reason, bind, claim, full_name, is_completed};
 use crate::controllers::view::{
-    Shared, Slot, View, annotation, claim_ref, claim_ref_key, claim_ref_uid, claim_volume, csi_source,
-    is_free, modes_mask, volume_modes, volume_phase, waits_for_consumer,
+    Shared, Slot, View, annotation, claim_ref, claim_ref_key, claim_ref_uid, claim_volume, is_free,
+    modes_mask, volume_modes, volume_phase, waits_for_consumer,
 };
 
 pub(super) fn decide(view: &View, underway: &Keys, volume: &Shared<PersistentVolume>) -> Option<Action> {
@@ -99,11 +99,9 @@ fn released(volume: &Shared<PersistentVolume>, reference: &ObjectReference) -> O
     let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
     match policy {
         Some("Recycle") => phase(volume, "Failed", Reason::NoRecycler),
-        // A CSI volume is deleted by its driver's provisioner, which sees the phase.
-        Some("Delete")
-            if csi_source(volume).is_none()
-                && annotation(&volume.metadata, names::PROVISIONED_BY).is_none() =>
-        {
+        // Who made it deletes it, and sees the phase. What nobody made is nobody's to delete:
+        // provisioners leave alone what does not bear their name.
+        Some("Delete") if annotation(&volume.metadata, names::PROVISIONED_BY).is_none() => {
             phase(volume, "Failed", Reason::NoDeleter)
         }
         _ => None,

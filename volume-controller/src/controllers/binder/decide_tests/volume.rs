@@ -155,8 +155,19 @@ fn a_volume_of_a_claim() {
             Case(
                 130,
                 "of a provisioner that deletes it",
-                vec![v.clone().phase("Released").set("spec.persistentVolumeReclaimPolicy", "Delete")],
+                vec![
+                    v.clone()
+                        .phase("Released")
+                        .note(names::PROVISIONED_BY, DRIVER)
+                        .set("spec.persistentVolumeReclaimPolicy", "Delete"),
+                ],
                 None,
+            ),
+            Case(
+                170,
+                "of a driver, but no provisioner made it",
+                vec![v.clone().phase("Released").set("spec.persistentVolumeReclaimPolicy", "Delete")],
+                phase("Failed", Reason::NoDeleter),
             ),
             Case(
                 131,
