@@ -34,7 +34,7 @@ struct UpArgs {
     /// Where the API listens; without it a free port on 127.0.0.1 is chosen once and kept.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<std::net::SocketAddr>,
-    /// The most that the default pool may promise, as a quantity [default: the size of its file system]
+    /// The most that the default pool may promise, as a quantity [default: what its file system has free]
     #[arg(long, value_name = "QUANTITY")]
     pool_capacity: Option<String>,
     /// What is logged to standard error, as a filter such as `info` or `holdfast_sidecars=debug,warn`.
