@@ -41,7 +41,7 @@ test: setup ## run every test (needs root for those on real mounts; the others s
 	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace "$${show[@]}"; else cargo test --workspace --tests; fi
 	cargo test --workspace --doc --quiet
 
-lint: setup ## formatting, clippy, licences and duplicates of dependencies
+lint: setup ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny

@@ -37,6 +37,10 @@ struct UpArgs {
     /// The most that the default pool may promise, as a quantity [default: what its file system has free]
     #[arg(long, value_name = "QUANTITY")]
     pool_capacity: Option<String>,
+    /// A TOML file with further pools, as [[pool]] sections with name, backend (image or directory)
+    /// and path; one named "default" takes the place of the built-in pool.
+    #[arg(long, value_name = "FILE")]
+    pools: Option<PathBuf>,
     /// What is logged to standard error, as a filter such as `info` or `holdfast_sidecars=debug,warn`.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     log: String,

@@ -29,6 +29,11 @@ use crate::{UpArgs, bootstrap, root::Root};
 /// any case, so nothing is lost when one does not.
 const LEAVE: Duration = Duration::from_secs(20);
 
+/// The most bytes of a unix socket's path (`sun_path`, without the closing zero).
+const SOCKET_PATH: usize = 107;
+/// The longest path of a socket below the root.
+const REGISTRATION: &str = "kubelet/plugins_registry/csi.holdfast.dev-reg.sock";
+
 /// Checks what can be checked before anything starts, then runs until a signal.
 pub(crate) fn main(args: UpArgs) -> Result<()> {
     ensure!(
@@ -59,7 +64,23 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
     // An error here only says that there is one already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
-    let machine = Machine { root: Root::take(&args.root)?, node_name, capacity, listen: args.listen };
+    let longest = std::path::absolute(&args.root).context("--root")?.join(REGISTRATION);
+    ensure!(
+        longest.as_os_str().len() <= SOCKET_PATH,
+        "--root {} is too long: the sockets below it may have paths of at most {SOCKET_PATH} bytes, so choose a root of \
+         at most {} bytes",
+        args.root.display(),
+        SOCKET_PATH - REGISTRATION.len() - 1
+    );
+    let pools = args.pools.as_deref().map(driver::PoolConfig::load_all).transpose().context("--pools")?;
+
+    let machine = Machine {
+        root: Root::take(&args.root)?,
+        node_name,
+        capacity,
+        pools: pools.unwrap_or_default(),
+        listen: args.listen,
+    };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -72,6 +93,7 @@ struct Machine {
     root: Root,
     node_name: String,
     capacity: Option<u64>,
+    pools: Vec<driver::PoolConfig>,
     listen: Option<SocketAddr>,
 }
 
@@ -99,14 +121,12 @@ impl Machine {
         let mut parts = Parts { tasks: JoinSet::new(), stop: stop.clone() };
         let started = self.start(&mut parts, store.clone(), &kubeconfig, &registry).await;
         let ended = match started {
-            Ok(socket) => {
-                announce(&kubeconfig, &socket);
-                tokio::select! {
-                    _ = interrupt.recv() => Ok(()),
-                    _ = terminate.recv() => Ok(()),
-                    ended = parts.first_to_end() => Err(ended),
-                }
-            }
+            Ok(socket) => tokio::select! {
+                _ = interrupt.recv() => Ok(()),
+                _ = terminate.recv() => Ok(()),
+                ended = parts.first_to_end() => Err(ended),
+                () = announce_when_served(&kubeconfig, &socket) => Ok(()),
+            },
             Err(error) => Err(error),
         };
 
@@ -135,12 +155,8 @@ impl Machine {
         bootstrap::csi_driver(client.clone()).await?;
 
         let socket = self.root.path().join("csi.sock");
-        let mut pool = driver::PoolConfig::image("default", self.root.folder("pools")?.join("default"));
-        pool.create = true;
-        if let Some(capacity) = self.capacity {
-            pool = pool.with_capacity(capacity);
-        }
-        let driver = driver::Config::new(&self.node_name, &socket, vec![pool]);
+        let driver = driver::Config::new(&self.node_name, &socket, self.pools()?);
+        driver.check().context("--pools")?;
         let kubelet = self.root.folder("kubelet")?;
         let node = node::Config::new(client.clone(), &self.node_name, &kubelet);
         let sidecars = sidecars::Config::new(client, socket.clone(), kubelet.join("plugins_registry"));
@@ -160,6 +176,25 @@ impl Machine {
         Ok(socket)
     }
 }
+
+impl Machine {
+    /// The built-in pool, unless the file has one of its name, and those of the file.
+    fn pools(&self) -> Result<Vec<driver::PoolConfig>> {
+        let mut pools = self.pools.clone();
+        if pools.iter().all(|pool| pool.name != DEFAULT_POOL) {
+            let folder = self.root.folder("pools")?.join(DEFAULT_POOL);
+            let pool = driver::PoolConfig::image(DEFAULT_POOL, folder);
+            pools.push(match self.capacity {
+                Some(capacity) => pool.with_capacity(capacity),
+                None => pool,
+            });
+        }
+        Ok(pools)
+    }
+}
+
+/// The pool that classes without the parameter `pool` use.
+const DEFAULT_POOL: &str = "default";
 
 /// The parts that run beside the API server.
 struct Parts {
@@ -199,6 +234,16 @@ async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
+}
+
+/// Says that the machine is up once the driver takes connections; never returns.
+async fn announce_when_served(kubeconfig: &std::path::Path, socket: &std::path::Path) {
+    let mut look = tokio::time::interval(Duration::from_millis(10));
+    while tokio::net::UnixStream::connect(socket).await.is_err() {
+        look.tick().await;
+    }
+    announce(kubeconfig, socket);
+    std::future::pending().await
 }
 
 /// What a person needs to go on.

@@ -216,7 +216,27 @@ impl Config {
     }
 }
 
+/// A file that has pools only.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pools {
+    #[serde(rename = "pool", default)]
+    pools: Vec<PoolConfig>,
+}
+
 impl PoolConfig {
+    /// Reads the `[[pool]]` sections of a TOML file that has nothing else, for those who set
+    /// up the rest in code. [`Config::check`] looks at their values.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not such a file.
+    pub fn load_all(path: &Path) -> Result<Vec<Self>, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let Pools { pools } = toml::from_str(&text).map_err(Box::new)?;
+        Ok(pools)
+    }
+
     /// A pool of image files at `path`, which is made when it is missing.
     pub fn image(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::new(name, BackendKind::Image, path)

@@ -6,7 +6,6 @@ use holdfast_proto::csi::{
     controller_server::ControllerServer, identity_server::IdentityServer, node_server::NodeServer,
 };
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -66,13 +65,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let (socket, listener) = Socket::bind(&config.socket()).await?;
     tracing::info!(socket = %config.socket().display(), pools = driver.pools.len(), "serving CSI");
 
+    // Ended only after the last operation: while one runs, the socket stays taken.
+    let stop_listening = CancellationToken::new();
+    let (connections, listening) = socket.connections(listener, stop_listening.clone());
     let stop_trash = shutdown.child_token();
     let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
     let server = Server::builder()
         .add_service(IdentityServer::new(IdentityService { driver_name: config.driver_name.clone() }))
         .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
         .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
     let served = {
         let mut server = std::pin::pin!(server);
         tokio::select! {
@@ -86,7 +88,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     if let Err(error) = trash.await {
         tracing::warn!(%error, "the task that frees deleted volumes ended badly");
     }
-    drop(socket);
+    stop_listening.cancel();
+    if let Err(error) = listening.await {
+        tracing::warn!(%error, "the task that listens ended badly");
+    }
     served.map_err(Error::from)
 }
 

@@ -188,11 +188,11 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // A test that ends in the middle has failed, or is one of those that do not stop the
+        // process; the harness shows this only for those that failed.
         if let Some(mut process) = self.process.take() {
             process.kill().ok();
             process.wait().ok();
-        }
-        if std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "a failed test shows what holdfast said")]
             {
                 eprintln!("--- the end of {} ---\n{}", self.log_path().display(), self.log_end());

@@ -193,6 +193,68 @@ fn root_folder_that_cannot_be() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn socket_that_is_not_there_any_more() -> Result<()> {
+    if !is_root("socket_that_is_not_there_any_more") {
+        return Ok(());
+    }
+    let machine = Machine::start(&[]).await?;
+    let socket = machine.root().join("csi.sock");
+    fs::remove_file(&socket)?;
+    until("the socket is made again", || async { Ok(std::os::unix::net::UnixStream::connect(&socket).ok()) })
+        .await?;
+    ensure!(machine.log_end().contains("the socket was removed; it is made again"), "nobody was told");
+    // Everything goes on.
+    let objects = Objects::new(&machine.client().await?);
+    objects::create(&objects.classes, objects::class("local")).await?;
+    objects::create(&objects.claims, objects::claim("data", "local", "64Mi")).await?;
+    until("the claim is bound", || async { Ok(objects::bound_volume(&objects.claims.get("data").await?)) })
+        .await?;
+    Ok(())
+}
+
+/// Pools from a file: a folder pool on a file system without quotas refuses a size that
+/// it cannot enforce, and takes the class's word that it need not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pools_from_a_file() -> Result<()> {
+    if !is_root("pools_from_a_file") {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let (file, pool) = (folder.path().join("pools.toml"), folder.path().join("folders"));
+    fs::write(
+        &file,
+        format!("[[pool]]\nname = \"folders\"\nbackend = \"directory\"\npath = {pool:?}\ncreate = true\n"),
+    )?;
+    let machine = Machine::start(&["--pools", &file.display().to_string()]).await?;
+    let objects = Objects::new(&machine.client().await?);
+    for (class, enforce) in [("sized", "true"), ("unsized", "false")] {
+        let mut class = objects::class(class);
+        class["parameters"] = serde_json::json!({"pool": "folders", "enforceSize": enforce});
+        objects::create(&objects.classes, class).await?;
+    }
+    objects::create(&objects.claims, objects::claim("data", "unsized", "64Mi")).await?;
+    objects::create(&objects.pods, objects::pod("user", "data")).await?;
+    until("the folder is published", || async {
+        Ok(objects.pods.get("user").await.map(|pod| objects::is_published(&pod).then_some(()))?)
+    })
+    .await?;
+    let file_system = rustix::fs::statfs(&pool)?;
+    if file_system.f_type == 0xEF53 {
+        objects::create(&objects.claims, objects::claim("refused", "sized", "64Mi")).await?;
+        let message = event(&machine, "refused", "ProvisioningFailed").await?;
+        ensure!(message.contains("enforceSize"), "it says what to do: {message}");
+    }
+    objects::delete(&objects.pods, "user").await?;
+    objects::delete(&objects.claims, "data").await?;
+    until("no mount is left", || async { Ok(leftovers::mounts(machine.root()).is_empty().then_some(())) })
+        .await?;
+    until("no volume is left", || async {
+        Ok(objects.volumes.list(&kube::api::ListParams::default()).await?.items.is_empty().then_some(()))
+    })
+    .await
+}
+
 #[test]
 fn flags_that_cannot_be() -> Result<()> {
     if !is_root("flags_that_cannot_be") {
@@ -207,6 +269,7 @@ fn flags_that_cannot_be() -> Result<()> {
         (["--pool-capacity", "0"], "leaves no room"),
         (["--node-name", "Bad_Name"], "Bad_Name"),
         (["--log", "a=b=c"], "--log"),
+        (["--pools", "/nonexistent.toml"], "/nonexistent.toml"),
         (["--listen", &address], "already in use"),
     ] {
         let output = Command::new(binary()).args(["up", "--root"]).arg(&root).args(flags).output()?;
@@ -215,6 +278,9 @@ fn flags_that_cannot_be() -> Result<()> {
         let complaints: Vec<_> = said.lines().filter(|line| line.starts_with("holdfast: ")).collect();
         ensure!(complaints.len() == 1 && complaints[0].contains(part), "{flags:?}: {said}");
     }
+    let long = folder.path().join("x".repeat(80));
+    let said = one_line(&Command::new(binary()).args(["up", "--root"]).arg(&long).output()?)?;
+    ensure!(said.contains("too long") && !long.exists(), "{said}");
     // What could not start left nothing that hinders the next start.
     ensure!(leftovers::all(&root).is_empty(), "something is left");
     let state = root.join("state.db");
