@@ -60,7 +60,8 @@ async fn by_hand() -> Result<()> {
     let host = Path::new("/var/tmp/holdfast-example");
     ensure!(std::fs::read_to_string(host.join("index.html"))? == "hello", "the file is not on the host");
 
-    machine.kubectl(&["delete", "--wait=false", "-f", &file])?;
+    // The namespace goes first and may take the rest along before kubectl comes to it.
+    machine.kubectl(&["delete", "--wait=false", "--ignore-not-found", "-f", &file])?;
     until("the namespace is gone", || async {
         let left = machine.kubectl(&["get", "namespace", "dev", "--ignore-not-found", "-o", "name"])?;
         Ok(left.is_empty().then_some(()))
