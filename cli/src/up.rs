@@ -115,7 +115,13 @@ impl Machine {
         }
         // The API server outlives the others, so that their last words still reach it.
         let stop_api = CancellationToken::new();
-        let server = apiserver::serve(api, stop_api.clone()).await?;
+        let server = match apiserver::serve(api, stop_api.clone()).await {
+            Ok(server) => server,
+            Err(error) => {
+                store.close().await;
+                return Err(error.into());
+            }
+        };
         let kubeconfig = server.kubeconfig.clone();
 
         let mut parts = Parts { tasks: JoinSet::new(), stop: stop.clone() };

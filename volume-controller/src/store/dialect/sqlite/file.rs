@@ -1,5 +1,7 @@
 //! The database file: what it is, how it is made, opened and checked.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,6 +28,24 @@ pub(super) async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
         .disable_statement_logging()
         .connect()
         .await
+}
+
+/// What every SQLite database begins with (file format, section 1.3).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Refuses what is no SQLite database before SQLite itself looks at it: beside a foreign
+/// file a log that an earlier database left would be played into it on opening.
+/// What cannot be read here SQLite will complain of.
+pub(super) fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    let mut begin = Vec::with_capacity(MAGIC.len());
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    if file.take(MAGIC.len() as u64).read_to_end(&mut begin).is_err() {
+        return Ok(());
+    }
+    if begin.is_empty() || begin == MAGIC {
+        return Ok(());
+    }
+    Err(OpenError::Foreign { path: path.to_owned(), why: "it is not an SQLite database".to_owned() })
 }
 
 /// What a file is that may be opened.

@@ -19,7 +19,7 @@ use sqlx::{Connection, Row};
 
 use super::{ChangeRow, CommitFailure, Dialect, DialectError, Loaded};
 use crate::store::{Change, OpenError};
-use file::{Found, check, connect, identify, initialize, open_error, tune};
+use file::{Found, check, connect, identify, initialize, open_error, refuse_foreign, tune};
 use rows::{Batch, begin, changes_after, counter, object_row, to_sql};
 
 /// The WAL is copied into the database when about so much was written to it.
@@ -42,6 +42,7 @@ impl Sqlite {
     /// The caller holds the lock of the file. A file that is not ours is not written to.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |doing| move |source| open_error(doing, path, source);
+        refuse_foreign(path)?;
         let mut connection = connect(path).await.map_err(failed("open"))?;
         if identify(&mut connection, path).await? == Found::Empty {
             initialize(&mut connection).await.map_err(failed("create the tables of"))?;
