@@ -7,13 +7,19 @@ pub mod machine;
 pub mod objects;
 pub mod wait;
 
-/// Whether this process may make loop devices and mounts. Says so by name when not.
+use holdfast_test_needs::{Need, missing};
+
+/// Whether this machine lacks what `holdfast up` needs for the main job and what the
+/// manifests here ask for. Says so by name of the test; then it has to end.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
-pub fn is_root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("{test}: cannot run: it needs root for loop devices and mounts");
-    }
-    root
+pub fn cannot_run() -> bool {
+    missing(&[
+        Need::Root,
+        Need::LoopDevices,
+        Need::FileSystem("ext4"),
+        Need::FileSystem("xfs"),
+        Need::Program("mkfs.ext4"),
+        Need::Program("mkfs.xfs"),
+        Need::Program("kubectl"),
+    ])
 }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use holdfast_tests::{
-    is_root, leftovers,
+    cannot_run, leftovers,
     machine::{Machine, binary},
     objects::{self, Objects},
     wait::until,
@@ -45,7 +45,7 @@ fn claim(size: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn manifests() -> Result<()> {
-    if !is_root("manifests") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -99,7 +99,7 @@ async fn event(machine: &Machine, claim: &str, reason: &str) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_class_then_known() -> Result<()> {
-    if !is_root("unknown_class_then_known") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -116,7 +116,7 @@ async fn unknown_class_then_known() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_pool() -> Result<()> {
-    if !is_root("full_pool") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&["--pool-capacity", "1Gi"]).await?;
@@ -145,7 +145,7 @@ async fn full_pool() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn second_up_on_the_same_root() -> Result<()> {
-    if !is_root("second_up_on_the_same_root") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -158,7 +158,7 @@ async fn second_up_on_the_same_root() -> Result<()> {
 
 #[test]
 fn no_root_rights() -> Result<()> {
-    if !is_root("no_root_rights") {
+    if cannot_run() {
         return Ok(());
     }
     // A copy, since the build's folder may be closed to others.
@@ -180,7 +180,7 @@ fn no_root_rights() -> Result<()> {
 
 #[test]
 fn root_folder_that_cannot_be() -> Result<()> {
-    if !is_root("root_folder_that_cannot_be") {
+    if cannot_run() {
         return Ok(());
     }
     let file = tempfile::NamedTempFile::new()?;
@@ -195,7 +195,7 @@ fn root_folder_that_cannot_be() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn socket_that_is_not_there_any_more() -> Result<()> {
-    if !is_root("socket_that_is_not_there_any_more") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -217,7 +217,7 @@ async fn socket_that_is_not_there_any_more() -> Result<()> {
 /// it cannot enforce, and takes the class's word that it need not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pools_from_a_file() -> Result<()> {
-    if !is_root("pools_from_a_file") {
+    if cannot_run() {
         return Ok(());
     }
     let folder = tempfile::tempdir_in("/var/tmp")?;
@@ -257,7 +257,7 @@ async fn pools_from_a_file() -> Result<()> {
 
 #[test]
 fn flags_that_cannot_be() -> Result<()> {
-    if !is_root("flags_that_cannot_be") {
+    if cannot_run() {
         return Ok(());
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use holdfast_tests::{is_root, leftovers, machine::Machine, wait::until};
+use holdfast_tests::{cannot_run, leftovers, machine::Machine, wait::until};
 
 fn example(name: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../deploy/examples", name].iter().collect();
@@ -44,7 +44,7 @@ async fn gone(machine: &Machine, file: &str, objects: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_hand() -> Result<()> {
-    if !is_root("by_hand") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -76,7 +76,7 @@ async fn by_hand() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_selector() -> Result<()> {
-    if !is_root("by_selector") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -93,7 +93,7 @@ async fn by_selector() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_default_class() -> Result<()> {
-    if !is_root("by_default_class") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -110,7 +110,7 @@ async fn by_default_class() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn raw_block() -> Result<()> {
-    if !is_root("raw_block") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;
@@ -134,7 +134,7 @@ async fn raw_block() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_pods() -> Result<()> {
-    if !is_root("two_pods") {
+    if cannot_run() {
         return Ok(());
     }
     let machine = Machine::start(&[]).await?;

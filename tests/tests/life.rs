@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use holdfast_tests::{
-    is_root, leftovers,
+    cannot_run, leftovers,
     machine::Machine,
     objects::{self, Objects, bound_volume, is_published, volume_path},
     wait::until,
@@ -237,7 +237,7 @@ macro_rules! life {
     ($($name:ident: $end:expr;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() -> Result<()> {
-            if !is_root(stringify!($name)) {
+            if cannot_run() {
                 return Ok(());
             }
             let life = Life::start($end).await?;

@@ -6,7 +6,7 @@ use holdfast_csi_driver::{Config, PoolConfig, run};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Driver, MIB, Scratch, mounted, needs_root, volume};
+use crate::harness::{Driver, MIB, Scratch, mounted, needs, volume};
 
 async fn refused(config: Config, said: &str) {
     let error = run(config, CancellationToken::new()).await.unwrap_err().to_string();
@@ -15,7 +15,7 @@ async fn refused(config: Config, said: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_in_use_is_refused_and_a_stale_one_replaced() {
-    needs_root!();
+    needs!();
     let scratch = Scratch::new();
     let socket = scratch.path().join("csi.sock");
     let config =
@@ -36,7 +36,7 @@ async fn a_socket_in_use_is_refused_and_a_stale_one_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pools_that_cannot_be_used() {
-    needs_root!();
+    needs!();
     let scratch = Scratch::new();
     let at = |pool: PoolConfig| Config::new("n", scratch.path().join("csi.sock"), vec![pool]);
     let mut missing = PoolConfig::image("default", scratch.path().join("missing"));
@@ -63,7 +63,7 @@ async fn pools_that_cannot_be_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_are_measured() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let mut registry = Registry::default();
     driver.config.metrics.register(&mut registry);

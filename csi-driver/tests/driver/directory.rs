@@ -7,7 +7,7 @@ use holdfast_proto::csi::{self, volume_capability::access_mode::Mode};
 use tonic::Code;
 
 use crate::harness::{
-    Driver, MIB, Scratch, assert_code, block, command, mounted, needs_root, parameters, until, volume,
+    Driver, MIB, Scratch, assert_code, block, command, mounted, needs, parameters, until, volume,
 };
 
 /// A driver with a directory pool `default` on a btrfs of its own.
@@ -43,7 +43,7 @@ fn fill(path: &str) -> (i64, std::io::Error) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_size_is_enforced_on_btrfs() {
-    needs_root!();
+    needs!("btrfs");
     let mut driver = on_btrfs().await;
     let capability = mounted("");
     let id = driver.bring_up("dir", 20 * MIB, &capability, "pod").await;
@@ -81,7 +81,7 @@ async fn the_size_is_enforced_on_btrfs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promises_on_btrfs_are_covered() {
-    needs_root!();
+    needs!("btrfs");
     let mut driver = on_btrfs().await;
     let capability = mounted("");
     driver.create(volume("a", 256 * MIB, &capability)).await.unwrap();
@@ -93,7 +93,7 @@ async fn promises_on_btrfs_are_covered() {
 /// Subvolumes that a user made inside do not keep a volume from being freed.
 #[tokio::test(flavor = "multi_thread")]
 async fn subvolumes_inside_are_freed() {
-    needs_root!();
+    needs!("btrfs");
     let mut driver = on_btrfs().await;
     let capability = mounted("");
     let id = driver.bring_up("nested", 20 * MIB, &capability, "pod").await;
@@ -107,7 +107,7 @@ async fn subvolumes_inside_are_freed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_enforcement_it_must_be_said() {
-    needs_root!();
+    needs!();
     let mut driver = on_ext4().await;
     let capability = mounted("");
     let refused = driver.create(volume("dir", 20 * MIB, &capability)).await;
@@ -131,7 +131,7 @@ async fn without_enforcement_it_must_be_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_folder_cannot_be() {
-    needs_root!();
+    needs!("xfs");
     let mut driver = on_ext4().await;
     let raw = volume("raw", 20 * MIB, &block(Mode::SingleNodeWriter));
     assert_code(driver.create(raw).await, Code::InvalidArgument, "raw block");
@@ -141,7 +141,7 @@ async fn what_a_folder_cannot_be() {
 /// A tree deeper than any stack is removed all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_very_deep_tree_is_freed() {
-    needs_root!();
+    needs!();
     use rustix::fs::{CWD, Mode as FileMode, OFlags, mkdirat, openat};
     let mut driver = on_ext4().await;
     let request = csi::CreateVolumeRequest {

@@ -3,11 +3,11 @@
 use holdfast_proto::csi::{self, CapacityRange};
 use tonic::Code;
 
-use crate::harness::{Driver, MIB, assert_code, df, mounted, needs_root, volume};
+use crate::harness::{Driver, MIB, assert_code, df, mounted, needs, volume};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_that_cannot_be() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let id = driver.create(volume("v", 64 * MIB, &mounted("ext4"))).await.unwrap().volume_id;
     assert_eq!(driver.expand(&id, 32 * MIB).await.unwrap().capacity_bytes, 64 * MIB, "large enough already");
@@ -33,7 +33,7 @@ async fn sizes_that_cannot_be() {
 /// Grown while nobody uses it: the next staging and node expansion bring it.
 #[tokio::test(flavor = "multi_thread")]
 async fn offline() {
-    needs_root!();
+    needs!("xfs", "btrfs");
     let mut driver = Driver::image().await;
     for (fs_type, size) in [("ext4", 64 * MIB), ("xfs", 300 * MIB), ("btrfs", 128 * MIB)] {
         let capability = mounted(fs_type);
@@ -53,7 +53,7 @@ async fn offline() {
 /// A crash after the image grew and before the metadata did.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_longer_image_is_taken_up() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let id = driver.bring_up("v", 64 * MIB, &mounted("ext4"), "pod").await;
     let image = driver.volume_folder(&id).join("disk.img");
@@ -65,7 +65,7 @@ async fn a_longer_image_is_taken_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_gives_no_more_than_the_controller() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let id = driver.bring_up("v", 64 * MIB, &mounted("ext4"), "pod").await;
     let request = csi::NodeExpandVolumeRequest {

@@ -4,7 +4,7 @@ use std::fs;
 
 use tonic::Code;
 
-use crate::harness::{Driver, MIB, assert_code, command, mounted, needs_root, volume};
+use crate::harness::{Driver, MIB, assert_code, command, mounted, needs, volume};
 
 /// A volume that was made and attached and never staged.
 async fn fresh(driver: &mut Driver) -> (String, String) {
@@ -16,7 +16,7 @@ async fn fresh(driver: &mut Driver) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_nobody_knows_is_left() {
-    needs_root!();
+    needs!();
     use std::os::unix::fs::FileExt as _;
     let mut driver = Driver::image().await;
     let (id, image) = fresh(&mut driver).await;
@@ -33,7 +33,7 @@ async fn data_that_nobody_knows_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_file_system_is_left() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let (id, image) = fresh(&mut driver).await;
     command("mkfs.ext2", &["-q", "-F", &image]).unwrap();
@@ -44,7 +44,7 @@ async fn another_file_system_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_file_system_is_not_made_anew() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let (id, image) = fresh(&mut driver).await;
     driver.stage(&id, &mounted("ext4")).await.unwrap();
@@ -60,7 +60,7 @@ async fn a_lost_file_system_is_not_made_anew() {
 /// mkfs that was killed half-way: nothing was mounted yet, so it is begun again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unfinished_mkfs_is_begun_again() {
-    needs_root!();
+    needs!();
     use std::os::unix::fs::FileExt as _;
     let mut driver = Driver::image().await;
     let (id, image) = fresh(&mut driver).await;
@@ -77,7 +77,7 @@ async fn an_unfinished_mkfs_is_begun_again() {
 /// A mkfs that outlived its driver holds the device for itself: it is waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_mkfs_is_not_disturbed() {
-    needs_root!();
+    needs!();
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut driver = Driver::image().await;
     let (id, image) = fresh(&mut driver).await;
@@ -96,7 +96,7 @@ async fn a_running_mkfs_is_not_disturbed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_tool_is_named() {
-    needs_root!();
+    needs!("xfs");
     let scratch = crate::harness::Scratch::new();
     let pool = holdfast_csi_driver::PoolConfig::image("default", scratch.path().join("pool"));
     let mut config = holdfast_csi_driver::Config::new("node-1", scratch.path().join("csi.sock"), vec![pool]);

@@ -27,16 +27,17 @@ use tonic::{
 pub(crate) const MIB: i64 = 1 << 20;
 pub(crate) const NODE: &str = "node-1";
 
-/// Ends the test, by name, where the machine cannot run it.
-macro_rules! needs_root {
-    () => {
-        if !rustix::process::geteuid().is_root() || !std::path::Path::new("/dev/loop-control").exists() {
-            println!("SKIPPED {}: needs root and loop devices", module_path!());
+/// Ends the test, by name, where the machine lacks what it needs: root, loop devices,
+/// ext4, and the file systems named besides.
+macro_rules! needs {
+    ($($fs:literal),*) => {{
+        use holdfast_test_needs::{Need, missing};
+        if missing(&[Need::Root, Need::LoopDevices, Need::FileSystem("ext4"), $(Need::FileSystem($fs)),*]) {
             return;
         }
-    };
+    }};
 }
-pub(crate) use needs_root;
+pub(crate) use needs;
 
 /// A scratch folder. When it goes, so does everything that was mounted or attached
 /// below it.

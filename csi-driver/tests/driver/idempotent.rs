@@ -3,7 +3,7 @@
 use holdfast_proto::csi::volume_capability::access_mode::Mode;
 use tonic::Code;
 
-use crate::harness::{Driver, MIB, block, mounted, needs_root, volume};
+use crate::harness::{Driver, MIB, block, mounted, needs, volume};
 
 async fn each_call_twice(capability: holdfast_proto::csi::VolumeCapability) {
     let mut driver = Driver::image().await;
@@ -44,13 +44,13 @@ async fn each_call_twice(capability: holdfast_proto::csi::VolumeCapability) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_volumes() {
-    needs_root!();
+    needs!();
     each_call_twice(mounted("ext4")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_volumes() {
-    needs_root!();
+    needs!();
     each_call_twice(block(Mode::SingleNodeMultiWriter)).await;
 }
 
@@ -58,7 +58,7 @@ async fn raw_volumes() {
 /// the end is one volume.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_once() {
-    needs_root!();
+    needs!();
     let driver = Driver::image().await;
     let capability = mounted("ext4");
     let mut calls = tokio::task::JoinSet::new();
@@ -81,7 +81,7 @@ async fn at_once() {
 /// A caller that goes away does not stop what it began.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_outlives_its_caller() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.create(volume("left", 512 * MIB, &capability)).await.unwrap().volume_id;

@@ -4,7 +4,7 @@ use std::{fs, io::Write as _};
 
 use holdfast_proto::csi::{volume_capability::access_mode::Mode, volume_usage::Unit};
 
-use crate::harness::{Driver, MIB, block, command, df, mounted, needs_root, volume};
+use crate::harness::{Driver, MIB, block, command, df, mounted, needs, volume};
 
 async fn whole_life(fs_type: &str, bytes: i64, larger: i64) {
     let mut driver = Driver::image().await;
@@ -58,25 +58,25 @@ async fn whole_life(fs_type: &str, bytes: i64, larger: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ext4() {
-    needs_root!();
+    needs!();
     whole_life("ext4", 64 * MIB, 128 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn xfs() {
-    needs_root!();
+    needs!("xfs");
     whole_life("xfs", 300 * MIB, 600 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn btrfs() {
-    needs_root!();
+    needs!("btrfs");
     whole_life("btrfs", 128 * MIB, 256 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_block() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = block(Mode::SingleNodeMultiWriter);
     let id = driver.bring_up("raw", 8 * MIB, &capability, "device").await;
@@ -106,7 +106,7 @@ async fn raw_block() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_device_refuses_writes() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = block(Mode::SingleNodeReaderOnly);
     let id = driver.bring_up("raw", 8 * MIB, &capability, "device").await;
@@ -122,7 +122,7 @@ async fn a_read_only_device_refuses_writes() {
 /// but errors. It can be taken away all the same, and is whole when it is mounted again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_file_system_can_be_taken_away() {
-    needs_root!();
+    needs!("xfs");
     let mut driver = Driver::image().await;
     let capability = mounted("xfs");
     let id = driver.bring_up("dead", 300 * MIB, &capability, "pod").await;

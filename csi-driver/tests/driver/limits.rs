@@ -4,7 +4,7 @@ use holdfast_csi_driver::PoolConfig;
 use holdfast_proto::csi::{self, CapacityRange, Topology, VolumeCapability};
 use tonic::Code;
 
-use crate::harness::{Driver, MIB, Scratch, assert_code, mounted, needs_root, parameters, volume};
+use crate::harness::{Driver, MIB, Scratch, assert_code, mounted, needs, parameters, volume};
 
 async fn small(capacity: i64) -> Driver {
     let scratch = Scratch::new();
@@ -19,7 +19,7 @@ async fn available(driver: &mut Driver) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_pool_says_so_in_numbers() {
-    needs_root!();
+    needs!();
     let mut driver = small(200 * MIB).await;
     let capability = mounted("ext4");
     assert_eq!(available(&mut driver).await, 200 * MIB);
@@ -43,7 +43,7 @@ async fn a_full_pool_says_so_in_numbers() {
 /// free.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_disk_is_a_limit() {
-    needs_root!();
+    needs!();
     let scratch = Scratch::new();
     let disk = scratch.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
@@ -63,7 +63,7 @@ async fn the_disk_is_a_limit() {
 /// Many creations at once must not promise the same room twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn at_once() {
-    needs_root!();
+    needs!();
     let mut driver = small(640 * MIB).await;
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..20 {
@@ -83,7 +83,7 @@ async fn at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes() {
-    needs_root!();
+    needs!("xfs");
     let mut driver = Driver::image().await;
     let request =
         |name: &str, required: i64, limit: i64, capability: &VolumeCapability| csi::CreateVolumeRequest {
@@ -110,7 +110,7 @@ async fn sizes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_made_has_no_room() {
-    needs_root!();
+    needs!("xfs");
     let mut driver = small(200 * MIB).await;
     let mut ask = async |request: csi::GetCapacityRequest| {
         driver.controller.get_capacity(request).await.map(|answer| answer.into_inner())

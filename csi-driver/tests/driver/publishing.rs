@@ -5,12 +5,12 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use holdfast_proto::csi::{self, volume_capability::access_mode::Mode};
 use tonic::Code;
 
-use crate::harness::{Driver, MIB, assert_code, block, mounted, mounted_as, needs_root, volume};
+use crate::harness::{Driver, MIB, assert_code, block, mounted, mounted_as, needs, volume};
 
 /// CSI v1.12, NodePublishVolume: T1 = T2 or not, P1 = P2 or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_publish() {
-    needs_root!();
+    needs!();
     let cases = [
         (Mode::SingleNodeSingleWriter, Some(Code::FailedPrecondition)),
         (Mode::SingleNodeWriter, Some(Code::FailedPrecondition)),
@@ -45,7 +45,7 @@ async fn the_second_publish() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_only_is_read_only() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.bring_up("ro", 64 * MIB, &capability, "rw").await;
@@ -75,7 +75,7 @@ async fn read_only_is_read_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mount_flags_take_effect() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted_as("ext4", &["noatime", "commit=30", "nosuid"], Mode::SingleNodeWriter);
     let id = driver.bring_up("flags", 64 * MIB, &capability, "pod").await;
@@ -91,7 +91,7 @@ async fn mount_flags_take_effect() {
 /// Unpublish never deletes through a mount, and never what is not empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_peoples_files_stay() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.bring_up("mine", 64 * MIB, &capability, "pod").await;
@@ -128,7 +128,7 @@ async fn other_peoples_files_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_in_use_is_not_deleted() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.bring_up("used", 64 * MIB, &capability, "pod").await;
@@ -141,7 +141,7 @@ async fn a_volume_in_use_is_not_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_is_kept() {
-    needs_root!();
+    needs!("xfs");
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.create(volume("order", 64 * MIB, &capability)).await.unwrap().volume_id;

@@ -7,12 +7,12 @@ use holdfast_proto::csi::{
 use tonic::Code;
 
 use crate::harness::{
-    Driver, MIB, Scratch, assert_code, block, mounted, mounted_as, needs_root, parameters, volume,
+    Driver, MIB, Scratch, assert_code, block, mounted, mounted_as, needs, parameters, volume,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn identity() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let info = driver.identity.get_plugin_info(csi::GetPluginInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(
@@ -39,7 +39,7 @@ async fn identity() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn create_volume() {
-    needs_root!();
+    needs!("xfs");
     let mut driver = Driver::image().await;
     let good = || volume("v", 64 * MIB, &mounted("ext4"));
     let with = |change: &dyn Fn(&mut csi::CreateVolumeRequest)| {
@@ -115,7 +115,7 @@ async fn create_volume() {
 /// must not leave a second one behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_in_two_pools() {
-    needs_root!();
+    needs!();
     let scratch = Scratch::new();
     let pools = ["first", "second"].map(|name| PoolConfig::image(name, scratch.path().join(name)));
     let mut driver = Driver::with(scratch, pools.to_vec()).await;
@@ -135,7 +135,7 @@ async fn a_name_in_two_pools() {
 /// Names of every kind make volumes, each its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn strange_names() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let mut ids = std::collections::HashSet::new();
     for name in ["../../etc", "a/b", "UPPER", "upper", ".new-x", "ünïcode ☃", "~", &"n".repeat(128)] {
@@ -152,7 +152,7 @@ async fn strange_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_that_are_not_there() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     for id in ["default.none", "nonsense", "../../etc/passwd", "other.none"] {
@@ -182,7 +182,7 @@ async fn volumes_that_are_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attaching() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.create(volume("v", 64 * MIB, &capability)).await.unwrap().volume_id;
@@ -217,7 +217,7 @@ async fn attaching() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listing() {
-    needs_root!();
+    needs!();
     let scratch = Scratch::new();
     let pools = ["a", "a-b", "z"].map(|name| PoolConfig::image(name, scratch.path().join(name)));
     let mut driver = Driver::with(scratch, pools.to_vec()).await;
@@ -257,7 +257,7 @@ async fn listing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn validating() {
-    needs_root!();
+    needs!("xfs");
     let mut driver = Driver::image().await;
     let made = driver.create(volume("v", 64 * MIB, &mounted("ext4"))).await.unwrap();
     let ask = |capability: csi::VolumeCapability| csi::ValidateVolumeCapabilitiesRequest {
@@ -287,7 +287,7 @@ async fn validating() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_not_absence() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.create(volume("v", 64 * MIB, &capability)).await.unwrap().volume_id;

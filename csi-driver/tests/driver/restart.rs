@@ -5,7 +5,7 @@ use std::fs;
 use holdfast_proto::csi::volume_capability::access_mode::Mode;
 use tonic::Code;
 
-use crate::harness::{Driver, MIB, assert_code, block, df, entries, mounted, needs_root, until, volume};
+use crate::harness::{Driver, MIB, assert_code, block, df, entries, mounted, needs, until, volume};
 
 async fn restarted_after_each_call(capability: holdfast_proto::csi::VolumeCapability) {
     let mut driver = Driver::image().await;
@@ -43,13 +43,13 @@ async fn restarted_after_each_call(capability: holdfast_proto::csi::VolumeCapabi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_volumes() {
-    needs_root!();
+    needs!();
     restarted_after_each_call(mounted("ext4")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_volumes() {
-    needs_root!();
+    needs!();
     restarted_after_each_call(block(Mode::SingleNodeMultiWriter)).await;
 }
 
@@ -57,7 +57,7 @@ async fn raw_volumes() {
 /// next start.
 #[tokio::test(flavor = "multi_thread")]
 async fn leftovers_go_at_the_start() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let id = driver.create(volume("stays", 64 * MIB, &mounted(""))).await.unwrap().volume_id;
     driver.end().await;
@@ -74,7 +74,7 @@ async fn leftovers_go_at_the_start() {
 /// After a reboot nothing is mounted, whatever the journal of the boot before says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_of_another_boot_says_nothing() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.bring_up("boot", 64 * MIB, &capability, "pod").await;
@@ -96,7 +96,7 @@ async fn a_journal_of_another_boot_says_nothing() {
 /// A damaged journal hides no mount: the kernel's table decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_journal_loses_no_mount() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = mounted("ext4");
     let id = driver.bring_up("damaged", 64 * MIB, &capability, "pod").await;
@@ -112,7 +112,7 @@ async fn a_damaged_journal_loses_no_mount() {
 /// number would go to another volume.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_journal_frees_no_device_in_use() {
-    needs_root!();
+    needs!();
     let mut driver = Driver::image().await;
     let capability = block(Mode::SingleNodeMultiWriter);
     let id = driver.bring_up("damaged", 8 * MIB, &capability, "device").await;

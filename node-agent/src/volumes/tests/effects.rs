@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_test_needs::{Need, missing};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -34,15 +35,6 @@ pub(super) struct Place {
     pub(super) folder: TempDir,
     pub(super) io: Io,
     driver: RecordingDriver,
-}
-
-/// Whether the tests here can run; says so by name if not.
-pub(super) fn root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("SKIPPED {test}: mounting needs root");
-    }
-    root
 }
 
 impl Place {
@@ -165,7 +157,7 @@ fn pod(name: &str, block: bool) -> PodView {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn staged_once_published_twice_released_in_order() {
-    if !root("staged_once_published_twice_released_in_order") {
+    if missing(&[Need::Root]) {
         return;
     }
     let place = Place::new().await;
@@ -186,7 +178,7 @@ async fn staged_once_published_twice_released_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_on_either_side_of_any_step_leaves_nothing() {
-    if !root("a_failure_on_either_side_of_any_step_leaves_nothing") {
+    if missing(&[Need::Root]) {
         return;
     }
     for method in ["stage", "publish", "unpublish", "unstage"] {
@@ -219,7 +211,7 @@ async fn a_failure_on_either_side_of_any_step_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_block_has_its_own_paths() {
-    if !root("raw_block_has_its_own_paths") {
+    if missing(&[Need::Root]) {
         return;
     }
     let place = Place::new().await;
@@ -235,7 +227,7 @@ async fn raw_block_has_its_own_paths() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_restart_reads() {
-    if !root("what_a_restart_reads") {
+    if missing(&[Need::Root]) {
         return;
     }
     let place = Place::new().await;
@@ -287,7 +279,7 @@ async fn what_a_restart_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_lies_is_not_believed() {
-    if !root("a_driver_that_lies_is_not_believed") {
+    if missing(&[Need::Root]) {
         return;
     }
     let place = Place::new().await;
@@ -308,7 +300,7 @@ async fn a_driver_that_lies_is_not_believed() {
 /// A volume that the driver lost is let go of once the kernel shows nothing of it, not before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_that_the_driver_does_not_know() {
-    if !root("a_volume_that_the_driver_does_not_know") {
+    if missing(&[Need::Root]) {
         return;
     }
     let place = Place::new().await;

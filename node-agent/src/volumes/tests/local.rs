@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use holdfast_test_needs::{Need, missing};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
-use super::effects::{Place, root};
+use super::effects::Place;
 use crate::volumes::{local, mountinfo::Mounts, view::*};
 
 fn host(path: &Path, check: &str, read_only: bool) -> LocalVolume {
@@ -23,7 +24,7 @@ fn host(path: &Path, check: &str, read_only: bool) -> LocalVolume {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn host_paths() {
-    if !root("host_paths") {
+    if missing(&[Need::Root]) {
         return;
     }
     let place = Place::new().await;
@@ -73,7 +74,7 @@ async fn host_paths() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scratch_space_goes_with_its_pod_and_stops_at_mounts() {
-    if !root("scratch_space_goes_with_its_pod_and_stops_at_mounts") {
+    if missing(&[Need::Root]) {
         return;
     }
     let place = Place::new().await;
