@@ -194,9 +194,93 @@ async fn a_final_error_is_told_and_a_deleted_claim_goes_without_another_call() {
     until("the event is there", || bench.api.events("data").contains(&"ProvisioningFailed".to_owned())).await;
     let note = bench.api.event_note("ProvisioningFailed");
     assert!(note.contains("pool none is not known") && note.contains("\"fast\""), "{note}");
+    // Nothing exists, and the claim says so: it can go also while no provisioner runs.
+    until("the intent is taken away", || !intended(&bench, "data")).await;
+    bench.kill().await;
     delete_claim(&bench, "data");
-    until("the claim is gone", || bench.api.get(CLAIMS, "dev", "data").is_null()).await;
+    assert!(bench.api.get(CLAIMS, "dev", "data").is_null());
     assert_eq!(bench.driver.count("CreateVolume"), 1);
+}
+
+/// Refusals that a driver may answer before it looks for the volume.
+const REFUSALS: [(Code, &str); 4] = [
+    (Code::ResourceExhausted, "pool is full"),
+    (Code::InvalidArgument, "pool p is not known"),
+    (Code::Unauthenticated, "bad credentials"),
+    (Code::Internal, "the backend is down"),
+];
+
+/// Ends the sidecars between CreateVolume's effect and its answer, and starts them again on a
+/// driver that refuses from then on.
+async fn killed_before_the_answer(bench: &mut Bench, meanwhile: impl Fn(&Bench)) {
+    let never = Arc::new(Semaphore::new(0));
+    bench.driver.fault("CreateVolume", Fault::DoneThenHold(never));
+    bench.start();
+    until("the driver made the volume", || bench.driver.volumes() == ["pvc-u-data"]).await;
+    bench.kill().await;
+    assert!(intended(bench, "data") && !saved(bench, "data"));
+    meanwhile(bench);
+    for (code, message) in REFUSALS {
+        bench.driver.fault("CreateVolume", Fault::Answer(code, message));
+    }
+    // Held, so that what the refusals led to can be looked at.
+    let gate = Arc::new(Semaphore::new(0));
+    bench.driver.fault("CreateVolume", Fault::Hold(Arc::clone(&gate)));
+    bench.start();
+    until("all refusals are answered", || bench.driver.count("CreateVolume") == 2 + REFUSALS.len()).await;
+    assert!(intended(bench, "data"), "a refusal does not mean that nothing exists");
+    assert_eq!(bench.driver.volumes(), ["pvc-u-data"]);
+    until("the doubt is told", || bench.api.event_note("ProvisioningFailed").contains(INTENT)).await;
+    gate.add_permits(1);
+}
+
+#[tokio::test]
+async fn killed_before_the_answer_and_refused_afterwards_leaks_nothing_of_a_deleted_claim() {
+    let mut bench = Bench::new().await;
+    put_class(&bench, &json!({}));
+    put_claim(&bench, "data", &json!({}));
+    killed_before_the_answer(&mut bench, |bench| delete_claim(bench, "data")).await;
+    until("the claim is gone", || bench.api.get(CLAIMS, "dev", "data").is_null()).await;
+    assert!(bench.driver.volumes().is_empty(), "the volume went before the claim did");
+    assert!(!saved(&bench, "data"));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn killed_before_the_answer_and_refused_afterwards_stays_with_its_node() {
+    let mut bench = Bench::new().await;
+    bench.driver.with_topology();
+    put_class(&bench, &json!({"volumeBindingMode": "WaitForFirstConsumer"}));
+    put_node(&bench, "n1", "a");
+    put_node(&bench, "n2", "b");
+    put_claim(&bench, "data", &json!({"volume.kubernetes.io/selected-node": "n1"}));
+    killed_before_the_answer(&mut bench, |_| {}).await;
+    until("the volume is saved", || saved(&bench, "data") && !intended(&bench, "data")).await;
+    let claim = bench.api.get(CLAIMS, "dev", "data");
+    assert_eq!(claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"], json!("n1"));
+    assert_eq!(bench.driver.volumes(), ["pvc-u-data"]);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_lost_and_refused_afterwards_leaks_nothing() {
+    let mut bench = Bench::new().await;
+    put_class(&bench, &json!({}));
+    put_claim(&bench, "data", &json!({}));
+    bench.driver.fault("CreateVolume", Fault::DoneBut(Code::Unavailable, "lost"));
+    bench.driver.fault("CreateVolume", Fault::Answer(Code::ResourceExhausted, "pool is full"));
+    let gate = Arc::new(Semaphore::new(0));
+    bench.driver.fault("CreateVolume", Fault::Hold(Arc::clone(&gate)));
+    bench.start();
+    until("the third call hangs", || bench.driver.count("CreateVolume") == 3).await;
+    delete_claim(&bench, "data");
+    assert!(intended(&bench, "data"));
+    gate.add_permits(1);
+    until("the claim is gone", || bench.api.get(CLAIMS, "dev", "data").is_null()).await;
+    if saved(&bench, "data") {
+        bench.api.change(VOLUMES, "", "pvc-u-data", &json!({"status": {"phase": "Released"}}));
+    }
+    until("nothing is left", || !saved(&bench, "data") && bench.driver.volumes().is_empty()).await;
     bench.stop().await;
 }
 

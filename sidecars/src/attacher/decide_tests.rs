@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::csi::Origin;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -66,8 +67,12 @@ fn table() {
         progress: Progress::Begun,
     };
     let plain = |view: View| View { facts: Arc::new(DriverFacts::new("d.e".to_owned())), ..view };
-    let error =
-        |method| CsiError { method, code: tonic::Code::Internal, message: "no".to_owned(), transport: false };
+    let error = |method| CsiError {
+        method,
+        code: tonic::Code::Internal,
+        message: "no".to_owned(),
+        origin: Origin::Driver,
+    };
     let published = || Progress::Published(BTreeMap::new());
     let table: Vec<(u32, View, &str)> = vec![
         (1, View { volume: volume("d.e", &none, &rwo), ..view(&none, &open) }, "hold"),

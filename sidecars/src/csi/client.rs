@@ -16,7 +16,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{CsiError, DriverFacts};
+use super::{CsiError, DriverFacts, Origin};
 use crate::metrics::Metrics;
 
 /// A connection to one plugin. Cheap to clone; reconnects by itself when the driver restarts.
@@ -106,7 +106,7 @@ impl CsiClient {
         match self.call("NodeGetCapabilities", node.node_get_capabilities(request)).await {
             Ok(reply) => facts.learn_node(&reply.capabilities),
             // A controller-only deployment serves no node service on this socket.
-            Err(error) if error.code == Code::Unimplemented && !error.transport => {}
+            Err(error) if error.code == Code::Unimplemented && error.origin == Origin::Driver => {}
             Err(error) => return Err(error),
         }
         Ok(facts)
@@ -120,7 +120,7 @@ impl CsiClient {
             method: "CreateVolume",
             code: Code::Internal,
             message: "the driver answered success but no volume id: this is a fault of the driver".to_owned(),
-            transport: true,
+            origin: Origin::Way,
         })
     }
 

@@ -10,5 +10,5 @@ mod facts;
 pub(crate) use capability::{CapabilityError, for_claim, for_volume};
 pub(crate) use client::CsiClient;
 pub(crate) use connect::connect;
-pub(crate) use error::{CsiError, Verdict};
+pub(crate) use error::{CsiError, Origin, Verdict};
 pub(crate) use facts::DriverFacts;

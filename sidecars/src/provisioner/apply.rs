@@ -7,10 +7,10 @@ use holdfast_proto::csi::DeleteVolumeRequest;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
-use tonic::Code;
 
 use super::{
-    decide::{Action, INTENT, Memory, Progress, View, VolumeObject, has_intent},
+    decide::{Action, INTENT, Progress, View, VolumeObject, has_intent},
+    memory::{self, Memory},
     plan::{DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Plan},
     reclaim,
 };
@@ -52,20 +52,27 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
         }
         Action::RecordIntent(_) => {
             let patch = finalizer_patch(&*claim, INTENT, true);
-            take(view, writes::patch_if_unchanged(&api, &*claim, Part::Whole, patch).await?);
+            let written = writes::patch_if_unchanged(&api, &*claim, Part::Whole, patch).await?;
+            // Over another version the intent may be somebody else's, and so may be calls.
+            if matches!(written, Written::Yes(_)) {
+                view.memory = Some(memory::after_intent(view.memory.take()));
+            }
+            take(view, written);
         }
         Action::DropIntent(_) => {
-            drop_intent(&api, view, &Value::Null).await?;
-            view.memory = match view.progress {
-                Progress::Saved { .. } => Some(Memory::Finished),
-                _ => None,
-            };
+            if drop_intent(&api, view, &Value::Null).await? {
+                view.memory = match view.progress {
+                    Progress::Saved { .. } => Some(Memory::Finished),
+                    _ => None,
+                };
+            }
         }
         Action::Reschedule(_) => {
             let unselect = serde_json::json!({ names::SELECTED_NODE: Value::Null });
-            drop_intent(&api, view, &unselect).await?;
-            view.memory = None;
-            view.progress = Progress::Begun;
+            if drop_intent(&api, view, &unselect).await? {
+                view.memory = None;
+                view.progress = Progress::Begun;
+            }
         }
         Action::Create(plan, _) => create(context, view, plan).await?,
         Action::Save(volume, _) => {
@@ -94,38 +101,32 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
 
 /// Takes the intent off the claim, and patches its annotations with the same write. That
 /// holds for whatever else changed on the claim meanwhile, so a conflict only means to look
-/// at the list of finalizers again.
+/// at the list of finalizers again. Whether it is off.
 async fn drop_intent(
     api: &Api<PersistentVolumeClaim>,
     view: &mut View,
     annotations: &Value,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     for _ in 0..MOST_CONFLICTS {
-        let Some(claim) = view.claim.clone().filter(|claim| has_intent(claim)) else { return Ok(()) };
+        let Some(claim) = view.claim.clone().filter(|claim| has_intent(claim)) else { return Ok(true) };
         let mut patch = finalizer_patch(&*claim, INTENT, false);
         if !annotations.is_null() {
             patch["metadata"]["annotations"] = annotations.clone();
         }
         take(view, writes::patch_if_unchanged(api, &*claim, Part::Whole, patch).await?);
     }
-    Ok(())
+    Ok(view.claim.as_ref().is_none_or(|claim| !has_intent(claim)))
 }
 
 async fn create(context: &Context, view: &mut View, plan: Box<Plan>) -> Result<(), ApiError> {
     let mut request = plan.request.clone();
     request.secrets = writes::secret(&context.client, plan.secret.as_ref()).await?;
     // Until there is an answer the call counts as begun, also if this task is cut off here.
-    view.memory = Some(Memory::Unanswered(plan.clone()));
+    let before = view.memory.replace(Memory::Unanswered(plan.clone()));
     match context.csi.create_volume(request).await {
         Ok(made) => view.progress = Progress::Created { made: Box::new(made), plan },
         Err(error) => {
-            if error.is_final() {
-                view.memory = Some(Memory::Nothing);
-            } else if error.code == Code::AlreadyExists && !error.transport {
-                // Made by an earlier life of this process from another class or place: to ask for
-                // exactly this once more is of no use, what is planned anew may fit.
-                view.memory = None;
-            }
+            view.memory = memory::after_failure(before, plan, &error);
             view.progress = Progress::CreateFailed(error);
         }
     }

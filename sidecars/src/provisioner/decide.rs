@@ -6,8 +6,9 @@
 //! 3. the volume object is saved, or, when the claim is not wanted any more, DeleteVolume;
 //! 4. the intent is taken away.
 //!
-//! So as long as something may exist outside that no volume object tells of, the claim
-//! cannot go away and says so. (Without step 1 a claim deleted during CreateVolume leaves
+//! The intent is also taken away when nothing exists for certain: every call since it was
+//! recorded was refused ([`super::memory`]). So as long as something may exist outside that
+//! no volume object tells of, and only so long, the claim cannot go away and says so. (Without step 1 a claim deleted during CreateVolume leaves
 //! a volume that nobody knows: kubernetes-csi/external-provisioner#486.)
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 
 use super::{
+    memory::{Memory, is_clear},
     plan::{self, Plan, Settings, volume_name},
     reason::Reason,
     topology::NodePlace,
@@ -38,18 +40,6 @@ pub(crate) enum VolumeObject {
     /// The API says that there is none.
     Absent,
     There(Arc<PersistentVolume>),
-}
-
-/// What this process knows of earlier attempts for the claim; lost with a restart, which
-/// costs a repetition and nothing else.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Memory {
-    /// The last call ended, and nothing exists.
-    Nothing,
-    /// The last call may have done something: exactly this has to be asked again.
-    Unanswered(Box<Plan>),
-    /// The volume is saved and the intent taken away; caches may still be behind.
-    Finished,
 }
 
 /// What came of the steps of this very look.
@@ -252,14 +242,25 @@ fn keep(made: &Volume, plan: &Plan) -> Action {
 
 fn after_failure(view: &View, claim: &PersistentVolumeClaim, error: &CsiError) -> Action {
     let class = claim_class(claim).unwrap_or_default().to_owned();
-    let selected = claim.annotations().get(names::SELECTED_NODE);
-    let full = error.code == tonic::Code::ResourceExhausted && error.is_final();
-    match selected {
+    if !error.is_final() || !has_intent(claim) {
+        return Action::Retry(Reason::CreateFailed { class, error: error.clone() });
+    }
+    if !is_clear(view.memory.as_ref()) {
+        return Action::Retry(Reason::InDoubt { volume: volume_name(claim), error: error.clone() });
+    }
+    // An earlier life may have saved the volume and taken its intent away just before this
+    // life's first look at a cache that had neither.
+    if view.volume == VolumeObject::NotSeen {
+        return Action::ReadVolume(Reason::NothingBegun);
+    }
+    let full = error.code == tonic::Code::ResourceExhausted;
+    match claim.annotations().get(names::SELECTED_NODE) {
         // No room there. Elsewhere there may be: only the scheduler can choose again.
         Some(node) if full && view.facts.topology => {
             Action::Reschedule(Reason::NoRoom { class, node: node.clone(), error: error.clone() })
         }
-        _ => Action::Retry(Reason::CreateFailed { class, error: error.clone() }),
+        // Not kept until the next attempt: a restart in between would turn it into doubt.
+        _ => Action::DropIntent(Reason::NothingBegun),
     }
 }
 
@@ -287,7 +288,12 @@ fn abandon(view: &View, claim: &PersistentVolumeClaim) -> Action {
         }
         Progress::Deleted => return Action::DropIntent(Reason::Abandoned),
         Progress::DeleteFailed(error) => return Action::Retry(Reason::DeleteFailed(error.clone())),
-        Progress::CreateFailed(error) if error.is_final() => return Action::DropIntent(Reason::NothingBegun),
+        Progress::CreateFailed(_) if is_clear(view.memory.as_ref()) => {
+            return Action::DropIntent(Reason::NothingBegun);
+        }
+        Progress::CreateFailed(error) if error.is_final() => {
+            return Action::Retry(Reason::InDoubt { volume: volume_name(claim), error: error.clone() });
+        }
         Progress::CreateFailed(error) => {
             let class = claim_class(claim).unwrap_or_default().to_owned();
             return Action::Retry(Reason::CreateFailed { class, error: error.clone() });

@@ -2,7 +2,7 @@ use holdfast_proto::csi::Topology;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::provisioner::plan::PlanError;
+use crate::{csi::Origin, provisioner::plan::PlanError};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -57,7 +57,7 @@ fn view() -> View {
 }
 
 fn failed(code: tonic::Code) -> CsiError {
-    CsiError { method: "CreateVolume", code, message: "no".to_owned(), transport: false }
+    CsiError { method: "CreateVolume", code, message: "no".to_owned(), origin: Origin::Driver }
 }
 
 fn made(bytes: i64) -> Volume {
@@ -101,10 +101,14 @@ fn table() {
     let foreign = json!({"metadata": {"annotations": {names::STORAGE_PROVISIONER: "e"}}});
     let selector = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}});
     let source = json!({"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}}});
+    let clear = || Some(Memory::Nothing);
     let unanswered = || Some(Memory::Unanswered(a_plan()));
     let created = |bytes| Progress::Created { made: Box::new(made(bytes)), plan: a_plan() };
     let full = || Progress::CreateFailed(failed(tonic::Code::ResourceExhausted));
     let slow = || Progress::CreateFailed(failed(tonic::Code::DeadlineExceeded));
+    let broken = || Progress::CreateFailed(failed(tonic::Code::Internal));
+    let unsent =
+        || Progress::CreateFailed(CsiError { origin: Origin::Unsent, ..failed(tonic::Code::Unavailable) });
     let taken = || Progress::CreateFailed(failed(tonic::Code::AlreadyExists));
     let saved = || Progress::Saved { volume: "pvc-1".to_owned() };
     let with = |changes: &Value| View { claim: claim(changes), ..view() };
@@ -144,9 +148,20 @@ fn table() {
         (19, View { volume: volume("1"), live: false, ..view() }, "rest"),
         (20, View { volume: volume("2"), ..with(&intent) }, "retry"),
         // Failures.
-        (21, View { progress: full(), ..with(&intent) }, "retry"),
-        (22, topology(View { progress: full(), ..with(&selected_intent) }), "reschedule"),
-        (23, View { progress: full(), ..with(&selected_intent) }, "retry"),
+        (21, View { progress: full(), memory: clear(), ..absent(&intent) }, "drop"),
+        (22, topology(View { progress: full(), memory: clear(), ..absent(&selected_intent) }), "reschedule"),
+        (23, View { progress: full(), memory: clear(), ..absent(&selected_intent) }, "drop"),
+        (67, topology(View { progress: full(), memory: clear(), ..with(&selected_intent) }), "read volume"),
+        (68, View { progress: full(), memory: clear(), volume: volume("1"), ..with(&intent) }, "drop"),
+        (53, View { progress: full(), ..with(&json!({})) }, "retry"),
+        (54, View { progress: broken(), memory: clear(), ..absent(&intent) }, "drop"),
+        (55, View { progress: unsent(), memory: clear(), ..with(&intent) }, "retry"),
+        // Refused, but an earlier call (of an earlier life, or of this one) was never answered.
+        (56, View { progress: full(), ..with(&intent) }, "retry"),
+        (57, topology(View { progress: full(), ..with(&selected_intent) }), "retry"),
+        (58, View { progress: broken(), ..with(&intent) }, "retry"),
+        (59, View { progress: full(), memory: unanswered(), ..with(&intent) }, "retry"),
+        (60, topology(View { progress: full(), memory: unanswered(), ..with(&selected_intent) }), "retry"),
         (24, topology(View { progress: slow(), ..with(&selected_intent) }), "retry"),
         (25, View { progress: created(1), ..with(&intent) }, "delete"),
         (26, View { progress: created(0), ..with(&intent) }, "save"),
@@ -168,11 +183,17 @@ fn table() {
         (50, View { progress: created(1 << 30), ..with(&dying_intent) }, "read volume"),
         (51, View { progress: created(1 << 30), volume: volume("1"), ..with(&dying_intent) }, "drop"),
         (39, View { progress: Progress::Deleted, ..absent(&dying_intent) }, "drop"),
-        (40, View { progress: full(), ..absent(&dying_intent) }, "drop"),
+        (40, View { progress: full(), memory: clear(), ..absent(&dying_intent) }, "drop"),
+        (61, View { progress: unsent(), memory: clear(), ..absent(&dying_intent) }, "drop"),
+        (62, View { progress: full(), ..absent(&dying_intent) }, "retry"),
+        (63, View { progress: broken(), ..absent(&dying_intent) }, "retry"),
+        (64, View { progress: full(), memory: unanswered(), ..absent(&dying_intent) }, "retry"),
+        (65, View { progress: unsent(), ..absent(&dying_intent) }, "retry"),
+        (66, View { progress: full(), ..absent(&elsewhere_intent) }, "retry"),
         (41, View { progress: slow(), ..absent(&dying_intent) }, "retry"),
         // Something is there, under our name: it must not be forgotten.
         (52, View { progress: taken(), ..absent(&dying_intent) }, "retry"),
-        (42, View { memory: Some(Memory::Nothing), ..absent(&dying_intent) }, "drop"),
+        (42, View { memory: clear(), ..absent(&dying_intent) }, "drop"),
         (43, View { memory: unanswered(), class: None, ..absent(&dying_intent) }, "create"),
         (44, View { class: None, ..absent(&dying_intent) }, "retry"),
         (
@@ -240,4 +261,16 @@ fn the_request_and_the_object() {
     });
     // No affinity: this driver has no topologies, so its answer's are not to be believed.
     assert_eq!(object, wanted);
+}
+
+#[test]
+fn doubt_tells_the_way_out_within_an_event() {
+    let error = CsiError { message: "x".repeat(2000), ..failed(tonic::Code::ResourceExhausted) };
+    let intent = json!({"metadata": {"finalizers": [INTENT]}});
+    let view = View { claim: claim(&intent), progress: Progress::CreateFailed(error), ..view() };
+    let text = decide(&view).reason().to_string();
+    let event = &text[..1024];
+    for part in ["pvc-1", INTENT, "ResourceExhausted"] {
+        assert!(event.contains(part), "{event}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod decide;
+mod memory;
 mod parameters;
 mod plan;
 mod reason;
@@ -21,7 +22,8 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    decide::{Action, Memory, Progress, View, VolumeObject},
+    decide::{Action, Progress, View, VolumeObject},
+    memory::Memory,
     reason::Reason,
 };
 use crate::{

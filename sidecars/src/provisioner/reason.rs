@@ -57,6 +57,11 @@ pub(crate) enum Reason {
         why: String,
     },
     NothingBegun,
+    /// Refused, after an earlier call that was never answered.
+    InDoubt {
+        volume: String,
+        error: CsiError,
+    },
     DeleteFailed(CsiError),
     /// The API or a secret stood in the way of a step.
     Blocked {
@@ -117,6 +122,15 @@ impl fmt::Display for Reason {
                  The claim stays until it can; when you are sure that there is none, remove its finalizer {}",
                 super::decide::INTENT
             ),
+            // The way out comes first: a driver's long message must not cut it off.
+            Self::InDoubt { volume, error } => write!(
+                f,
+                "an earlier attempt to provision a volume for this claim was never answered, so a volume may \
+                 exist, and what the driver answers now does not tell. The claim waits until the driver \
+                 succeeds: remedy what it says. When you are sure that the driver has no volume {volume}, delete the \
+                 claim and remove its finalizer {intent}. The driver says: {error}",
+                intent = super::decide::INTENT
+            ),
             Self::NothingBegun => write!(f, "nothing was made for the claim"),
             Self::DeleteFailed(error) => write!(f, "cannot delete what was made for the claim: {error}"),
             Self::Blocked { what, .. } => write!(f, "{what}"),
@@ -135,6 +149,7 @@ impl Explain for Reason {
             | Self::NameTaken { .. }
             | Self::TooSmall { .. }
             | Self::CannotAbandon { .. }
+            | Self::InDoubt { .. }
             | Self::Blocked { again: false, .. } => {
                 Some(Headline::warning("ProvisioningFailed", "Provision"))
             }

@@ -198,6 +198,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::csi::Origin;
 
     fn volume(phase: &str, changes: &Value) -> Arc<PersistentVolume> {
         let mut base = json!({
@@ -233,7 +234,7 @@ mod tests {
             method: "DeleteVolume",
             code: tonic::Code::FailedPrecondition,
             message: "in use".to_owned(),
-            transport: false,
+            origin: Origin::Driver,
         }
     }
 

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::csi::Origin;
 
 const GI: i64 = 1 << 30;
 
@@ -74,7 +75,7 @@ fn table() {
             method: "ControllerExpandVolume",
             code,
             message: String::new(),
-            transport: false,
+            origin: Origin::Driver,
         })
     };
     let asks = |progress| View { progress, ..view(claim("2Gi", IN_PROGRESS, "2Gi"), "1Gi") };

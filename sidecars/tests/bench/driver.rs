@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     DoneBut(Code, &'static str),
     /// Wait for a permit, then do it.
     Hold(Arc<Semaphore>),
+    /// Do it, and wait for a permit before answering.
+    DoneThenHold(Arc<Semaphore>),
 }
 
 #[derive(Default)]
@@ -102,6 +104,11 @@ impl Driver {
             Some(Fault::DoneBut(code, message)) => {
                 work(&mut self.0.lock());
                 return Err(Status::new(code, message));
+            }
+            Some(Fault::DoneThenHold(gate)) => {
+                let reply = work(&mut self.0.lock());
+                gate.acquire().await.expect("never closed").forget();
+                return Ok(Response::new(reply));
             }
             Some(Fault::Hold(gate)) => gate.acquire().await.expect("never closed").forget(),
             None => {}
