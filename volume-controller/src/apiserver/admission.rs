@@ -8,24 +8,27 @@ use super::kinds::Kind;
 use super::reply;
 use super::route::{self, Target};
 use super::status::ApiError;
-use crate::store::{Key, Store};
+use crate::store::{Guard, Key, Precondition, Store};
 
 const CLASSES: &str = "storageclasses.storage.k8s.io";
 const CLAIMS: &str = "persistentvolumeclaims";
 /// Namespaces that cannot be deleted.
 const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-/// New objects need a namespace that exists and stays (NamespaceLifecycle).
-pub(crate) fn namespace(store: &Store, target: &Target, name: &str) -> Result<(), ApiError> {
+/// New objects need a namespace that exists and stays (NamespaceLifecycle). The guard
+/// says that it is still as it was looked at: a namespace that is emptied and removed in
+/// between must not leave an object behind that nobody can reach.
+pub(crate) fn namespace(store: &Store, target: &Target, name: &str) -> Result<Option<Guard>, ApiError> {
     if target.namespace.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(namespaces) = route::find("", "v1", "namespaces") else { return Ok(()) };
+    let Some(namespaces) = route::find("", "v1", "namespaces") else { return Ok(None) };
     let found = store.get(&Key::new(&namespaces.resource(), "", &target.namespace));
     let found = found.ok_or_else(|| ApiError::not_found(namespaces, &target.namespace))?;
     let body: Value = reply::decode(&found)?;
     if body["metadata"]["deletionTimestamp"].is_null() {
-        return Ok(());
+        let precondition = Precondition::Revision(found.revision);
+        return Ok(Some(Guard { key: found.key.clone(), precondition }));
     }
     Err(ApiError::Forbidden {
         resource: target.kind.into(),

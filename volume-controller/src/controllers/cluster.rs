@@ -93,7 +93,7 @@ impl Cluster {
             precondition: Precondition::Absent,
             body: Some(made.0.clone()),
         });
-        self.store.commit(writes.collect()).await.unwrap();
+        self.store.commit(writes.collect::<Vec<_>>()).await.unwrap();
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Value> {

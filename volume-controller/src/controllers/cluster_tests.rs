@@ -12,13 +12,29 @@ use super::{
     Config, attachdetach,
     cluster::{Cluster, status},
     engine::{Controller, Outcome},
-    run,
+    run, scheduler,
     view::{NAMESPACES, fixture::*, node_key},
 };
 use crate::store::{self, Key, Store};
 
 fn is_bound(body: &Value) -> bool {
     body["status"]["phase"] == "Bound"
+}
+
+/// The scheduler decided while the claim was there to stay; it is being deleted when the
+/// decision is carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_pod_comes_to_a_claim_that_changed_since() {
+    let bound = bound("a", "v");
+    let cluster = Cluster::new(&[pod("p", &["a"]), node("n"), bound.0, bound.1]).await;
+    let (io, feeding) = cluster.io().await;
+    let decided = io.index.read(|view| scheduler::decide::decide(view, &of_pod("p"))).unwrap();
+    assert!(matches!(decided, scheduler::decide::Action::Bind { .. }), "{decided:?}");
+    cluster.edit(&of_claim("a"), |claim| claim["metadata"]["finalizers"] = json!(["x"])).await;
+    cluster.delete(&of_claim("a")).await;
+    assert_eq!(scheduler::apply::apply(&io, &of_pod("p"), decided).await, Outcome::Again);
+    assert_eq!(cluster.get(&of_pod("p")).unwrap()["spec"]["nodeName"], Value::Null);
+    feeding.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     lifecycle,
-    store::{CommitError, Key, Precondition, Store, Write},
+    store::{CommitError, Guard, Key, Precondition, Store, Transaction, Write},
 };
 
 /// How often the age of the queue is measured while something is in line.
@@ -82,8 +82,16 @@ impl Io {
     /// Commits a transaction, and waits until the view has it. A missing write
     /// means that the decision is stale: nothing of it is written.
     pub(crate) async fn commit(&self, writes: Vec<Option<Write>>) -> Outcome {
+        self.commit_guarded(&[], writes).await
+    }
+
+    /// As [`Io::commit`], if besides the objects of `unchanged` are as they were when it was decided.
+    pub(crate) async fn commit_guarded(&self, unchanged: &[At], writes: Vec<Option<Write>>) -> Outcome {
         let Some(writes) = writes.into_iter().collect::<Option<Vec<Write>>>() else { return Outcome::Again };
-        match self.store.commit(writes).await {
+        let guard =
+            |at: &At| Guard { key: at.key.clone(), precondition: Precondition::Revision(at.revision) };
+        let guards = unchanged.iter().map(guard).collect();
+        match self.store.commit(Transaction { guards, writes }).await {
             Ok(committed) => {
                 if let Some(last) = committed.last() {
                     self.index.wait_for(last.revision).await;

@@ -34,7 +34,9 @@ use tokio_util::sync::CancellationToken;
 pub use config::{BatchLimits, Config, LogLimits};
 pub use error::OpenError;
 pub use metrics::{Metrics, ResourceLabel};
-pub use types::{Change, ChangeKind, CommitError, Committed, Key, List, Object, Precondition, Write};
+pub use types::{
+    Change, ChangeKind, CommitError, Committed, Guard, Key, List, Object, Precondition, Transaction, Write,
+};
 pub use watch::{Expired, Next, Watch, WatchError};
 
 use memory::Memory;
@@ -90,17 +92,19 @@ impl Store {
 
     /// Commits one transaction, all of it or nothing. When it returns, the writes are
     /// durable and visible to every read and watch. Once it has begun to wait for its
-    /// turn it goes through even if the caller is dropped. Preconditions are checked
-    /// against the objects before the transaction; a key may occur once.
+    /// turn it goes through even if the caller is dropped. Preconditions and guards are
+    /// checked against the objects before the transaction; a key may be written once.
+    /// Without writes nothing is done, and no guard is looked at.
     ///
     /// # Errors
     /// See [`CommitError`]. After every one but [`CommitError::Unknown`], nothing was written.
-    pub async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Committed>, CommitError> {
-        if writes.is_empty() {
+    pub async fn commit(&self, transaction: impl Into<Transaction>) -> Result<Vec<Committed>, CommitError> {
+        let transaction = transaction.into();
+        if transaction.writes.is_empty() {
             return Ok(Vec::new());
         }
         let (answer, outcome) = oneshot::channel();
-        self.queue.send(Request { writes, answer }).await.map_err(|_| CommitError::Closed)?;
+        self.queue.send(Request { transaction, answer }).await.map_err(|_| CommitError::Closed)?;
         outcome
             .await
             .unwrap_or_else(|_| Err(CommitError::Unknown("the store's writer was stopped".to_owned())))

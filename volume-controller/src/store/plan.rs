@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Change, ChangeKind, CommitError, Committed, Key, Object, Precondition, Write};
+use super::{
+    Change, ChangeKind, CommitError, Committed, Guard, Key, Object, Precondition, Transaction, Write,
+};
 
 /// The changes of one batch, in order, on top of the objects that `current` shows.
 pub(crate) struct Plan<F> {
@@ -35,8 +37,23 @@ impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
         self.bytes
     }
 
+    /// An object as the writes admitted so far leave it.
+    fn current(&self, key: &Key) -> Option<Arc<Object>> {
+        match self.overlay.get(key) {
+            Some(planned) => planned.clone(),
+            None => (self.current)(key),
+        }
+    }
+
     /// Admits one transaction, or refuses it and leaves the plan as it was.
-    pub(crate) fn admit(&mut self, writes: Vec<Write>) -> Result<Vec<Committed>, CommitError> {
+    pub(crate) fn admit(
+        &mut self,
+        transaction: impl Into<Transaction>,
+    ) -> Result<Vec<Committed>, CommitError> {
+        let Transaction { guards, writes } = transaction.into();
+        for Guard { key, precondition } in guards {
+            check(&key, &precondition, self.current(&key).as_ref())?;
+        }
         let mut keys = HashSet::with_capacity(writes.len());
         let mut staged = Vec::with_capacity(writes.len());
         for write in writes {
@@ -44,10 +61,7 @@ impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
             if !keys.insert(write.key.clone()) {
                 return Err(CommitError::Twice { key: write.key });
             }
-            let current = match self.overlay.get(&write.key) {
-                Some(planned) => planned.clone(),
-                None => (self.current)(&write.key),
-            };
+            let current = self.current(&write.key);
             staged.push(Arc::new(stage(write, current, revision)?));
         }
         let mut committed = Vec::with_capacity(staged.len());
@@ -63,6 +77,24 @@ impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
     }
 }
 
+/// Refuses what does not hold of an object as it is.
+fn check(key: &Key, precondition: &Precondition, current: Option<&Arc<Object>>) -> Result<(), CommitError> {
+    let holds = match (precondition, current) {
+        (Precondition::Absent, None) => true,
+        (Precondition::Absent, Some(current)) => {
+            return Err(CommitError::Exists { key: key.clone(), current: current.clone() });
+        }
+        (_, None) => return Err(CommitError::Missing { key: key.clone() }),
+        (Precondition::Revision(expected), Some(current)) => current.revision == *expected,
+        (Precondition::Uid(expected), Some(current)) => current.uid == *expected,
+        (Precondition::Present, Some(_)) => true,
+    };
+    match current {
+        Some(current) if !holds => Err(CommitError::Conflict { key: key.clone(), current: current.clone() }),
+        _ => Ok(()),
+    }
+}
+
 /// One write as a change, if its precondition holds.
 fn stage(write: Write, current: Option<Arc<Object>>, revision: u64) -> Result<Change, CommitError> {
     let Write { key, precondition, body } = write;
@@ -73,26 +105,12 @@ fn stage(write: Write, current: Option<Arc<Object>>, revision: u64) -> Result<Ch
     if [&key.resource, &key.namespace, &key.name].iter().any(|part| part.contains('\0')) {
         return Err(malformed("its key contains a NUL character"));
     }
-    let holds = match (&precondition, &current) {
-        (Precondition::Absent, Some(current)) => {
-            return Err(CommitError::Exists { key, current: current.clone() });
-        }
-        (Precondition::Absent, None) if body.is_some() => true,
-        (_, None) => return Err(CommitError::Missing { key }),
-        (Precondition::Revision(expected), Some(current)) => current.revision == *expected,
-        (Precondition::Uid(expected), Some(current)) => current.uid == *expected,
-        (Precondition::Present, Some(_)) => true,
-    };
+    check(&key, &precondition, current.as_ref())?;
     let kind = match (&current, &body) {
         (_, None) => ChangeKind::Deleted,
         (None, Some(_)) => ChangeKind::Created,
         (Some(_), Some(_)) => ChangeKind::Updated,
     };
-    if let Some(current) = &current
-        && !holds
-    {
-        return Err(CommitError::Conflict { key, current: current.clone() });
-    }
     let body = match (body, &current) {
         (Some(body), _) => body,
         (None, Some(current)) => {
@@ -225,6 +243,41 @@ mod tests {
             .map(|one| one.previous.as_ref().map(|object| object.revision))
             .collect();
         assert_eq!(previous, [None, Some(11), Some(12), None]);
+    }
+
+    #[test]
+    fn guards_are_looked_at_and_not_written() {
+        use Precondition::{Absent, Present, Revision, Uid};
+        for (name, precondition, expected) in [
+            ("there", Revision(7), None),
+            ("there", Revision(6), Some("Conflict")),
+            ("there", Uid("u".into()), None),
+            ("there", Uid("v".into()), Some("Conflict")),
+            ("there", Present, None),
+            ("there", Absent, Some("Exists")),
+            ("new", Absent, None),
+            ("new", Present, Some("Missing")),
+            ("new", Revision(7), Some("Missing")),
+        ] {
+            let mut plan = Plan::new(10, at_seven);
+            let guard = Guard { key: Key::new("pods", "default", name), precondition: precondition.clone() };
+            let write = Write { key: key(), precondition: Absent, body: Some(json!({})) };
+            let result = plan.admit(Transaction { guards: vec![guard], writes: vec![write] });
+            let found = result.as_ref().err().map(|error| format!("{error:?}"));
+            let found = found.as_deref().and_then(|text| text.split(' ').next());
+            assert_eq!(found, expected, "{name} {precondition:?}");
+            assert_eq!(plan.changes.len(), usize::from(expected.is_none()), "{name} {precondition:?}");
+        }
+
+        // What an earlier transaction of the batch writes, a guard sees.
+        let mut plan = Plan::new(10, at_seven);
+        let gone = Key::new("pods", "default", "there");
+        plan.admit(vec![Write { key: gone.clone(), precondition: Present, body: None }]).unwrap();
+        let write = Write { key: key(), precondition: Absent, body: Some(json!({})) };
+        let guard = Guard { key: gone, precondition: Revision(7) };
+        let late = plan.admit(Transaction { guards: vec![guard], writes: vec![write] });
+        assert!(matches!(late, Err(CommitError::Missing { .. })), "{late:?}");
+        assert_eq!(plan.changes.len(), 1);
     }
 
     #[test]

@@ -95,6 +95,31 @@ pub struct Write {
     pub body: Option<Value>,
 }
 
+/// What must hold of an object that a transaction does not write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The object that is only looked at.
+    pub key: Key,
+    /// What must hold; else the whole transaction is refused. [`Precondition::Absent`]
+    /// says that nothing may be there.
+    pub precondition: Precondition,
+}
+
+/// What happens as a whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transaction {
+    /// What must hold besides the writes' own preconditions.
+    pub guards: Vec<Guard>,
+    /// What is written.
+    pub writes: Vec<Write>,
+}
+
+impl From<Vec<Write>> for Transaction {
+    fn from(writes: Vec<Write>) -> Self {
+        Self { guards: Vec::new(), writes }
+    }
+}
+
 /// What became of one write: the object as written, or for a deletion its last
 /// body with the deletion's revision as `resourceVersion`.
 #[derive(Debug, Clone)]

@@ -17,11 +17,11 @@ use super::lock::ProcessLock;
 use super::memory::Memory;
 use super::metrics::ResourceLabel;
 use super::plan::Plan;
-use super::{BatchLimits, Change, CommitError, Committed, Metrics, Write, link};
+use super::{BatchLimits, Change, CommitError, Committed, Metrics, Transaction, link};
 
 /// One transaction and who waits for it.
 pub(crate) struct Request {
-    pub(crate) writes: Vec<Write>,
+    pub(crate) transaction: Transaction,
     pub(crate) answer: oneshot::Sender<Result<Vec<Committed>, CommitError>>,
 }
 
@@ -110,11 +110,11 @@ impl Writer {
 
     /// Commits one request, together with all others that wait as far as the limits allow.
     async fn serve(&mut self, first: Request) {
-        let mut writes = first.writes.len();
+        let mut writes = first.transaction.writes.len();
         self.waiting.push_back(first);
         while writes < self.limits.writes {
             let Ok(request) = self.queue.try_recv() else { break };
-            writes += request.writes.len();
+            writes += request.transaction.writes.len();
             self.waiting.push_back(request);
         }
         while !self.waiting.is_empty() {
@@ -161,7 +161,7 @@ impl Writer {
         while plan.bytes() < self.limits.bytes
             && let Some(request) = self.waiting.pop_front()
         {
-            answers.push((request.answer, plan.admit(request.writes)));
+            answers.push((request.answer, plan.admit(request.transaction)));
         }
         let changes = plan.into_changes();
         if changes.is_empty() {

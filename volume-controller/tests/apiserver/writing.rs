@@ -1,5 +1,6 @@
 //! Creating, replacing and patching.
 
+use holdfast_volume_controller::store::{Key, Precondition, Write};
 use serde_json::json;
 
 use super::harness::{CLAIMS, CLASSES, Cluster, MAPS, PODS, claim, class, map, pod};
@@ -86,6 +87,47 @@ async fn namespaces_must_be_there() {
     cluster.get("/api/v1/namespaces/dev").await.refused(404, "NotFound");
     let message = cluster.delete("/api/v1/namespaces/default").await.refused(403, "Forbidden");
     assert_eq!(message, r#"namespaces "default" is forbidden: this namespace may not be deleted"#);
+    cluster.stop().await;
+}
+
+/// A namespace that goes away while objects are made in it leaves none of them behind:
+/// nobody could reach them any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_made_in_a_namespace_that_is_gone() {
+    let cluster = Cluster::start().await;
+    let key = Key::new("namespaces", "", "dev");
+    let (mut made, mut refused) = (0, 0);
+    for round in 0..20 {
+        let dev = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "dev"}});
+        cluster.post("/api/v1/namespaces", &dev).await.expect(201);
+        let creates = (0..32).map(|number| {
+            let cluster = &cluster;
+            async move {
+                let object = map(&format!("m-{round}-{number}"));
+                cluster.post("/api/v1/namespaces/dev/configmaps", &object).await
+            }
+        });
+        let remove = async {
+            // Somewhere in the middle of the creates.
+            cluster.get("/version").await;
+            let write = Write { key: key.clone(), precondition: Precondition::Present, body: None };
+            cluster.store.commit(vec![write]).await.unwrap().remove(0).revision
+        };
+        let (answers, gone) = tokio::join!(futures::future::join_all(creates), remove);
+        for answer in answers {
+            match answer.code {
+                201 => made += 1,
+                404 => refused += 1,
+                code => panic!("{code}: {}", answer.text),
+            }
+        }
+        for object in cluster.store.list("configmaps", Some("dev"), None, None).objects {
+            assert!(object.revision < gone, "{} was made after its namespace had gone", object.key);
+            let write = Write { key: object.key.clone(), precondition: Precondition::Present, body: None };
+            cluster.store.commit(vec![write]).await.unwrap();
+        }
+    }
+    assert!(made > 0 && refused > 0, "{made} made, {refused} refused: nothing was contended");
     cluster.stop().await;
 }
 

@@ -37,7 +37,7 @@ async fn child() {
                     precondition: precondition.clone(),
                     body: Some(json!({"value": value, "padding": padding})),
                 });
-                let done = store.commit(writes.into()).await.unwrap();
+                let done = store.commit(Vec::from(writes)).await.unwrap();
                 // One write call: the parent sees all of it or nothing.
                 let line = format!("\nack {writer} {value} {}\n", done[1].revision);
                 std::io::stdout().lock().write_all(line.as_bytes()).unwrap();

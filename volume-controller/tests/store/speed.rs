@@ -64,7 +64,7 @@ async fn speed_of_opening() {
             let body = json!({"metadata": {"name": name}, "text": "x".repeat(2_000)});
             write(&name, Precondition::Absent, Some(body))
         });
-        store.commit(writes.collect()).await.unwrap();
+        store.commit(writes.collect::<Vec<_>>()).await.unwrap();
     }
     store.close().await;
     let started = Instant::now();

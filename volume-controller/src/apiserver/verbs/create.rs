@@ -13,10 +13,19 @@ use crate::apiserver::kinds::{Cause, CauseReason, Kind};
 use crate::apiserver::route::Target;
 use crate::apiserver::status::ApiError;
 use crate::apiserver::{admission, body, metadata, reply};
-use crate::store::{CommitError, Object, Precondition, Store, Write};
+use crate::store::{CommitError, Guard, Object, Precondition, Store, Transaction, Write};
 
-/// How many made-up names are tried before giving up, as upstream does.
-const NAME_ATTEMPTS: u32 = 8;
+/// How often a made-up name that is taken is made up again, as upstream does, and a
+/// namespace that changed is looked at again.
+const ATTEMPTS: u32 = 8;
+
+/// An object that can be stored.
+struct Built {
+    name: String,
+    body: Value,
+    /// What it was admitted on.
+    guard: Option<Guard>,
+}
 
 pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
     let target = &call.target;
@@ -25,7 +34,7 @@ pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
     let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
     let value = target.to_stored(value);
     if is_dry_run {
-        let (name, value) = build(&call.api.store, target, value, Timestamp::now())?;
+        let Built { name, body: value, .. } = build(&call.api.store, target, value, Timestamp::now())?;
         if call.api.store.get(&target.key_of(&name)).is_some() {
             return Err(ApiError::AlreadyExists { resource: target.kind.into(), name });
         }
@@ -40,17 +49,25 @@ pub(crate) async fn insert(store: &Store, target: &Target, value: Value) -> Resu
     let is_named = value["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
     let mut attempt = 1;
     loop {
-        let (name, body) = build(store, target, value.clone(), Timestamp::now())?;
+        let Built { name, body, guard } = build(store, target, value.clone(), Timestamp::now())?;
         let key = target.key_of(&name);
         let write = Write { key, precondition: Precondition::Absent, body: Some(body) };
-        match store.commit(vec![write]).await {
+        let guarded = guard.as_ref().map(|guard| guard.key.clone());
+        let transaction = Transaction { guards: guard.into_iter().collect(), writes: vec![write] };
+        match store.commit(transaction).await {
             Ok(committed) => {
                 let first = committed.into_iter().next();
                 return first
                     .map(|c| c.object)
                     .ok_or_else(|| ApiError::Internal("the store did not say what it wrote".to_owned()));
             }
-            Err(CommitError::Exists { .. }) if !is_named && attempt < NAME_ATTEMPTS => attempt += 1,
+            Err(CommitError::Exists { .. }) if !is_named && attempt < ATTEMPTS => attempt += 1,
+            // The namespace changed meanwhile: look at it again, which says what is wrong if it is.
+            Err(CommitError::Conflict { key, .. } | CommitError::Missing { key })
+                if Some(&key) == guarded.as_ref() && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+            }
             Err(error) => return Err(ApiError::from_commit(error, target.kind, &name)),
         }
     }
@@ -58,21 +75,16 @@ pub(crate) async fn insert(store: &Store, target: &Target, value: Value) -> Resu
 
 /// The object as it will be stored, and its name: completed, defaulted, admitted
 /// and validated, in the order in which upstream does it.
-fn build(
-    store: &Store,
-    target: &Target,
-    mut value: Value,
-    now: Timestamp,
-) -> Result<(String, Value), ApiError> {
+fn build(store: &Store, target: &Target, mut value: Value, now: Timestamp) -> Result<Built, ApiError> {
     let kind = target.stored;
     let name = metadata::choose_name(&value["metadata"], &metadata::suffix()).unwrap_or_default();
-    admission::namespace(store, target, &name)?;
+    let guard = admission::namespace(store, target, &name)?;
     metadata::begin(target, &mut value, &name, &Uuid::new_v4().to_string(), now)?;
     (kind.default)(&mut value);
     (kind.prepare_create)(&mut value);
     admission::create(store, target, &mut value)?;
     ApiError::invalid(target.kind, &name, wrong(kind, &name, &value))?;
-    Ok((name, value))
+    Ok(Built { name, body: value, guard })
 }
 
 fn wrong(kind: &Kind, name: &str, value: &Value) -> Vec<Cause> {

@@ -39,12 +39,14 @@ pub(crate) async fn apply(io: &Io, pod: &Key, action: Action) -> Outcome {
             });
             io.commit(vec![write]).await
         }
-        Action::Bind { pod, node, .. } => {
+        Action::Bind { pod, node, claims, .. } => {
             let write = io.edit(&pod, |body| {
                 body["spec"]["nodeName"] = json!(node);
                 condition(body, Ok(()));
             });
-            io.commit(vec![write]).await
+            // A claim whose deletion began meanwhile is not in use by anybody yet, and
+            // its protection may end at any moment: the pod must not come to it then.
+            io.commit_guarded(&claims, vec![write]).await
         }
     };
     if outcome == Outcome::Again {

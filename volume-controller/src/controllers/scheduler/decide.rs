@@ -31,8 +31,8 @@ pub(crate) enum Action {
     Choose { claims: Vec<At>, node: String, reason: Reason },
     /// Take the name of a node off a claim that cannot get its volume there.
     Forget { claim: At, reason: Reason },
-    /// Bind the pod to the node.
-    Bind { pod: At, node: String, reason: Reason },
+    /// Bind the pod to the node, if its claims are still as they were looked at.
+    Bind { pod: At, node: String, claims: Vec<At>, reason: Reason },
 }
 
 impl Action {
@@ -64,6 +64,7 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
     let pod = view.pods.at(key).filter(|pod| is_ours(pod))?;
     let wait = |reason| Some(Action::Wait { pod: pod.at(), reason });
     let mut volumes = Volumes::default();
+    let mut looked_at = Vec::new();
     for (name, is_ephemeral) in pod_claims(pod) {
         let Some(claim) = view.claims.at(&claim_key(&key.namespace, &name)) else {
             let missing = if is_ephemeral {
@@ -79,6 +80,7 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
         if is_ephemeral && !is_owned_by(claim, &pod.uid) {
             return wait(Reason::EphemeralMissing { claim: name });
         }
+        looked_at.push(claim.at());
         if is_taken(view, pod, claim) {
             volumes.taken = true;
         }
@@ -106,7 +108,7 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
     let waiting = volumes.waiting;
     if waiting.is_empty() {
         let reason = Reason::Assigned { pod: format!("{}/{}", key.namespace, key.name), node: node.clone() };
-        return Some(Action::Bind { pod: pod.at(), node, reason });
+        return Some(Action::Bind { pod: pod.at(), node, claims: looked_at, reason });
     }
     let claims = waiting.iter().map(|(claim, _)| claim.key.name.to_string()).collect();
     let reason = Reason::Chosen { claims, node: node.clone() };

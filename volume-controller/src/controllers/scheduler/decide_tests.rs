@@ -7,7 +7,7 @@ use super::{
     decide::{Action, decide},
     reason::{Reason, Refusal},
 };
-use crate::controllers::view::fixture::*;
+use crate::controllers::view::{fixture::*, pod_claims};
 
 fn wait(reason: Reason) -> Option<Action> {
     Some(Action::Wait { pod: at(of_pod("p")), reason })
@@ -15,7 +15,7 @@ fn wait(reason: Reason) -> Option<Action> {
 
 fn bind(node: &str) -> Option<Action> {
     let reason = Reason::Assigned { pod: format!("{SPACE}/p"), node: node.into() };
-    Some(Action::Bind { pod: at(of_pod("p")), node: node.into(), reason })
+    Some(Action::Bind { pod: at(of_pod("p")), node: node.into(), claims: Vec::new(), reason })
 }
 
 fn choose(claims: &[&str], node: &str) -> Option<Action> {
@@ -35,7 +35,15 @@ fn refused(refusals: &[(Refusal, usize)]) -> Option<Action> {
 
 fn check(cases: Vec<(u32, &str, Vec<Made>, Option<Action>)>) {
     for (number, why, objects, expected) in cases {
-        assert_eq!(decide(&view(&objects), &of_pod("p")), expected, "case {number}: {why}");
+        let view = view(&objects);
+        let mut found = decide(&view, &of_pod("p"));
+        if let Some(Action::Bind { claims, .. }) = &mut found {
+            // Every claim of the pod, as it is: which they are, `pod_claims` says, and not each case.
+            let all = view.pods.at(&of_pod("p")).into_iter().flat_map(|pod| pod_claims(pod));
+            let all: Vec<_> = all.map(|(name, _)| at(of_claim(&name))).collect();
+            assert_eq!(std::mem::take(claims), all, "case {number}: {why}");
+        }
+        assert_eq!(found, expected, "case {number}: {why}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scheduler: on which node a pod and its volumes are.
 
-mod apply;
-mod decide;
+pub(crate) mod apply;
+pub(crate) mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod fit;
