@@ -6,6 +6,7 @@ mod bench;
 
 use bench::{Bench, DRIVER, driver::Fault, until};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 const ATTACHMENTS: &str = "volumeattachments";
@@ -188,5 +189,36 @@ async fn a_size_that_cannot_be_is_said_once_and_a_smaller_one_comes_at_once() {
         2,
         "the impossible size was not asked for again"
     );
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_grow_is_asked_again_slowly_and_at_once_for_another_size() {
+    let mut bench = Bench::new().await;
+    bench.driver.with_node_expansion();
+    put_volume(&bench);
+    put_claim(&bench);
+    bench.start();
+    ask(&bench, "2Gi");
+    // A node that says at once, each time, that it never will.
+    let (api, stop) = (bench.api.clone(), CancellationToken::new());
+    let node = tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+        let infeasible =
+            json!({"status": {"allocatedResourceStatuses": {"storage": "NodeResizeInfeasible"}}});
+        loop {
+            until("it is the node's turn", || {
+                let claim = api.get(CLAIMS, "dev", "data");
+                claim["status"]["allocatedResourceStatuses"]["storage"] == json!("NodeResizePending")
+            })
+            .await;
+            api.change(CLAIMS, "dev", "data", &infeasible);
+        }
+    }));
+    until("the pause is told", || bench.api.event_note("VolumeResizeFailed").contains("on its node")).await;
+    assert_eq!(bench.driver.count("ControllerExpandVolume"), 2, "one more attempt, then a pause");
+    ask(&bench, "3Gi");
+    until("another size is tried at once", || bench.driver.count("ControllerExpandVolume") == 3).await;
+    stop.cancel();
+    node.await.expect("the node ran");
     bench.stop().await;
 }

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{
-    decide::{Action, Progress, View},
+    decide::{Action, NodeTry, Progress, View},
     status,
 };
 use crate::{
@@ -25,6 +25,10 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             let patch = status::in_progress(&claim, bytes, view.now);
             // Against the version that was read: whether to grow was decided on it.
             if write_status(context, view, &claim, patch).await? {
+                if status::of(&claim) == Some(status::NODE_INFEASIBLE) {
+                    let asked = access::claim_request(&claim).unwrap_or_default();
+                    view.node_try = Some(NodeTry { asked, at: view.now });
+                }
                 view.progress = Progress::Recorded { bytes };
             }
         }

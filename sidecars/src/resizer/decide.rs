@@ -5,7 +5,7 @@
 //! that this call ended, the same size is asked for again, whatever the user asks for
 //! meanwhile (the rules of Kubernetes' recovery from volume expansion failure).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use holdfast_api::access;
 use holdfast_proto::csi::{CapacityRange, ControllerExpandVolumeRequest};
@@ -43,6 +43,19 @@ pub(crate) enum Progress {
     Finished,
 }
 
+/// How long a size that the driver or the node calls impossible is left alone; a new size
+/// comes at once.
+pub(super) const INFEASIBLE_PAUSE: Duration = Duration::from_secs(300);
+
+/// The last time that a node which could not was asked again. Known to this process only: a
+/// restart costs one attempt more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NodeTry {
+    /// What the claim asked for then, bytes.
+    pub asked: i64,
+    pub at: Timestamp,
+}
+
 /// All that a decision looks at.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
@@ -51,6 +64,7 @@ pub(crate) struct View {
     pub volume: Option<Arc<PersistentVolume>>,
     /// The last call for this claim ended for certain.
     pub ended: bool,
+    pub node_try: Option<NodeTry>,
     pub now: Timestamp,
     pub progress: Progress,
 }
@@ -162,6 +176,11 @@ pub(crate) fn decide(view: &View) -> Action {
         return Action::Rest(Reason::NotSupported);
     }
     let Ok(volume_has) = access::volume_capacity(volume) else { return Action::Rest(Reason::NoVolume) };
+    if status::of(claim) == Some(status::NODE_INFEASIBLE)
+        && let Some(wait) = node_pause(view, asked)
+    {
+        return Action::Retry(Reason::NodeInfeasible { wait });
+    }
     let bytes = match &view.progress {
         Progress::Recorded { bytes } => *bytes,
         _ => match target(view, claim, asked, volume_has) {
@@ -191,6 +210,15 @@ pub(crate) fn decide(view: &View) -> Action {
         ..ControllerExpandVolumeRequest::default()
     };
     Action::Expand { request: Box::new(request), secret, reason: Reason::Expanding { bytes } }
+}
+
+/// How long a node that could not is left alone yet. Without it the controller's part, which
+/// succeeds at once, and the node's refusal would chase each other without end.
+fn node_pause(view: &View, asked: i64) -> Option<Duration> {
+    let last = view.node_try.filter(|last| last.asked == asked)?;
+    // A clock set back must not make the pause longer than it is.
+    let passed = Duration::try_from(view.now.duration_since(last.at)).unwrap_or_default();
+    INFEASIBLE_PAUSE.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
 /// The size to grow to now; `None` while the node is at it.

@@ -39,6 +39,7 @@ fn view(claim: Option<Arc<PersistentVolumeClaim>>, has: &str) -> View {
         claim,
         volume: volume(has, &json!({})),
         ended: false,
+        node_try: None,
         now: Timestamp::UNIX_EPOCH,
         progress: Progress::Begun,
     }
@@ -79,6 +80,10 @@ fn table() {
         })
     };
     let asks = |progress| View { progress, ..view(claim("2Gi", IN_PROGRESS, "2Gi"), "1Gi") };
+    let tried = |asked: i64, seconds_ago: i64| View {
+        node_try: Some(NodeTry { asked, at: Timestamp::from_second(-seconds_ago).expect("a time") }),
+        ..view(claim("2Gi", NODE_INFEASIBLE, "2Gi"), "2Gi")
+    };
     let table: Vec<(u32, View, (&str, i64))> = vec![
         (1, view(claim("2Gi", "", ""), "1Gi"), ("intent", 2 * GI)),
         (2, view(claim("2Gi", IN_PROGRESS, "2Gi"), "1Gi"), ("expand", 2 * GI)),
@@ -123,6 +128,11 @@ fn table() {
         (21, view(claim("2Gi", NODE_PENDING, "2Gi"), "2Gi"), ("rest", 0)),
         (22, view(claim("3Gi", NODE_IN_PROGRESS, "2Gi"), "2Gi"), ("rest", 0)),
         (23, view(claim("2Gi", NODE_INFEASIBLE, "2Gi"), "2Gi"), ("intent", 2 * GI)),
+        // The node was asked again for this size just now, long ago, for another size; the clock was set back.
+        (25, tried(2 * GI, 1), ("retry", 0)),
+        (26, tried(2 * GI, 300), ("intent", 2 * GI)),
+        (27, tried(3 * GI, 1), ("intent", 2 * GI)),
+        (28, tried(2 * GI, -9), ("retry", 0)),
         (24, view(claim("8Ei", "", ""), "1Gi"), ("rest", 0)),
     ];
     for (number, view, wanted) in table {

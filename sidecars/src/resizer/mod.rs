@@ -5,7 +5,10 @@ mod decide;
 mod reason;
 mod status;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use holdfast_api::access;
 use jiff::Timestamp;
@@ -16,7 +19,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    decide::{Action, Progress, View},
+    decide::{Action, INFEASIBLE_PAUSE, NodeTry, Progress, View},
     reason::Reason,
 };
 use crate::{
@@ -27,13 +30,12 @@ use crate::{
 
 type Key = ObjectRef<PersistentVolumeClaim>;
 
-/// How long a size that the driver calls impossible is left alone; a new size comes at once.
-const INFEASIBLE_PAUSE: Duration = Duration::from_secs(300);
-
 struct Resizer {
     context: Arc<Context>,
     /// Claims (by UID) whose last ControllerExpandVolume ended for certain: nothing is under way.
     ended: Mutex<HashSet<String>>,
+    /// By claim UID; see [`NodeTry`].
+    node_tries: Mutex<HashMap<String, NodeTry>>,
 }
 
 /// Runs until cancelled; ends early only when a worker panics.
@@ -43,7 +45,7 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) -> Result<(), JoinError> {
     let queue: Arc<Queue<Key>> = context.queue("resizes");
-    let me = Arc::new(Resizer { context, ended: Mutex::default() });
+    let me = Arc::new(Resizer { context, ended: Mutex::default(), node_tries: Mutex::default() });
     listen(&me, &queue);
     run_workers(queue, workers, cancel, move |key| {
         let me = Arc::clone(&me);
@@ -60,9 +62,13 @@ fn listen(me: &Arc<Resizer>, queue: &Arc<Queue<Key>>) {
     cache.claims.subscribe(move |change| {
         let (Some(me), Some(queue)) = (weak_me.upgrade(), weak_queue.upgrade()) else { return false };
         let claim = change.object();
+        let uid = claim.uid().unwrap_or_default();
         if matches!(change, Change::Gone(_)) {
-            me.ended.lock().remove(&claim.uid().unwrap_or_default());
-        } else if wants_more(claim) && change.touches(trigger) {
+            me.ended.lock().remove(&uid);
+            me.node_tries.lock().remove(&uid);
+        } else if !wants_more(claim) {
+            me.node_tries.lock().remove(&uid);
+        } else if change.touches(trigger) || (node_cannot(claim) && change.touches(node_cannot)) {
             queue.add(ObjectRef::from_obj(&**claim));
         }
         true
@@ -90,7 +96,12 @@ fn wants_more(claim: &PersistentVolumeClaim) -> bool {
     matches!(access::claim_capacity(claim), Ok(Some(has)) if asked > has)
 }
 
-type Trigger = (Option<String>, Option<String>, i64, i64, bool);
+/// Only its coming wakes: it goes by our own hand, in the middle of a look.
+fn node_cannot(claim: &PersistentVolumeClaim) -> bool {
+    status::of(claim) == Some(status::NODE_INFEASIBLE)
+}
+
+type Trigger = (Option<String>, Option<String>, i64, i64);
 
 fn trigger(claim: &PersistentVolumeClaim) -> Trigger {
     (
@@ -98,7 +109,6 @@ fn trigger(claim: &PersistentVolumeClaim) -> Trigger {
         claim.status.as_ref().and_then(|status| status.phase.clone()),
         access::claim_request(claim).unwrap_or_default(),
         access::claim_capacity(claim).ok().flatten().unwrap_or_default(),
-        status::of(claim) == Some(status::NODE_INFEASIBLE),
     )
 }
 
@@ -114,6 +124,7 @@ impl Resizer {
             volume: volume.and_then(|name| cache.volumes.get(None, name)),
             claim: Some(Arc::clone(&claim)),
             ended: self.ended.lock().contains(&uid),
+            node_try: self.node_tries.lock().get(&uid).copied(),
             now: Timestamp::now(),
             progress: Progress::Begun,
         };
@@ -123,6 +134,7 @@ impl Resizer {
             let outcome = match &action {
                 Action::Rest(_) => Some(Outcome::Done),
                 Action::Retry(Reason::Infeasible(_)) => Some(Outcome::After(INFEASIBLE_PAUSE)),
+                Action::Retry(Reason::NodeInfeasible { wait }) => Some(Outcome::After(*wait)),
                 Action::Retry(_) => Some(Outcome::Retry),
                 _ => None,
             };
@@ -136,6 +148,9 @@ impl Resizer {
                 self.ended.lock().insert(uid.clone());
             } else {
                 self.ended.lock().remove(&uid);
+            }
+            if let Some(last) = view.node_try {
+                self.node_tries.lock().insert(uid.clone(), last);
             }
             if let Some(outcome) = outcome {
                 return outcome;

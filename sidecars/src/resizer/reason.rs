@@ -1,7 +1,8 @@
 //! Why the resizer does what it does, for the log, the Events and the reader.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
+use super::decide::INFEASIBLE_PAUSE;
 use crate::{
     csi::{CapabilityError, CsiError},
     events::{Explain, Headline},
@@ -36,6 +37,10 @@ pub(crate) enum Reason {
     Noted(Box<Reason>),
     /// As `Noted`, and this size will never be.
     Infeasible(Box<Reason>),
+    /// The node cannot, and was asked again lately.
+    NodeInfeasible {
+        wait: Duration,
+    },
     Blocked {
         what: String,
         again: bool,
@@ -67,6 +72,13 @@ impl fmt::Display for Reason {
             Self::BadModes(error) => write!(f, "{error}"),
             Self::Failed(error) => write!(f, "{error}"),
             Self::Noted(reason) | Self::Infeasible(reason) => reason.fmt(f),
+            // Without the seconds: one Event counts up instead of one for each look.
+            Self::NodeInfeasible { .. } => write!(
+                f,
+                "the file system cannot be grown on its node (see the claim's condition NodeResizeError): \
+                 trying again every {} s, or at once when the claim asks for another size",
+                INFEASIBLE_PAUSE.as_secs()
+            ),
             Self::Blocked { what, .. } => write!(f, "{what}"),
         }
     }
@@ -77,9 +89,10 @@ impl Explain for Reason {
         match self {
             Self::Resizing { .. } => Some(Headline::normal("Resizing", "Resize")),
             Self::Succeeded => Some(Headline::normal("VolumeResizeSuccessful", "Resize")),
-            Self::Failed(_) | Self::BadModes(_) | Self::Blocked { again: false, .. } => {
-                Some(Headline::warning("VolumeResizeFailed", "Resize"))
-            }
+            Self::Failed(_)
+            | Self::BadModes(_)
+            | Self::NodeInfeasible { .. }
+            | Self::Blocked { again: false, .. } => Some(Headline::warning("VolumeResizeFailed", "Resize")),
             Self::NodesTurn => Some(Headline::normal("FileSystemResizeRequired", "Resize")),
             _ => None,
         }
