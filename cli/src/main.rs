@@ -1,6 +1,7 @@
 //! `holdfast`: the one binary. Wiring only; what it wires lives in the other crates.
 
 mod bootstrap;
+mod csi_check;
 mod root;
 mod up;
 
@@ -20,6 +21,11 @@ struct Cli {
 enum Command {
     /// Run everything on this machine in one process, in the foreground.
     Up(UpArgs),
+    /// Check any CSI plugin against the specification, CSI v1.12, row by row.
+    ///
+    /// Makes volumes and deletes them again. Exits with 0 when no check failed, 1 when one did, 2 when the
+    /// suite could not be run.
+    CsiCheck(csi_check::Args),
 }
 
 /// What `holdfast up` takes.
@@ -47,8 +53,11 @@ struct UpArgs {
 }
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Up(args) } = Cli::parse();
-    match up::main(args) {
+    let done = match Cli::parse().command {
+        Command::Up(args) => up::main(args),
+        Command::CsiCheck(args) => return csi_check::main(args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);

@@ -21,6 +21,7 @@ mod client;
 mod declared;
 mod failure;
 mod fixture;
+mod junit;
 mod list;
 mod need;
 mod options;
@@ -29,6 +30,7 @@ mod rows;
 mod rpc;
 mod run;
 
+pub use junit::junit;
 pub use list::{Listed, Proof, list, rows};
 pub use options::{Options, Restart};
 pub use report::{Error, Finding, Outcome, Report};
