@@ -71,6 +71,21 @@ impl ApiError {
     }
 }
 
+/// An [`ApiError`] as part of a reason: what stood in the way of a step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Blocked {
+    what: String,
+    /// Conflicts and overload pass by themselves; a missing secret or a refusal is for people.
+    pub passes: bool,
+}
+
+impl From<&ApiError> for Blocked {
+    fn from(error: &ApiError) -> Self {
+        Self { what: error.to_string(), passes: error.is_retryable() || error.is_conflict() }
+    }
+}
+
 /// What became of a write with preconditions.
 #[derive(Debug)]
 pub(crate) enum Written<K> {

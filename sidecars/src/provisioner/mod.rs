@@ -222,7 +222,7 @@ impl Provisioner {
             self.remember(&uid, view.memory.clone());
             match (applied, outcome) {
                 (Err(error), _) => {
-                    self.context.teller.tell(&*claim, &Reason::blocked(&error));
+                    self.context.teller.tell(&*claim, &Reason::Blocked((&error).into()));
                     return Outcome::Retry;
                 }
                 (Ok(()), Some(outcome)) => return outcome,
@@ -271,7 +271,7 @@ impl Provisioner {
                 _ => None,
             };
             if let Err(error) = apply::apply_reclaim(&self.context, &mut view, action).await {
-                self.context.teller.tell(&*volume, &reclaim::Reason::blocked(&error));
+                self.context.teller.tell(&*volume, &reclaim::Reason::Blocked((&error).into()));
                 return Outcome::Retry;
             }
             if let Some(outcome) = outcome {

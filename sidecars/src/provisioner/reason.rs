@@ -6,7 +6,7 @@ use super::plan::PlanError;
 use crate::{
     csi::CsiError,
     events::{Explain, Headline},
-    writes::ApiError,
+    writes::Blocked,
 };
 
 /// See the module's documentation.
@@ -64,17 +64,7 @@ pub(crate) enum Reason {
     },
     DeleteFailed(CsiError),
     /// The API or a secret stood in the way of a step.
-    Blocked {
-        what: String,
-        again: bool,
-    },
-}
-
-impl Reason {
-    pub(crate) fn blocked(error: &ApiError) -> Self {
-        // Conflicts and overload are everyday; a missing secret or a refusal is for people.
-        Self::Blocked { what: error.to_string(), again: error.is_retryable() || error.is_conflict() }
-    }
+    Blocked(Blocked),
 }
 
 impl fmt::Display for Reason {
@@ -133,7 +123,7 @@ impl fmt::Display for Reason {
             ),
             Self::NothingBegun => write!(f, "nothing was made for the claim"),
             Self::DeleteFailed(error) => write!(f, "cannot delete what was made for the claim: {error}"),
-            Self::Blocked { what, .. } => write!(f, "{what}"),
+            Self::Blocked(what) => write!(f, "{what}"),
         }
     }
 }
@@ -150,7 +140,7 @@ impl Explain for Reason {
             | Self::TooSmall { .. }
             | Self::CannotAbandon { .. }
             | Self::InDoubt { .. }
-            | Self::Blocked { again: false, .. } => {
+            | Self::Blocked(Blocked { passes: false, .. }) => {
                 Some(Headline::warning("ProvisioningFailed", "Provision"))
             }
             Self::DeleteFailed(_) => Some(Headline::warning("VolumeFailedDelete", "Delete")),

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use crate::{
     csi::{CsiError, DriverFacts},
     events::{Explain, Headline},
-    writes::ApiError,
+    writes::Blocked,
 };
 
 /// Whether the claim that a volume belongs to is still there.
@@ -92,13 +92,7 @@ pub(crate) enum Reason {
     Reclaiming,
     Deleted,
     Failed(CsiError),
-    Blocked { what: String, again: bool },
-}
-
-impl Reason {
-    pub(crate) fn blocked(error: &ApiError) -> Self {
-        Self::Blocked { what: error.to_string(), again: error.is_retryable() || error.is_conflict() }
-    }
+    Blocked(Blocked),
 }
 
 impl fmt::Display for Reason {
@@ -117,7 +111,7 @@ impl fmt::Display for Reason {
             Self::Reclaiming => write!(f, "the claim is gone: deleting the volume"),
             Self::Deleted => write!(f, "the driver deleted the volume: removing its object"),
             Self::Failed(error) => write!(f, "{error}"),
-            Self::Blocked { what, .. } => write!(f, "{what}"),
+            Self::Blocked(what) => write!(f, "{what}"),
         }
     }
 }
@@ -125,7 +119,7 @@ impl fmt::Display for Reason {
 impl Explain for Reason {
     fn headline(&self) -> Option<Headline> {
         match self {
-            Self::Failed(_) | Self::Blocked { again: false, .. } => {
+            Self::Failed(_) | Self::Blocked(Blocked { passes: false, .. }) => {
                 Some(Headline::warning("VolumeFailedDelete", "Delete"))
             }
             _ => None,

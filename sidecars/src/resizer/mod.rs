@@ -141,7 +141,7 @@ impl Resizer {
             if let Err(error) = apply::apply(&self.context, &mut view, action).await {
                 let kind = PersistentVolumeClaim::kind(&());
                 tracing::debug!(%kind, %error, "a step of growing the volume did not succeed");
-                self.context.teller.tell(&*claim, &Reason::blocked(&error));
+                self.context.teller.tell(&*claim, &Reason::Blocked((&error).into()));
                 return Outcome::Retry;
             }
             if view.ended {

@@ -6,7 +6,7 @@ use super::decide::INFEASIBLE_PAUSE;
 use crate::{
     csi::{CapabilityError, CsiError},
     events::{Explain, Headline},
-    writes::ApiError,
+    writes::Blocked,
 };
 
 /// See the module's documentation.
@@ -41,16 +41,7 @@ pub(crate) enum Reason {
     NodeInfeasible {
         wait: Duration,
     },
-    Blocked {
-        what: String,
-        again: bool,
-    },
-}
-
-impl Reason {
-    pub(crate) fn blocked(error: &ApiError) -> Self {
-        Self::Blocked { what: error.to_string(), again: error.is_retryable() || error.is_conflict() }
-    }
+    Blocked(Blocked),
 }
 
 impl fmt::Display for Reason {
@@ -79,7 +70,7 @@ impl fmt::Display for Reason {
                  trying again every {} s, or at once when the claim asks for another size",
                 INFEASIBLE_PAUSE.as_secs()
             ),
-            Self::Blocked { what, .. } => write!(f, "{what}"),
+            Self::Blocked(what) => write!(f, "{what}"),
         }
     }
 }
@@ -92,7 +83,9 @@ impl Explain for Reason {
             Self::Failed(_)
             | Self::BadModes(_)
             | Self::NodeInfeasible { .. }
-            | Self::Blocked { again: false, .. } => Some(Headline::warning("VolumeResizeFailed", "Resize")),
+            | Self::Blocked(Blocked { passes: false, .. }) => {
+                Some(Headline::warning("VolumeResizeFailed", "Resize"))
+            }
             Self::NodesTurn => Some(Headline::normal("FileSystemResizeRequired", "Resize")),
             _ => None,
         }

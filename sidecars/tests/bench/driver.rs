@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     DoneBut(Code, &'static str),
     /// Wait for a permit, then do it.
     Hold(Arc<Semaphore>),
+    /// Wait for a permit, then answer with this, and do nothing.
+    HoldThenAnswer(Arc<Semaphore>, Code, &'static str),
     /// Do it, and wait for a permit before answering.
     DoneThenHold(Arc<Semaphore>),
 }
@@ -103,6 +105,10 @@ impl Driver {
             Some(Fault::Answer(code, message)) => return Err(Status::new(code, message)),
             Some(Fault::DoneBut(code, message)) => {
                 work(&mut self.0.lock());
+                return Err(Status::new(code, message));
+            }
+            Some(Fault::HoldThenAnswer(gate, code, message)) => {
+                gate.acquire().await.expect("never closed").forget();
                 return Err(Status::new(code, message));
             }
             Some(Fault::DoneThenHold(gate)) => {
