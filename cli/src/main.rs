@@ -2,10 +2,14 @@
 
 mod bootstrap;
 mod csi_check;
+mod driver;
+mod log;
 mod root;
+mod signals;
+mod table;
 mod up;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -20,7 +24,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run everything on this machine in one process, in the foreground.
-    Up(UpArgs),
+    Up(up::UpArgs),
+    /// Run the CSI driver alone, for any orchestrator that speaks CSI; or work on its pools.
+    Driver(driver::DriverArgs),
     /// Check any CSI plugin against the specification, CSI v1.12, row by row.
     ///
     /// Makes volumes and deletes them again. Exits with 0 when no check failed, 1 when one did, 2 when the
@@ -28,34 +34,11 @@ enum Command {
     CsiCheck(csi_check::Args),
 }
 
-/// What `holdfast up` takes.
-#[derive(clap::Args)]
-struct UpArgs {
-    /// The folder that holds all state: database, keys, kubeconfig, pools, mounts. Made when missing.
-    #[arg(long, value_name = "DIR", env = "HOLDFAST_ROOT")]
-    root: PathBuf,
-    /// The name of this machine's Node object [default: the host name]
-    #[arg(long, value_name = "NAME")]
-    node_name: Option<String>,
-    /// Where the API listens; without it a free port on 127.0.0.1 is chosen once and kept.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<std::net::SocketAddr>,
-    /// The most that the default pool may promise, as a quantity [default: what its file system has free]
-    #[arg(long, value_name = "QUANTITY")]
-    pool_capacity: Option<String>,
-    /// A TOML file with further pools, as [[pool]] sections with name, backend (image or directory)
-    /// and path; one named "default" takes the place of the built-in pool.
-    #[arg(long, value_name = "FILE")]
-    pools: Option<PathBuf>,
-    /// What is logged to standard error, as a filter such as `info` or `holdfast_sidecars=debug,warn`.
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
-    log: String,
-}
-
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up(args) => up::main(args),
         Command::CsiCheck(args) => return csi_check::main(args),
+        Command::Driver(args) => driver::main(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

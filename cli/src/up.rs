@@ -17,13 +17,10 @@ use kube::{
 };
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{UpArgs, bootstrap, root::Root};
+use crate::{bootstrap, log::LogArgs, root::Root, signals::Signals};
 
 /// How long the parts may take to come to an end after a signal. Mounts stay in
 /// any case, so nothing is lost when one does not.
@@ -33,6 +30,29 @@ const LEAVE: Duration = Duration::from_secs(20);
 const SOCKET_PATH: usize = 107;
 /// The longest path of a socket below the root.
 const REGISTRATION: &str = "kubelet/plugins_registry/csi.holdfast.dev-reg.sock";
+
+/// What `holdfast up` takes.
+#[derive(clap::Args)]
+pub(crate) struct UpArgs {
+    /// The folder that holds all state: database, keys, kubeconfig, pools, mounts. Made when missing.
+    #[arg(long, value_name = "DIR", env = "HOLDFAST_ROOT")]
+    root: PathBuf,
+    /// The name of this machine's Node object [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// Where the API listens; without it a free port on 127.0.0.1 is chosen once and kept.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// The most that the default pool may promise, as a quantity [default: what its file system has free]
+    #[arg(long, value_name = "QUANTITY")]
+    pool_capacity: Option<String>,
+    /// A TOML file with further pools, as [[pool]] sections with name, backend (image or directory)
+    /// and path; one named "default" takes the place of the built-in pool.
+    #[arg(long, value_name = "FILE")]
+    pools: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
 
 /// Checks what can be checked before anything starts, then runs until a signal.
 pub(crate) fn main(args: UpArgs) -> Result<()> {
@@ -54,13 +74,7 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         names::is_subdomain(&node_name),
         "{node_name:?} cannot be a node's name: give --node-name with lower case letters, digits, '-' and '.'"
     );
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
-        .with_context(|| format!("--log {:?}: write a level such as info, or target=level", args.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+    args.log.start()?;
     // An error here only says that there is one already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
@@ -101,8 +115,7 @@ impl Machine {
     /// Brings the parts up in the order in which they need each other, and runs
     /// them until a signal, or until one of them ends by itself.
     async fn run(self) -> Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut signals = Signals::listen()?;
         let registry = Arc::new(Mutex::new(Registry::default()));
         let stop = CancellationToken::new();
 
@@ -128,8 +141,7 @@ impl Machine {
         let started = self.start(&mut parts, store.clone(), &kubeconfig, &registry).await;
         let ended = match started {
             Ok(socket) => tokio::select! {
-                _ = interrupt.recv() => Ok(()),
-                _ = terminate.recv() => Ok(()),
+                () = signals.recv() => Ok(()),
                 ended = parts.first_to_end() => Err(ended),
                 () = announce_when_served(&kubeconfig, &socket) => Ok(()),
             },

@@ -130,6 +130,11 @@ impl Runner {
             .ok_or(CommandError::Missing { tool: tool.name, package: tool.package })
     }
 
+    /// Says of each tool that is not here that it is not.
+    pub(crate) fn missing(&self, tools: &[Tool]) -> Vec<String> {
+        tools.iter().filter_map(|tool| self.find(*tool).err()).map(|error| error.to_string()).collect()
+    }
+
     /// Runs the tool to its end; any exit code but 0 is an error.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, tool: Tool, args: &[A]) -> Result<Finished, CommandError> {
         self.start(tool, args, &[0], Stdio::null())

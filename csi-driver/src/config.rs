@@ -1,39 +1,25 @@
 //! What the driver is told: its node, its socket and its pools.
-//!
-//! ```toml
-//! node_id = "node-1"
-//! endpoint = "/run/holdfast/csi.sock"
-//!
-//! [[pool]]
-//! name = "default"
-//! backend = "image"
-//! path = "/srv/holdfast"
-//! limits = { capacity = "100Gi", max_volume_size = "20Gi" }
-//! ```
 
-use std::{
-    collections::HashSet,
-    ffi::OsString,
-    io,
-    path::{Path, PathBuf},
-};
+mod file;
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use std::{collections::HashSet, ffi::OsString, io, path::PathBuf};
 
-use crate::{metrics::Metrics, size::parse_bytes, volume_id::is_pool_name};
+use serde::{Deserialize, Serialize};
+
+pub use file::ConfigFile;
+
+use crate::{metrics::Metrics, volume_id::is_pool_name};
 
 /// The name under which the driver is known to orchestrators.
 pub const DRIVER_NAME: &str = "csi.holdfast.dev";
 /// The topology key whose value is the node's id.
 pub const TOPOLOGY_NODE: &str = "topology.csi.holdfast.dev/node";
 
-/// Everything the driver is told.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Everything the driver is told; [`ConfigFile`] reads it from a file.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// The name that GetPluginInfo answers.
-    #[serde(default = "driver_name")]
     pub driver_name: String,
     /// This node's id: at most 256 bytes (CSI v1.12, NodeGetInfo), and a value for
     /// the topology key [`TOPOLOGY_NODE`].
@@ -41,14 +27,11 @@ pub struct Config {
     /// The unix socket to listen on: a path, with or without `unix://` before it.
     pub endpoint: PathBuf,
     /// The pools; at least one.
-    #[serde(rename = "pool", default)]
     pub pools: Vec<PoolConfig>,
     /// Where outside tools are searched, as in PATH. Without it PATH itself and the
     /// usual system folders.
-    #[serde(default)]
     pub tool_path: Option<OsString>,
     /// What is measured; register it with [`Metrics::register`].
-    #[serde(skip)]
     pub metrics: Metrics,
 }
 
@@ -102,10 +85,10 @@ impl BackendKind {
 pub struct Limits {
     /// The most bytes that all volumes together may have. Without it, what the file
     /// system has free.
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "file::size")]
     pub capacity: Option<u64>,
     /// The most bytes that one volume may have.
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "file::size")]
     pub max_volume_size: Option<u64>,
 }
 
@@ -122,8 +105,17 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The text is not a configuration.
-    #[error("the driver's configuration cannot be read: {0}")]
-    Syntax(#[from] Box<toml::de::Error>),
+    #[error("{path}:{line}:{column}: {reason}", path = path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in it, from 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+    },
     /// A value makes no sense.
     #[error("{field}: {reason}")]
     Value {
@@ -150,27 +142,13 @@ impl Config {
     /// A configuration made in code, with the driver's usual name.
     pub fn new(node_id: impl Into<String>, endpoint: impl Into<PathBuf>, pools: Vec<PoolConfig>) -> Self {
         Self {
-            driver_name: driver_name(),
+            driver_name: file::driver_name(),
             node_id: node_id.into(),
             endpoint: endpoint.into(),
             pools,
             tool_path: None,
             metrics: Metrics::default(),
         }
-    }
-
-    /// Reads and checks a TOML text.
-    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(Box::new)?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Reads and checks a TOML file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::from_toml(&text)
     }
 
     /// The socket's path, without the scheme.
@@ -216,27 +194,7 @@ impl Config {
     }
 }
 
-/// A file that has pools only.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pools {
-    #[serde(rename = "pool", default)]
-    pools: Vec<PoolConfig>,
-}
-
 impl PoolConfig {
-    /// Reads the `[[pool]]` sections of a TOML file that has nothing else, for those who set
-    /// up the rest in code. [`Config::check`] looks at their values.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or is not such a file.
-    pub fn load_all(path: &Path) -> Result<Vec<Self>, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let Pools { pools } = toml::from_str(&text).map_err(Box::new)?;
-        Ok(pools)
-    }
-
     /// A pool of image files at `path`, which is made when it is missing.
     pub fn image(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::new(name, BackendKind::Image, path)
@@ -256,79 +214,5 @@ impl PoolConfig {
     pub fn with_capacity(mut self, bytes: u64) -> Self {
         self.limits.capacity = Some(bytes);
         self
-    }
-}
-
-fn driver_name() -> String {
-    DRIVER_NAME.to_owned()
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SizeText {
-    Bytes(u64),
-    Text(String),
-}
-
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    match SizeText::deserialize(deserializer)? {
-        SizeText::Bytes(bytes) => Ok(Some(bytes)),
-        SizeText::Text(text) => parse_bytes(&text).map(Some).ok_or_else(|| {
-            D::Error::custom(format!(
-                "{text:?} is not a size; write bytes or a whole number of Ki, Mi, Gi, Ti"
-            ))
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-        node_id = "n1"
-        endpoint = "unix:///run/csi.sock"
-        [[pool]]
-        name = "default"
-        backend = "image"
-        path = "/srv/a"
-        limits = { capacity = "100Gi", max_volume_size = 1048576 }
-        [[pool]]
-        name = "dirs"
-        backend = "directory"
-        path = "/srv/b"
-    "#;
-
-    #[test]
-    fn a_whole_configuration() {
-        let config = Config::from_toml(GOOD).unwrap();
-        assert_eq!(config.driver_name, DRIVER_NAME);
-        assert_eq!(config.socket(), Path::new("/run/csi.sock"));
-        assert_eq!(config.pools.len(), 2);
-        assert_eq!(config.pools[0].limits.capacity, Some(100 << 30));
-        assert_eq!(config.pools[0].limits.max_volume_size, Some(1 << 20));
-        assert_eq!(config.pools[1].backend, BackendKind::Directory);
-        assert!(!config.pools[1].create);
-    }
-
-    #[test]
-    fn mistakes_name_their_place() {
-        for (from, to, said) in [
-            ("\"100Gi\"", "\"100G\"", "100G"),
-            ("backend = \"image\"", "backend = \"lvm\"", "lvm"),
-            ("name = \"dirs\"", "name = \"default\"", "used twice"),
-            ("name = \"dirs\"", "name = \"Dirs\"", "Dirs"),
-            ("path = \"/srv/b\"", "path = \"srv/b\"", "absolute"),
-            ("path = \"/srv/b\"", "path = \"/srv/b\"\ncolour = 1", "colour"),
-            ("node_id = \"n1\"", "node_id = \"\"", "node_id"),
-            ("node_id = \"n1\"", "", "node_id"),
-            ("unix:///run/csi.sock", "csi.sock", "absolute"),
-        ] {
-            let text = GOOD.replacen(from, to, 1);
-            let error = Config::from_toml(&text).unwrap_err().to_string();
-            assert!(error.contains(said), "{to}: {error}");
-        }
-        let none = Config::from_toml("node_id='a'\nendpoint='/a'").unwrap_err().to_string();
-        assert!(none.contains("no pool"), "{none}");
     }
 }

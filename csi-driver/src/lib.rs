@@ -35,7 +35,11 @@ mod socket;
 mod volume;
 mod volume_id;
 
-pub use config::{BackendKind, Config, ConfigError, DRIVER_NAME, Limits, PoolConfig, TOPOLOGY_NODE};
+pub use config::{
+    BackendKind, Config, ConfigError, ConfigFile, DRIVER_NAME, Limits, PoolConfig, TOPOLOGY_NODE,
+};
 pub use error::Error;
 pub use metrics::Metrics;
+pub use pool::inspect::{Findings, PoolReport, PoolState, inspect};
 pub use server::run;
+pub use size::Bytes;

@@ -101,7 +101,8 @@ pub(crate) fn choose(wanted: Wanted, bounds: Bounds) -> Result<u64, Error> {
 }
 
 /// Prints bytes with the largest binary unit that divides them, else with one decimal.
-pub(crate) struct Bytes(pub(crate) u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

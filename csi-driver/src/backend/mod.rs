@@ -39,6 +39,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// what to do.
     fn can_enforce(&self) -> Result<(), Error>;
 
+    /// What is missing on this machine for some of the volumes; one line each.
+    fn lacks(&self) -> Vec<String>;
+
     /// Checks everything about a new volume that can be checked before it is made.
     fn check(&self, volume: &Volume) -> Result<(), Error>;
 

@@ -81,6 +81,19 @@ pub(crate) fn find(backing: impl AsFd, end: &Path) -> Result<Option<LoopDevice>,
     Ok(None)
 }
 
+/// Whether loop devices can be made here.
+pub(crate) fn check() -> Result<(), Error> {
+    control().map(drop)
+}
+
+fn control() -> Result<File, Error> {
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/loop-control")
+        .tried(|| "opening /dev/loop-control (root and a kernel with loop devices are needed)".to_owned())
+}
+
 /// Attaches the file to a free device. With direct I/O where its file system can.
 pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Result<LoopDevice, Error> {
     let mut flags = raw::LO_FLAGS_DIRECT_IO;
@@ -90,10 +103,7 @@ pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Resu
     if read_only {
         flags |= raw::LO_FLAGS_READ_ONLY;
     }
-    let control =
-        File::options().read(true).write(true).open("/dev/loop-control").tried(|| {
-            "opening /dev/loop-control (root and a kernel with loop devices are needed)".to_owned()
-        })?;
+    let control = control()?;
     for _ in 0..ATTACH_TRIES {
         let number =
             raw::loop_get_free(control.as_fd()).tried(|| "asking for a free loop device".to_owned())?;

@@ -9,6 +9,7 @@
 //! ```
 
 mod folder;
+pub(crate) mod inspect;
 pub(crate) mod ledger;
 mod opening;
 

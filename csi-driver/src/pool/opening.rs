@@ -1,6 +1,11 @@
 //! Taking a pool into use: whose it is, what it is, and what a crash left in it.
 
-use std::{collections::BTreeMap, fs, os::fd::OwnedFd, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fs::{self as rfs, FlockOperation, Mode, OFlags},
@@ -18,7 +23,7 @@ use crate::{
 };
 
 const POOL_FILE: &str = "pool.json";
-const LOCK_FILE: &str = ".lock";
+pub(super) const LOCK_FILE: &str = ".lock";
 /// The layout that this driver reads and writes.
 const LAYOUT: u32 = 1;
 
@@ -35,18 +40,10 @@ impl Pool {
     /// Opens a pool, or makes it where the folder is empty. Leftovers of volumes that
     /// were never finished are removed; the trash is left to [`Pool::empty_trash`].
     pub(crate) fn open(config: &PoolConfig, runner: &Runner) -> Result<Self, Error> {
-        let wrong = |reason: String| {
-            Error::Config(ConfigError::value(format!("pool {:?}: path", config.name), reason))
-        };
         if config.create {
             fs::create_dir_all(&config.path).tried(|| format!("making {}", config.path.display()))?;
         }
-        let path = fs::canonicalize(&config.path).map_err(|error| {
-            wrong(format!("{}: {error}; make the folder, or mount what belongs there", config.path.display()))
-        })?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rfs::open(&path, flags, Mode::empty())
-            .map_err(|error| wrong(format!("{}: {}", path.display(), std::io::Error::from(error))))?;
+        let (path, root) = open_root(config)?;
         let lock = lock(&root, &path)?;
         check_marker(config, &root, &path)?;
         let volumes = make_and_open(&root, &path, "volumes")?;
@@ -98,6 +95,18 @@ impl Pool {
     }
 }
 
+/// The pool's folder, by its real path.
+pub(super) fn open_root(config: &PoolConfig) -> Result<(PathBuf, OwnedFd), Error> {
+    let wrong = |path: &Path, error: std::io::Error| {
+        let reason = format!("{}: {error}; make the folder, or mount what belongs there", path.display());
+        Error::Config(ConfigError::value(format!("pool {:?}: path", config.name), reason))
+    };
+    let path = fs::canonicalize(&config.path).map_err(|error| wrong(&config.path, error))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rfs::open(&path, flags, Mode::empty()).map_err(|error| wrong(&path, error.into()))?;
+    Ok((path, root))
+}
+
 /// One driver a pool. The kernel drops the lock with the process, however it ends.
 fn lock(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -113,7 +122,18 @@ fn lock(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
+/// Takes the folder for this pool: makes the marker where the folder is empty.
 fn check_marker(config: &PoolConfig, root: &OwnedFd, path: &Path) -> Result<(), Error> {
+    if is_pool(config, root, path)? {
+        return Ok(());
+    }
+    let marker = Marker { name: config.name.clone(), backend: config.backend, layout: LAYOUT };
+    folder::write_json(root, path, POOL_FILE, &marker, true)
+}
+
+/// Whether the folder is this pool already; else it is empty, and can become it. What is
+/// another pool, or no pool and not empty, is an error.
+pub(super) fn is_pool(config: &PoolConfig, root: &OwnedFd, path: &Path) -> Result<bool, Error> {
     let wrong = |reason: String| {
         Err(Error::Config(ConfigError::value(
             format!("pool {:?}: path", config.name),
@@ -129,16 +149,17 @@ fn check_marker(config: &PoolConfig, root: &OwnedFd, path: &Path) -> Result<(), 
             marker.backend.as_str(),
             marker.name
         )),
-        Some(_) => Ok(()),
+        Some(_) => Ok(true),
         None => {
             let foreign = names(root, path)?
                 .into_iter()
                 .find(|name| ![LOCK_FILE, "lost+found", "pool.json.new"].contains(&name.as_str()));
-            if let Some(name) = foreign {
-                return wrong(format!("is not a pool and not empty (it has {name:?}); give an empty folder"));
+            match foreign {
+                Some(name) => {
+                    wrong(format!("is not a pool and not empty (it has {name:?}); give an empty folder"))
+                }
+                None => Ok(false),
             }
-            let marker = Marker { name: config.name.clone(), backend: config.backend, layout: LAYOUT };
-            folder::write_json(root, path, POOL_FILE, &marker, true)
         }
     }
 }

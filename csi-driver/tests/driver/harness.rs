@@ -102,6 +102,17 @@ pub(crate) fn command(program: &str, args: &[&str]) -> Result<String, String> {
     }
 }
 
+/// A file system of its own kind and of 512 MiB, mounted in the scratch folder; where.
+pub(crate) fn filesystem(scratch: &Scratch, fs: &str) -> PathBuf {
+    let image = scratch.path().join(format!("{fs}.img"));
+    fs::File::create(&image).unwrap().set_len(512 * MIB as u64).unwrap();
+    command(&format!("mkfs.{fs}"), &["-q", image.to_str().unwrap()]).unwrap();
+    let disk = scratch.path().join(format!("disk-{fs}"));
+    fs::create_dir(&disk).unwrap();
+    command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
+    disk
+}
+
 /// A running driver and its clients.
 pub(crate) struct Driver {
     pub(crate) config: Config,

@@ -17,6 +17,7 @@ mod directory;
 mod expand;
 mod formatting;
 mod idempotent;
+mod inspect;
 mod life;
 mod limits;
 mod publishing;

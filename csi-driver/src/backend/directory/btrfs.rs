@@ -26,6 +26,10 @@ impl Quotas {
         Ok(())
     }
 
+    pub(super) fn lacks(&self) -> Vec<String> {
+        self.runner.missing(&[TOOL])
+    }
+
     pub(super) fn make_subvolume(&self, path: &Path) -> Result<(), Error> {
         self.run(["subvolume", "create"], path).map(|_| ())
     }

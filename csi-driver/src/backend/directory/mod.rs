@@ -96,6 +96,10 @@ impl Backend for Directory {
         )))
     }
 
+    fn lacks(&self) -> Vec<String> {
+        if self.on_btrfs { self.quotas.lacks() } else { Vec::new() }
+    }
+
     fn check(&self, _volume: &Volume) -> Result<(), Error> {
         if self.on_btrfs { self.quotas.find_tool() } else { Ok(()) }
     }

@@ -62,7 +62,7 @@ fn fills_device(fs: FsType, device: &LoopDevice) -> Result<bool, Error> {
 }
 
 /// The kernel's condition (fs/ext4/resize.c, `ext4_resize_begin`).
-fn may_grow_mounted_ext4() -> Result<bool, Error> {
+pub(super) fn may_grow_mounted_ext4() -> Result<bool, Error> {
     let sets = capabilities(None).tried(|| "reading this process's capabilities".to_owned())?;
     Ok(sets.effective.contains(CapabilitySet::SYS_RESOURCE))
 }

@@ -104,6 +104,27 @@ impl Backend for Image {
         Ok(())
     }
 
+    fn lacks(&self) -> Vec<String> {
+        let mut lacks = self.runner.missing(&[
+            Tool::BLKID,
+            Tool::MKFS_EXT4,
+            Tool::E2FSCK,
+            Tool::RESIZE2FS,
+            Tool::MKFS_XFS,
+            Tool::XFS_GROWFS,
+            Tool::MKFS_BTRFS,
+            Tool::BTRFS,
+        ]);
+        lacks.extend(loopdev::check().err().map(|error| error.to_string()));
+        if let Ok(false) = grow::may_grow_mounted_ext4() {
+            lacks.push(
+                "without CAP_SYS_RESOURCE an ext4 volume grows only when it is staged next, not while mounted"
+                    .to_owned(),
+            );
+        }
+        lacks
+    }
+
     fn check(&self, volume: &Volume) -> Result<(), Error> {
         if let Content::Filesystem(fs) = volume.content {
             self.runner.find(mkfs(fs))?;

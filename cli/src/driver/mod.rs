@@ -1,0 +1,83 @@
+//! `holdfast driver`: the CSI driver alone, and the commands that work on its pools.
+
+mod check_config;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use holdfast_csi_driver::{ConfigFile, run};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::{log::LogArgs, signals::Signals};
+
+/// What `holdfast driver` takes.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct DriverArgs {
+    #[command(subcommand)]
+    command: Option<DriverCommand>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(clap::Subcommand)]
+enum DriverCommand {
+    /// Check a configuration and say what each of its pools can do. Changes nothing.
+    CheckConfig(check_config::CheckConfigArgs),
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// The TOML file with the pools.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The unix socket to listen on, such as unix:///run/holdfast/csi.sock; goes before the file's `endpoint`.
+    #[arg(long, value_name = "ENDPOINT", env = "CSI_ENDPOINT")]
+    endpoint: Option<PathBuf>,
+    /// This node's id; goes before the file's `node_id` [default: the host name]
+    #[arg(long, value_name = "ID")]
+    node_id: Option<String>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+pub(crate) fn main(args: DriverArgs) -> Result<()> {
+    match args.command {
+        None => serve(args.run),
+        Some(DriverCommand::CheckConfig(args)) => check_config::main(&args),
+    }
+}
+
+/// Serves CSI until a signal. What is mounted stays mounted.
+fn serve(args: RunArgs) -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "holdfast driver needs root, because it makes loop devices and mounts file systems: run it with sudo"
+    );
+    let path = args.config.context("--config FILE is missing: name the TOML file with the pools")?;
+    let mut file = ConfigFile::load(&path)?;
+    file.endpoint = args.endpoint.or(file.endpoint);
+    file.node_id = args.node_id.or(file.node_id);
+    let config = file.into_config().with_context(|| path.display().to_string())?;
+    args.log.start()?;
+    runtime()?.block_on(async {
+        let mut signals = Signals::listen()?;
+        let stop = CancellationToken::new();
+        let mut driver = tokio::spawn(run(config, stop.clone()));
+        let ended = tokio::select! {
+            ended = &mut driver => ended,
+            () = signals.recv() => {
+                tracing::info!("stopping; what is mounted stays mounted");
+                stop.cancel();
+                driver.await
+            }
+        };
+        Ok(ended.context("the CSI driver crashed")??)
+    })
+}
+
+fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("cannot start the runtime")
+}
