@@ -242,24 +242,29 @@ fn keep(made: &Volume, plan: &Plan) -> Action {
 
 fn after_failure(view: &View, claim: &PersistentVolumeClaim, error: &CsiError) -> Action {
     let class = claim_class(claim).unwrap_or_default().to_owned();
-    if !error.is_final() || !has_intent(claim) {
-        return Action::Retry(Reason::CreateFailed { class, error: error.clone() });
+    if has_intent(claim) && is_clear(view.memory.as_ref()) {
+        return take_back(view, claim, class, error);
     }
-    if !is_clear(view.memory.as_ref()) {
-        return Action::Retry(Reason::InDoubt { volume: volume_name(claim), error: error.clone() });
-    }
+    Action::Retry(match has_intent(claim) && error.is_final() {
+        true => Reason::InDoubt { volume: volume_name(claim), error: error.clone() },
+        false => Reason::CreateFailed { class, error: error.clone() },
+    })
+}
+
+/// Nothing exists for certain: the claim need not say otherwise until the next attempt. If it
+/// did, a restart in between would turn it into doubt.
+fn take_back(view: &View, claim: &PersistentVolumeClaim, class: String, error: &CsiError) -> Action {
     // An earlier life may have saved the volume and taken its intent away just before this
     // life's first look at a cache that had neither.
     if view.volume == VolumeObject::NotSeen {
         return Action::ReadVolume(Reason::NothingBegun);
     }
-    let full = error.code == tonic::Code::ResourceExhausted;
+    let full = error.code == tonic::Code::ResourceExhausted && error.is_final();
     match claim.annotations().get(names::SELECTED_NODE) {
         // No room there. Elsewhere there may be: only the scheduler can choose again.
         Some(node) if full && view.facts.topology => {
             Action::Reschedule(Reason::NoRoom { class, node: node.clone(), error: error.clone() })
         }
-        // Not kept until the next attempt: a restart in between would turn it into doubt.
         _ => Action::DropIntent(Reason::NothingBegun),
     }
 }
@@ -273,7 +278,7 @@ fn abandon(view: &View, claim: &PersistentVolumeClaim) -> Action {
     // First of all, so that nothing is ever deleted that a volume object tells of.
     match &view.volume {
         // From here on the volume object leads: it is released and reclaimed like any other.
-        VolumeObject::There(_) => return Action::DropIntent(Reason::AlreadyProvisioned),
+        VolumeObject::There(volume) => return match_volume(claim, volume),
         VolumeObject::NotSeen => return Action::ReadVolume(Reason::Abandoning { claim: full_name(claim) }),
         VolumeObject::Absent => {}
     }

@@ -155,7 +155,9 @@ fn table() {
         (68, View { progress: full(), memory: clear(), volume: volume("1"), ..with(&intent) }, "drop"),
         (53, View { progress: full(), ..with(&json!({})) }, "retry"),
         (54, View { progress: broken(), memory: clear(), ..absent(&intent) }, "drop"),
-        (55, View { progress: unsent(), memory: clear(), ..with(&intent) }, "retry"),
+        (55, View { progress: unsent(), memory: clear(), ..absent(&intent) }, "drop"),
+        (69, View { progress: unsent(), memory: unanswered(), ..absent(&intent) }, "retry"),
+        (70, View { progress: slow(), memory: unanswered(), ..absent(&intent) }, "retry"),
         // Refused, but an earlier call (of an earlier life, or of this one) was never answered.
         (56, View { progress: full(), ..with(&intent) }, "retry"),
         (57, topology(View { progress: full(), ..with(&selected_intent) }), "retry"),
@@ -177,6 +179,8 @@ fn table() {
         (33, with(&dying), "rest"),
         (34, View { live: false, ..with(&dying_intent) }, "read volume"),
         (35, View { volume: volume("1"), ..with(&dying_intent) }, "drop"),
+        // A volume object of our name that tells of another claim's volume tells nothing of ours.
+        (71, View { volume: volume("2"), ..with(&dying_intent) }, "retry"),
         (36, View { live: false, ..absent(&dying_intent) }, "read claim"),
         (37, absent(&dying_intent), "create"),
         (38, View { progress: created(1 << 30), ..absent(&dying_intent) }, "delete"),

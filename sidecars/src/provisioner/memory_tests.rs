@@ -261,7 +261,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
     #[test]
     fn the_intent_stays_as_long_as_something_may_exist_untold(
         turns in prop::collection::vec(turn(), 1..60)
