@@ -16,6 +16,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::step;
+
 /// Searched after the driver's own search path: a daemon's PATH often lacks them.
 const SYSTEM_PATHS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long a killed command may take to be gone.
@@ -180,6 +182,7 @@ impl Runner {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let output = self.handle.block_on(finish(command, &line, tool.seconds))?;
+        step::passed(tool.name);
         match output.status.code() {
             Some(code) if accepted.contains(&code) => {
                 Ok(Finished { code, stdout: String::from_utf8_lossy(&output.stdout).into_owned() })
@@ -198,6 +201,7 @@ impl Runner {
 async fn finish(mut command: Command, line: &str, seconds: u64) -> Result<Output, CommandError> {
     let failed = |source| CommandError::Start { line: line.to_owned(), source };
     let mut child = command.spawn().map_err(failed)?;
+    step::passed("outside command started");
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let read = async |pipe: Option<&mut (dyn AsyncRead + Unpin + Send)>, text: &mut Vec<u8>| match pipe {

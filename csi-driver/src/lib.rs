@@ -32,6 +32,7 @@ mod pool;
 mod server;
 mod size;
 mod socket;
+mod step;
 mod volume;
 mod volume_id;
 

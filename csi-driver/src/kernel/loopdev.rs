@@ -18,7 +18,10 @@ use std::{
 use rustix::{fs as rfs, io::Errno};
 
 use super::{mountinfo, raw};
-use crate::error::{Error, Tried as _};
+use crate::{
+    error::{Error, Tried as _},
+    step,
+};
 
 /// How often another process may take the free device before us.
 const ATTACH_TRIES: usize = 64;
@@ -110,7 +113,10 @@ pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Resu
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device = open(path.clone()).tried(|| format!("opening {}", path.display()))?;
         match raw::loop_configure(device.file.as_fd(), backing.as_fd(), flags) {
-            Ok(()) => return Ok(device),
+            Ok(()) => {
+                step::passed("loop device attached");
+                return Ok(device);
+            }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             Err(error) => return Err(error).tried(|| format!("attaching the file to {}", path.display())),
         }
@@ -148,7 +154,10 @@ impl LoopDevice {
             Err(error) if error.raw_os_error() != Some(libc::ENXIO) => {
                 Err(error).tried(|| format!("detaching {}", self.path.display()))
             }
-            _ => Ok(()),
+            _ => {
+                step::passed("loop device detached");
+                Ok(())
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use rustix::{
 use super::{flags::MountOptions, place::Place, raw};
 use crate::{
     error::{Error, Tried as _},
+    step,
     volume::FsType,
 };
 
@@ -73,14 +74,16 @@ pub(crate) fn bind(source: impl AsFd, attributes: MountAttrFlags, target: &Place
 fn attach(mount: &OwnedFd, target: &Place) -> Result<(), Error> {
     let onto = target.open_here()?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, c"", onto, c"", flags).tried(|| format!("mounting at {}", target.path().display()))
+    move_mount(mount, c"", onto, c"", flags).tried(|| format!("mounting at {}", target.path().display()))?;
+    step::passed("mounted");
+    Ok(())
 }
 
 /// Takes away everything that is mounted exactly at `place`, top first.
 pub(crate) fn unmount_all(place: &Place) -> Result<(), Error> {
     while place.mounted_even_dead()?.is_some() {
         match unmount(place.by_parent(), UnmountFlags::NOFOLLOW) {
-            Ok(()) => {}
+            Ok(()) => step::passed("unmounted"),
             Err(Errno::BUSY) => {
                 return Err(Error::Precondition(format!(
                     "{} is in use (EBUSY): a program works in it, or something is mounted below it",

@@ -16,7 +16,10 @@ use rustix::{
 };
 
 use super::mountinfo;
-use crate::error::{Error, Tried as _};
+use crate::{
+    error::{Error, Tried as _},
+    step,
+};
 
 /// One name in an opened folder.
 #[derive(Debug)]
@@ -148,7 +151,10 @@ impl Place {
     /// Makes an empty folder, if nothing is here.
     pub(crate) fn make_folder(&self) -> Result<(), Error> {
         match rfs::mkdirat(&self.parent, &self.name, Mode::from_raw_mode(0o750)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                step::passed("target made");
+                Ok(())
+            }
             Err(Errno::EXIST) => self.expect_kind(FileType::Directory),
             Err(error) => Err(error).tried(|| format!("making the folder {}", self.path.display())),
         }
@@ -158,7 +164,10 @@ impl Place {
     pub(crate) fn make_file(&self) -> Result<(), Error> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         match rfs::openat(&self.parent, &self.name, flags, Mode::from_raw_mode(0o600)) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                step::passed("target made");
+                Ok(())
+            }
             Err(Errno::EXIST) => self.expect_kind(FileType::RegularFile),
             Err(error) => Err(error).tried(|| format!("making the file {}", self.path.display())),
         }
@@ -219,7 +228,10 @@ impl Place {
             }
         };
         match rfs::unlinkat(&self.parent, &self.name, flags) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) | Err(Errno::NOENT) => {
+                step::passed("target removed");
+                Ok(())
+            }
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Error::Precondition(format!(
                 "{} is not empty and nothing is mounted on it; its files are not this driver's to delete",
                 self.path.display()

@@ -11,7 +11,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::error::{Error, Tried as _};
+use crate::{
+    error::{Error, Tried as _},
+    step,
+};
 
 /// Folders deeper than this are lifted to the top first: whoever wrote the tree must
 /// not decide how much stack and how many descriptors removing it takes.
@@ -71,6 +74,7 @@ impl Removal<'_> {
                 },
             }
         }
+        step::passed("folder emptied");
         match rfs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),

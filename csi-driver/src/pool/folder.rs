@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{Error, Tried as _},
-    kernel,
+    kernel, step,
     volume::{NodeJournal, Volume},
 };
 
@@ -65,7 +65,9 @@ impl VolumeFolder {
     /// orchestrator decides when it publishes the volume.
     pub(crate) fn make_folder(&self, name: &str) -> Result<(), Error> {
         rfs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))
-            .tried(|| format!("making {}", self.child(name).display()))
+            .tried(|| format!("making {}", self.child(name).display()))?;
+        step::passed("folder made");
+        Ok(())
     }
 
     /// Reads `volume.json`. That it is missing or unreadable is damage, for a volume's
@@ -164,7 +166,9 @@ pub(super) fn write_json<T: Serialize>(
     if durable {
         rfs::fsync(file.as_fd()).tried(|| format!("syncing {}", folder_path.join(&new).display()))?;
     }
+    step::passed("json written beside the old one");
     rfs::renameat(folder, &new, folder, name).tried(|| format!("renaming to {}", path.display()))?;
+    step::passed("json renamed into place");
     if durable {
         rfs::fsync(folder).tried(|| format!("syncing {}", folder_path.display()))?;
     }

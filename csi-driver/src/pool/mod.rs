@@ -33,6 +33,7 @@ use crate::{
     config::Limits,
     error::{Error, Tried as _},
     kernel::removal::remove_tree,
+    step,
     volume::Volume,
     volume_id::VolumeId,
 };
@@ -106,6 +107,7 @@ impl Pool {
         let path = self.volumes_path();
         rfs::mkdirat(&self.volumes, new, Mode::from_raw_mode(0o700))
             .tried(|| format!("making {}", path.join(new).display()))?;
+        step::passed("folder of a new volume made");
         let folder = VolumeFolder::open(&self.volumes, &path, new)?.ok_or_else(|| Error::Corrupt {
             path: path.join(new),
             reason: "it went away while it was made".to_owned(),
@@ -114,6 +116,7 @@ impl Pool {
         folder.write_volume(volume)?;
         rfs::renameat(&self.volumes, new, &self.volumes, volume.id.as_str())
             .tried(|| format!("renaming to {}", path.join(volume.id.as_str()).display()))?;
+        step::passed("new volume renamed into place");
         rfs::fsync(&self.volumes).tried(|| format!("syncing {}", path.display()))
     }
 
@@ -133,6 +136,7 @@ impl Pool {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error).tried(|| format!("moving {id} to the trash")),
         }
+        step::passed("volume renamed into the trash");
         // The trash first: after a power cut the volume is in one of the two.
         rfs::fsync(&self.trash).tried(|| format!("syncing the trash of pool {}", self.name))?;
         rfs::fsync(&self.volumes).tried(|| format!("syncing {}", self.volumes_path().display()))?;
@@ -158,6 +162,7 @@ impl Pool {
     fn free(&self, trash: &Path, name: &str) -> Result<(), Error> {
         if let Some(folder) = VolumeFolder::open(&self.trash, trash, name)? {
             self.backend.destroy(&folder)?;
+            step::passed("deleted volume's data destroyed");
         }
         remove_tree(&self.trash, name)
     }

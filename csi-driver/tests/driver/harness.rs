@@ -152,6 +152,23 @@ impl Driver {
         }
     }
 
+    /// The clients of a driver in another process, which listens already.
+    pub(crate) async fn of_process(scratch: Scratch, config: Config) -> Self {
+        let (identity, controller, node) = Self::of_process_clients(&config).await;
+        Self { config, stop: CancellationToken::new(), served: None, identity, controller, node, scratch }
+    }
+
+    pub(crate) async fn of_process_clients(
+        config: &Config,
+    ) -> (IdentityClient<Channel>, ControllerClient<Channel>, NodeClient<Channel>) {
+        let channel = channel(&config.endpoint).await;
+        (
+            IdentityClient::new(channel.clone()),
+            ControllerClient::new(channel.clone()),
+            NodeClient::new(channel),
+        )
+    }
+
     /// Ends the driver and starts it anew on the same pools.
     pub(crate) async fn restart(&mut self) {
         self.end().await;
@@ -375,6 +392,11 @@ async fn connect(socket: &Path, served: &JoinHandle<Result<(), Error>>) -> Chann
     })
     .await;
     assert!(!served.is_finished(), "the driver ended at its start");
+    channel(&socket).await
+}
+
+async fn channel(socket: &Path) -> Channel {
+    let socket = socket.to_owned();
     Endpoint::from_static("http://csi.sock")
         .connect_with_connector(tower::service_fn(move |_| {
             let socket = socket.clone();

@@ -13,6 +13,7 @@
 mod harness;
 
 mod config;
+mod crash;
 mod directory;
 mod expand;
 mod formatting;

@@ -28,6 +28,7 @@ use crate::{
     },
     pool::{VolumeFolder, allocated},
     size::{Bounds, GIB, MIB},
+    step,
     volume::{Content, FsType, Volume},
     volume_id::VolumeId,
 };
@@ -275,5 +276,6 @@ fn resize(image: &OwnedFd, size: u64) -> Result<(), Error> {
         }
         Err(error) => return Err(error).tried(|| format!("making an image of {size} bytes")),
     }
+    step::passed("image resized");
     rfs::fsync(image).tried(|| "syncing the image".to_owned())
 }

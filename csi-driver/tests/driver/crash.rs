@@ -1,0 +1,326 @@
+//! Killed at every step. The driver runs in a process of its own and is killed at the
+//! n-th step of every call of a volume's whole life; it is started again, the call is
+//! repeated, and the life goes on. With n from 1 until no call has so many steps, every
+//! step of every call was the last one of some process.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use holdfast_csi_driver::{Config, PoolConfig, run};
+use holdfast_proto::csi::{self, VolumeCapability, volume_capability::access_mode::Mode};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use crate::harness::{Driver, MIB, NODE, Scratch, block, command, entries, mounted, needs, until, volume};
+
+/// Where the child finds its configuration.
+const FOLDER: &str = "HOLDFAST_TEST_FOLDER";
+const POOL: &str = "HOLDFAST_TEST_POOL";
+/// No call has so many steps; more would be a crash that repeats for ever.
+const ENDLESS: u64 = 200;
+
+/// The driver, in the child process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the child process of the other tests here"]
+async fn child() {
+    let folder = env::var(FOLDER).unwrap();
+    run(config(Path::new(&folder), &env::var(POOL).unwrap()), CancellationToken::new()).await.unwrap();
+}
+
+fn config(folder: &Path, backend: &str) -> Config {
+    let pool = match backend {
+        "image" => PoolConfig::image("default", folder.join("pool")),
+        "directory" => PoolConfig::directory("default", folder.join("disk/pool")),
+        other => panic!("no backend {other}"),
+    };
+    Config::new(NODE, folder.join("csi.sock"), vec![pool])
+}
+
+/// A volume's life, and the driver's.
+struct Life {
+    backend: &'static str,
+    capability: VolumeCapability,
+    size: i64,
+    process: Child,
+    driver: Driver,
+    /// At which step of each call the driver is killed.
+    crash_at: u64,
+    /// How often it was, by call.
+    crashes: BTreeMap<&'static str, u64>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test is about processes that are killed")]
+fn start(folder: &Path, backend: &str, crash_at: Option<u64>) -> Child {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["--ignored", "--exact", "crash::child", "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder)
+        .env(POOL, backend)
+        .env("HOLDFAST_STEPS", folder.join("steps"))
+        .stdout(Stdio::null());
+    if let Some(step) = crash_at {
+        command.env("HOLDFAST_CRASH_AT_STEP", step.to_string());
+    }
+    command.spawn().unwrap()
+}
+
+/// Waits until the driver listens, or has ended.
+async fn listening(process: &mut Child, folder: &Path) -> Option<ExitStatus> {
+    let mut ended = None;
+    let socket = folder.join("csi.sock");
+    until("the driver listens", || {
+        ended = process.try_wait().unwrap();
+        ended.is_some() || UnixStream::connect(&socket).is_ok()
+    })
+    .await;
+    ended
+}
+
+impl Life {
+    async fn begin(backend: &'static str, capability: VolumeCapability, size: i64, crash_at: u64) -> Self {
+        let scratch = Scratch::new();
+        if backend == "directory" {
+            let image = scratch.path().join("disk.img");
+            fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+            command("mkfs.btrfs", &["-q", image.to_str().unwrap()]).unwrap();
+            let disk = scratch.path().join("disk");
+            fs::create_dir(&disk).unwrap();
+            command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
+            fs::create_dir(disk.join("pool")).unwrap();
+        } else {
+            fs::create_dir(scratch.path().join("pool")).unwrap();
+        }
+        let mut process = start(scratch.path(), backend, None);
+        assert_eq!(listening(&mut process, scratch.path()).await, None);
+        let config = config(scratch.path(), backend);
+        let driver = Driver::of_process(scratch, config).await;
+        Self { backend, capability, size, process, driver, crash_at, crashes: BTreeMap::new() }
+    }
+
+    /// Ends the driver, however it is, and starts it anew, to be killed at a step or not.
+    async fn restart(&mut self, crash_at: Option<u64>) -> bool {
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+        let folder = self.driver.scratch.path().to_owned();
+        self.process = start(&folder, self.backend, crash_at);
+        if let Some(ended) = listening(&mut self.process, &folder).await {
+            assert!(crash_at.is_some() && killed(ended), "the driver ended at its start: {ended}");
+            return false;
+        }
+        let channel = Driver::of_process_clients(&self.driver.config).await;
+        (self.driver.identity, self.driver.controller, self.driver.node) = channel;
+        true
+    }
+
+    /// One call, in the middle of which the driver is killed; it is repeated until it is answered.
+    async fn call<T>(
+        &mut self,
+        name: &'static str,
+        call: impl AsyncFn(&mut Driver) -> Result<T, Status>,
+    ) -> T {
+        let mut answer = None;
+        if self.restart(Some(self.crash_at)).await {
+            match call(&mut self.driver).await {
+                Ok(value) => answer = Some(value),
+                Err(status) => assert!(is_lost(&status), "{name}: {status}"),
+            }
+        }
+        if answer.is_some() {
+            // What the driver does on its own after the answer belongs to it: it frees what was deleted.
+            let (trash, process) = (self.pool().join("trash"), &mut self.process);
+            until("the trash is empty, or the driver gone", || {
+                process.try_wait().unwrap().is_some() || entries(&trash).is_empty()
+            })
+            .await;
+        }
+        let crashed = match self.process.try_wait().unwrap() {
+            None if answer.is_some() => false,
+            None => killed(self.process.wait().unwrap()),
+            Some(ended) => killed(ended),
+        };
+        if crashed {
+            *self.crashes.entry(name).or_default() += 1;
+            self.look();
+            assert!(self.restart(None).await);
+            self.look_after_restart().await;
+            answer = Some(repeated(name, &mut self.driver, &call).await);
+        }
+        answer.unwrap_or_else(|| panic!("{name}: neither an answer nor a crash"))
+    }
+
+    fn pool(&self) -> std::path::PathBuf {
+        let folder = self.driver.scratch.path();
+        if self.backend == "image" { folder.join("pool") } else { folder.join("disk/pool") }
+    }
+
+    /// Right after the crash: whatever is called a volume is whole.
+    fn look(&self) {
+        let volumes = self.pool().join("volumes");
+        if !volumes.exists() {
+            return;
+        }
+        for name in entries(&volumes).iter().filter(|name| !name.starts_with('.')) {
+            let text = fs::read_to_string(volumes.join(name).join("volume.json")).unwrap();
+            let stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(stored["id"], name.as_str());
+        }
+    }
+
+    /// After the restart: the list is what exists, and nothing half-made is left.
+    async fn look_after_restart(&mut self) {
+        let listed = self.driver.controller.list_volumes(csi::ListVolumesRequest::default()).await.unwrap();
+        let mut listed: Vec<String> =
+            listed.into_inner().entries.into_iter().map(|entry| entry.volume.unwrap().volume_id).collect();
+        let mut there = entries(&self.pool().join("volumes"));
+        listed.sort();
+        there.sort();
+        assert_eq!(listed, there);
+    }
+
+    /// The whole life. Answers how often the driver was killed in it, by call.
+    async fn run(mut self) -> BTreeMap<&'static str, u64> {
+        let (capability, size) = (self.capability.clone(), self.size);
+        let is_block = capability == block(Mode::SingleNodeMultiWriter);
+        let file = self.driver.path("pod/file");
+        let kept = |when: &str| {
+            if !is_block {
+                assert_eq!(fs::read_to_string(&file).unwrap(), "kept", "{when}");
+            }
+        };
+        let made = self.call("create", async |d| d.create(volume("life", size, &capability)).await).await;
+        let id = made.volume_id;
+        self.call("attach", async |d| d.attach(&id, &capability).await).await;
+        self.call("stage", async |d| d.stage(&id, &capability).await).await;
+        self.call("publish", async |d| d.publish(&id, "pod", &capability).await).await;
+        if !is_block {
+            let file = fs::File::create(&file).unwrap();
+            std::io::Write::write_all(&mut &file, b"kept").unwrap();
+            file.sync_all().unwrap();
+        }
+        self.call("expand", async |d| d.expand(&id, size * 2).await.map(drop)).await;
+        kept("expanded");
+        if !cannot_grow(&capability) {
+            let grown = self.call("node expand", async |d| d.node_expand(&id, "pod").await).await;
+            assert_eq!(grown, size * 2);
+        }
+        kept("grown");
+        self.call("unpublish", async |d| d.unpublish(&id, "pod").await).await;
+        self.call("publish again", async |d| d.publish(&id, "pod", &capability).await).await;
+        kept("published again");
+        self.call("unpublish at last", async |d| d.unpublish(&id, "pod").await).await;
+        self.call("unstage", async |d| d.unstage(&id).await).await;
+        self.call("detach", async |d| d.detach(&id).await).await;
+        self.call("delete", async |d| d.delete(&id).await).await;
+        // Undisturbed, the driver frees what lies in the trash.
+        self.restart(None).await;
+        let pool = self.pool();
+        assert_eq!(entries(&pool.join("volumes")), Vec::<String>::new());
+        until("the trash is empty", || entries(&pool.join("trash")).is_empty()).await;
+        let disk = self.driver.scratch.path().join("disk.img");
+        let others = |name: &String| {
+            let file = format!("/sys/block/{name}/loop/backing_file");
+            !fs::read_to_string(file).is_ok_and(|file| Path::new(file.trim()) == disk)
+        };
+        let loops: Vec<String> = self.driver.scratch.loops().into_iter().filter(others).collect();
+        assert_eq!(loops, Vec::<String>::new(), "loop devices are left");
+        let own = self.driver.scratch.path().join("disk");
+        let mounts: Vec<_> = self.driver.scratch.mounts().into_iter().filter(|point| *point != own).collect();
+        assert_eq!(mounts, Vec::<std::path::PathBuf>::new(), "mounts are left");
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        std::mem::take(&mut self.crashes)
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Repeats a call after a crash, as an orchestrator does: a tool that outlived the driver
+/// may still hold the volume (ABORTED), and then it is asked again.
+async fn repeated<T>(
+    name: &str,
+    driver: &mut Driver,
+    call: &impl AsyncFn(&mut Driver) -> Result<T, Status>,
+) -> T {
+    for _ in 0..600 {
+        match call(driver).await {
+            Ok(value) => return value,
+            Err(status) if status.code() == Code::Aborted => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            Err(status) => panic!("{name}, repeated after a crash: {status}"),
+        }
+    }
+    panic!("{name} is answered with ABORTED for ever");
+}
+
+/// The connection broke under the call.
+fn is_lost(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
+        && !status.message().contains("cannot")
+}
+
+fn killed(status: ExitStatus) -> bool {
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
+}
+
+/// Whether the kernel lets nobody here grow it while it is mounted (ext4: CAP_SYS_RESOURCE).
+fn cannot_grow(capability: &VolumeCapability) -> bool {
+    *capability == mounted("ext4") && !crate::harness::can_grow_ext4_online()
+}
+
+/// Lives, each killed one step later in every call, until no call has so many steps.
+async fn at_every_step(backend: &'static str, capability: VolumeCapability, size: i64) {
+    let mut all: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut steps = 0;
+    for crash_at in 1..ENDLESS {
+        let life = Life::begin(backend, capability.clone(), size, crash_at).await;
+        let crashes = life.run().await;
+        if crashes.is_empty() {
+            steps = crash_at - 1;
+            break;
+        }
+        for (call, count) in crashes {
+            *all.entry(call).or_default() += count;
+        }
+    }
+    assert!(steps > 0, "a life with {ENDLESS} steps a call has no end");
+    println!("{backend}: killed {} times, at up to {steps} steps a call: {all:?}", all.values().sum::<u64>());
+    for call in ["create", "attach", "stage", "publish", "expand", "unpublish", "unstage", "detach", "delete"]
+    {
+        assert!(all.contains_key(call), "{call} was never killed: {all:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounted_image() {
+    needs!("xfs");
+    at_every_step("image", mounted("xfs"), 300 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounted_ext4_image() {
+    needs!();
+    at_every_step("image", mounted("ext4"), 64 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_image() {
+    needs!();
+    at_every_step("image", block(Mode::SingleNodeMultiWriter), 16 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directory() {
+    needs!("btrfs");
+    at_every_step("directory", mounted(""), 16 * MIB).await;
+}
