@@ -9,10 +9,10 @@ RELEASE := target/$(HOST)/release/holdfast
 # What the machine must have, by command. kubectl may also come from elsewhere.
 PACKAGES := e2fsprogs xfsprogs btrfs-progs util-linux
 
-.PHONY: help setup build release demo test lint fmt bench clean
+.PHONY: help setup build release demo test test-vm lint fmt bench clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (Debian packages; needs root)
 	@need=(); \
@@ -42,6 +42,10 @@ test: setup ## run every test; those that this machine cannot run (no root, no b
 	if [ -s target/not-run ]; then echo "These tests could not run on this machine:"; sort -u target/not-run; fi; \
 	exit $$status
 	cargo test --workspace --doc --quiet
+
+# BIN= takes a static binary that is there already; then no root is needed.
+test-vm: $(if $(BIN),,release) ## run what needs another kernel, in virtual machines (CASE=name: one case; see tests/vm)
+	tests/vm/run $(or $(BIN),$(RELEASE)) $(CASE)
 
 lint: setup ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all -- --check
