@@ -17,6 +17,9 @@ pub enum Error {
     /// No such volume.
     #[error("volume {0:?} does not exist")]
     VolumeNotFound(String),
+    /// No such snapshot.
+    #[error("snapshot {0:?} does not exist")]
+    SnapshotNotFound(String),
     /// Something else that was named does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -32,8 +35,11 @@ pub enum Error {
     /// Something else has to happen first.
     #[error("{0}")]
     Precondition(String),
-    /// Another operation on this volume is still running.
-    #[error("another operation on volume {0:?} is still running; try again later")]
+    /// This pool, or this machine, cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Another operation on this volume or snapshot is still running.
+    #[error("another operation on {0:?} is still running; try again later")]
     Busy(String),
     /// A page token that this driver did not give out.
     #[error("starting_token {0:?} is not one that this driver gave out; start again without it")]
@@ -84,7 +90,8 @@ impl Error {
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
-            Self::VolumeNotFound(_) | Self::NotFound(_) => Code::NotFound,
+            Self::VolumeNotFound(_) | Self::SnapshotNotFound(_) | Self::NotFound(_) => Code::NotFound,
+            Self::Unsupported(_) => Code::Unimplemented,
             Self::Exists(_) => Code::AlreadyExists,
             Self::Exhausted(_) => Code::ResourceExhausted,
             Self::OutOfRange(_) => Code::OutOfRange,

@@ -1,24 +1,92 @@
-//! One operation a volume at a time, across Controller and Node.
+//! One operation a volume at a time, across Controller and Node; the same for snapshots
+//! and their groups.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
-use crate::{error::Error, volume_id::VolumeId};
+use crate::{
+    error::Error,
+    snapshot::{GroupId, SnapshotId},
+    volume_id::VolumeId,
+};
 
-/// Which volumes have an operation running.
+/// What can be held. A volume and a snapshot may have the same id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Volume(VolumeId),
+    Snapshot(SnapshotId),
+    Group(GroupId),
+}
+
+impl From<&VolumeId> for Key {
+    fn from(id: &VolumeId) -> Self {
+        Self::Volume(id.clone())
+    }
+}
+
+impl From<&SnapshotId> for Key {
+    fn from(id: &SnapshotId) -> Self {
+        Self::Snapshot(id.clone())
+    }
+}
+
+impl From<&GroupId> for Key {
+    fn from(id: &GroupId) -> Self {
+        Self::Group(id.clone())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Volume(id) => id.fmt(f),
+            Self::Snapshot(id) => id.fmt(f),
+            Self::Group(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What has an operation running, and how many only read it; 0: one that changes it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Guards(Arc<Mutex<HashSet<VolumeId>>>);
+pub(crate) struct Guards(Arc<Mutex<HashMap<Key, usize>>>);
 
 impl Guards {
     /// Takes the volume, or answers [`Error::Busy`]: CSI v1.12, "Error Scheme", lets
     /// a plugin refuse with ABORTED what is still pending, and the caller tries again.
-    pub(crate) fn take(&self, id: &VolumeId) -> Result<Guard, Error> {
-        if self.0.lock().insert(id.clone()) {
-            Ok(Guard { guards: self.clone(), id: id.clone() })
-        } else {
-            Err(Error::Busy(id.to_string()))
+    /// Nobody ever waits, so no order of taking several can end in a deadlock.
+    pub(crate) fn take<'a, T>(&self, id: &'a T) -> Result<Guard, Error>
+    where
+        Key: From<&'a T>,
+    {
+        let key = Key::from(id);
+        match self.0.lock().entry(key.clone()) {
+            Entry::Occupied(_) => Err(Error::Busy(key.to_string())),
+            Entry::Vacant(free) => {
+                free.insert(0);
+                Ok(Guard { guards: self.clone(), key })
+            }
         }
+    }
+
+    /// Takes it together with others that only read it too, as restores of one snapshot.
+    pub(crate) fn share<'a, T>(&self, id: &'a T) -> Result<Guard, Error>
+    where
+        Key: From<&'a T>,
+    {
+        let key = Key::from(id);
+        match self.0.lock().entry(key.clone()) {
+            Entry::Occupied(held) if *held.get() == 0 => return Err(Error::Busy(key.to_string())),
+            Entry::Occupied(mut held) => *held.get_mut() += 1,
+            Entry::Vacant(free) => {
+                free.insert(1);
+            }
+        }
+        Ok(Guard { guards: self.clone(), key })
     }
 }
 
@@ -26,12 +94,22 @@ impl Guards {
 #[derive(Debug)]
 pub(crate) struct Guard {
     guards: Guards,
-    id: VolumeId,
+    key: Key,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.guards.0.lock().remove(&self.id);
+        if let Entry::Occupied(mut held) = self.guards.0.lock().entry(self.key.clone()) {
+            match held.get() {
+                0 | 1 => {
+                    held.remove();
+                }
+                readers => {
+                    let left = readers - 1;
+                    held.insert(left);
+                }
+            }
+        }
     }
 }
 
@@ -46,7 +124,22 @@ mod tests {
         let held = guards.take(&a);
         assert!(held.is_ok() && guards.take(&b).is_ok());
         assert!(matches!(guards.take(&a), Err(Error::Busy(_))));
+        assert!(guards.take(&SnapshotId::derive("p", "a")).is_ok(), "a snapshot is no volume");
         drop(held);
         assert!(guards.take(&a).is_ok());
+    }
+
+    #[test]
+    fn readers_share_and_keep_the_writer_out() {
+        let guards = Guards::default();
+        let id = SnapshotId::derive("p", "a");
+        let (one, two) = (guards.share(&id).unwrap(), guards.share(&id).unwrap());
+        drop(one);
+        assert!(matches!(guards.take(&id), Err(Error::Busy(_))));
+        drop(two);
+        let writer = guards.take(&id).unwrap();
+        assert!(matches!(guards.share(&id), Err(Error::Busy(_))));
+        drop(writer);
+        assert!(guards.share(&id).is_ok());
     }
 }

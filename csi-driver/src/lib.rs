@@ -18,6 +18,7 @@
 
 mod backend;
 mod capability;
+mod clock;
 mod command;
 mod config;
 mod controller;
@@ -31,6 +32,7 @@ mod operation;
 mod pool;
 mod server;
 mod size;
+mod snapshot;
 mod socket;
 mod step;
 mod volume;

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    command::Runner, config::Config, controller::ControllerService, error::Error, guard::Guards,
-    identity::IdentityService, node::NodeService, operation::Operations, pool::Pool, socket::Socket,
-    volume_id::VolumeId,
+    backend::Abilities, command::Runner, config::Config, controller::ControllerService, error::Error,
+    guard::Guards, identity::IdentityService, node::NodeService, operation::Operations, pool::Pool,
+    snapshot::SnapshotId, socket::Socket, volume_id::VolumeId,
 };
 
 /// How long clients have to let go of their connections when the driver ends.
@@ -45,6 +45,21 @@ impl Driver {
                 id.pool()
             ))
         })
+    }
+
+    /// As [`Driver::configured_pool_of`], of a snapshot.
+    pub(crate) fn configured_pool_of_snapshot(&self, id: &SnapshotId) -> Result<&Pool, Error> {
+        self.pools.get(id.pool()).ok_or_else(|| {
+            Error::Precondition(format!(
+                "pool {:?} of snapshot {id} is not configured here; add it again, or correct the snapshot's id",
+                id.pool()
+            ))
+        })
+    }
+
+    /// What one pool at least can do.
+    pub(crate) fn abilities(&self) -> Abilities {
+        self.pools.values().map(|pool| pool.backend.abilities()).fold(Abilities::default(), Abilities::or)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{capability::Mode, volume_id::VolumeId};
+use crate::{capability::Mode, snapshot::SnapshotId, volume_id::VolumeId};
 
 /// A file system that this driver can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,34 @@ pub(crate) enum Format {
     Done,
 }
 
+/// What the volume was filled from when it was made. That may be gone since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Origin {
+    Snapshot(SnapshotId),
+    Volume(VolumeId),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot(id) => write!(f, "snapshot {:?}", id.as_str()),
+            Self::Volume(id) => write!(f, "volume {:?}", id.as_str()),
+        }
+    }
+}
+
+/// Whose UUID the file system has: two of one UUID cannot always be mounted at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Identity {
+    /// One of its own.
+    #[default]
+    Own,
+    /// That of what it was copied from; it gets its own before it is mounted first.
+    Inherited,
+}
+
 /// That the volume is attached to a node (ControllerPublishVolume).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attachment {
@@ -94,6 +122,10 @@ pub(crate) struct Volume {
     pub(crate) enforced: bool,
     #[serde(default)]
     pub(crate) format: Format,
+    #[serde(default)]
+    pub(crate) origin: Option<Origin>,
+    #[serde(default)]
+    pub(crate) identity: Identity,
     /// By node id.
     #[serde(default)]
     pub(crate) attachments: BTreeMap<String, Attachment>,
@@ -126,6 +158,10 @@ pub(crate) struct NodeJournal {
     pub(crate) boot: String,
     #[serde(default)]
     pub(crate) staging: Option<Staging>,
+    /// Written before the file system is frozen and taken back after it is thawed: a
+    /// freeze outlives the process that made it.
+    #[serde(default)]
+    pub(crate) frozen: bool,
     /// By target path.
     #[serde(default)]
     pub(crate) targets: BTreeMap<String, Target>,

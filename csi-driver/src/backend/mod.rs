@@ -14,11 +14,12 @@ use std::{
 
 use crate::{
     capability::Access,
+    clock::Moment,
     command::Runner,
     config::BackendKind,
     error::Error,
     kernel::place::{Place, Seen},
-    pool::VolumeFolder,
+    pool::{VolumeFolder, ledger::Promise},
     size::Bounds,
     volume::{Content, Volume},
     volume_id::VolumeId,
@@ -62,7 +63,7 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         &self,
         path: &Path,
         volumes: &OwnedFd,
-        sizes: &BTreeMap<VolumeId, u64>,
+        sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error>;
 
     /// The size that the data itself shows, for a volume whose metadata is damaged.
@@ -93,8 +94,76 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         mounted: Option<&Place>,
     ) -> Result<u64, Error>;
 
+    /// What this pool can do with snapshots and clones.
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
+    }
+
+    /// The most bytes that a snapshot taken of the volume now may come to occupy alone.
+    fn snapshot_bytes(&self, _source: &VolumeFolder) -> Result<u64, Error> {
+        Err(self.cannot("snapshots"))
+    }
+
+    /// Fills new folders with what their sources hold, all of them at one moment, which
+    /// it answers. Durable when it returns; never through a mount. What a crash leaves is
+    /// in the new folders, which are then removed, and in the sources' journals, of which
+    /// [`Backend::thaw`] makes good.
+    fn snapshot(&self, _cuts: &[Cut<'_>]) -> Result<Moment, Error> {
+        Err(self.cannot("snapshots"))
+    }
+
+    /// Makes the data of a new volume from that of a volume or a snapshot, in place of
+    /// [`Backend::create`], durably. `volume.capacity` is not less than the source's.
+    fn populate(&self, _cut: &Cut<'_>, _volume: &Volume) -> Result<(), Error> {
+        Err(self.cannot("volumes from snapshots and volumes"))
+    }
+
+    /// Ends a freeze that a crash left; called for volumes whose journal says `frozen`.
+    fn thaw(&self, _folder: &VolumeFolder) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The error of what this kind of pool does not do.
+    fn cannot(&self, what: &str) -> Error {
+        Error::Unsupported(format!("pools with backend = {:?} do not make {what}", self.kind().as_str()))
+    }
+
     /// What is used of the volume, where its file system does not know it by itself.
     fn quota_usage(&self, folder: &VolumeFolder, volume: &Volume) -> Result<Option<u64>, Error>;
+}
+
+/// What a pool can do; a capability is declared when one pool at least has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Abilities {
+    /// [`Backend::snapshot`].
+    pub(crate) snapshots: bool,
+    /// [`Backend::populate`], from volumes as from snapshots.
+    pub(crate) clones: bool,
+    /// [`Backend::snapshot`] of several volumes at one moment.
+    pub(crate) groups: bool,
+    /// The blocks of snapshots can be listed.
+    pub(crate) block_metadata: bool,
+}
+
+impl Abilities {
+    /// What either can do.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            snapshots: self.snapshots || other.snapshots,
+            clones: self.clones || other.clones,
+            groups: self.groups || other.groups,
+            block_metadata: self.block_metadata || other.block_metadata,
+        }
+    }
+}
+
+/// One copy to be made: what the data of `source` is, under the same name in `into`.
+#[derive(Debug)]
+pub(crate) struct Cut<'a> {
+    /// A volume, used or not, or a snapshot.
+    pub(crate) source: &'a VolumeFolder,
+    /// Empty.
+    pub(crate) into: &'a VolumeFolder,
 }
 
 /// What [`Backend::stage`] works on.

@@ -6,21 +6,19 @@ use holdfast_proto::csi::{
     CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, TopologyRequirement,
 };
 
-use super::{check_use, is_here, wire_volume};
+use super::{check_use, is_here, name::check_name, wire_volume};
 use crate::{
     capability::Capability,
     error::Error,
     pool::Pool,
     server::Driver,
     size::{self, Bounds, Bytes, Wanted},
-    volume::{Content, Format, Volume},
+    volume::{Content, Format, Identity, Volume},
     volume_id::VolumeId,
 };
 
-/// The longest string of a request, in bytes (CSI v1.12, "Size Limits").
-const MAX_NAME: usize = 128;
 /// What Kubernetes' provisioner adds with `--extra-create-metadata`; for people.
-const INFORMATIVE: &str = "csi.storage.k8s.io/";
+pub(super) const INFORMATIVE: &str = "csi.storage.k8s.io/";
 
 /// The parameters of a class, checked.
 pub(super) struct Parameters<'a> {
@@ -102,9 +100,7 @@ pub(super) fn content(pool: &Pool, capabilities: &[Capability]) -> Result<Conten
 /// CSI v1.12, CreateVolume. The id follows from the name, so a repeated call finds the
 /// volume that the first one made.
 pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<CreateVolumeResponse, Error> {
-    if request.name.is_empty() || request.name.len() > MAX_NAME {
-        return Err(Error::Invalid(format!("name must have 1 to {MAX_NAME} bytes")));
-    }
+    check_name(&request.name)?;
     let capabilities = Capability::all(&request.volume_capabilities)?;
     let wanted = Wanted::from_range(request.capacity_range.as_ref())?;
     let Parameters { pool, enforce } = parameters(driver, &request.parameters)?;
@@ -151,10 +147,12 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
         content,
         enforced: enforce,
         format: Format::Never,
+        origin: None,
+        identity: Identity::Own,
         attachments: BTreeMap::new(),
     };
     pool.backend.check(&volume)?;
-    pool.create(&volume)?;
+    pool.create(&volume, None)?;
     tracing::info!(volume = %volume.id, size = %Bytes(volume.capacity), %content, "created");
     Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) })
 }

@@ -7,41 +7,19 @@ use holdfast_proto::csi::{
     validate_volume_capabilities_response::Confirmed,
 };
 
-use super::{check_use, create::parameters, volume_context, wire_volume};
+use super::{check_use, create::parameters, page::Page, volume_context, wire_volume};
 use crate::{capability::Capability, error::Error, server::Driver, volume_id::VolumeId};
 
-/// CSI v1.12, ListVolumes, in the order of ids. The token is the last id that was
-/// given out, so volumes that come and go meanwhile neither repeat nor hide others.
+/// CSI v1.12, ListVolumes, in the order of ids.
 pub(super) fn list(driver: &Driver, request: &ListVolumesRequest) -> Result<ListVolumesResponse, Error> {
-    let most = match usize::try_from(request.max_entries) {
-        Ok(0) => usize::MAX,
-        Ok(most) => most,
-        Err(_) => return Err(Error::Invalid(format!("max_entries is negative ({})", request.max_entries))),
-    };
-    let after = match request.starting_token.as_str() {
-        "" => None,
-        token => Some(read_token(token)?),
-    };
+    let page = Page::asked(request.max_entries, &request.starting_token)?;
     // Pools are sorted by name, but `a` and `a-b` interleave as prefixes of ids.
     let mut ids = Vec::new();
     for pool in driver.pools.values() {
         ids.extend(pool.ids()?);
     }
     ids.sort();
-    let mut rest = ids.into_iter().filter(|id| after.as_ref().is_none_or(|after| id > after)).peekable();
-
-    let mut entries = Vec::new();
-    let mut last = None;
-    while entries.len() < most
-        && let Some(id) = rest.next()
-    {
-        entries.extend(entry(driver, &id)?);
-        last = Some(id);
-    }
-    let next_token = match (rest.peek(), last) {
-        (Some(_), Some(last)) => token(&last),
-        _ => String::new(),
-    };
+    let (entries, next_token) = page.fill(ids, |id| entry(driver, id))?;
     Ok(ListVolumesResponse { entries, next_token })
 }
 
@@ -67,24 +45,6 @@ fn entry(driver: &Driver, id: &VolumeId) -> Result<Option<Entry>, Error> {
         }
         Err(error) => Err(error),
     }
-}
-
-fn token(id: &VolumeId) -> String {
-    id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn read_token(token: &str) -> Result<VolumeId, Error> {
-    let bad = || Error::BadToken(token.chars().take(64).collect());
-    if !token.is_ascii() {
-        return Err(bad());
-    }
-    let bytes = token
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect::<Option<Vec<u8>>>()
-        .ok_or_else(bad)?;
-    String::from_utf8(bytes).ok().and_then(|id| VolumeId::try_from(id).ok()).ok_or_else(bad)
 }
 
 /// CSI v1.12, ControllerGetVolume.

@@ -6,6 +6,9 @@ mod capacity;
 mod create;
 mod expand;
 mod list;
+mod name;
+mod page;
+mod snapshot;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,7 +21,7 @@ use holdfast_proto::csi::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    backend::Backend,
+    backend::{Abilities, Backend},
     capability::{Access, Capability},
     config::TOPOLOGY_NODE,
     error::Error,
@@ -28,7 +31,7 @@ use crate::{
     volume::{Content, Volume},
 };
 
-/// What this driver can do; everything else answers UNIMPLEMENTED.
+/// What this driver can do with every pool; everything else answers UNIMPLEMENTED.
 const CAPABILITIES: [rpc::Type; 8] = [
     rpc::Type::CreateDeleteVolume,
     rpc::Type::PublishUnpublishVolume,
@@ -47,9 +50,24 @@ pub(crate) struct ControllerService {
     operations: Operations,
 }
 
+/// What it can do besides, where one pool at least can.
+fn pool_capabilities(abilities: Abilities) -> impl Iterator<Item = rpc::Type> {
+    let snapshots = [rpc::Type::CreateDeleteSnapshot, rpc::Type::ListSnapshots, rpc::Type::GetSnapshot];
+    let clones = [rpc::Type::CloneVolume];
+    snapshots
+        .into_iter()
+        .filter(move |_| abilities.snapshots)
+        .chain(clones.into_iter().filter(move |_| abilities.clones))
+}
+
 impl ControllerService {
     pub(crate) fn new(driver: Arc<Driver>, operations: Operations) -> Self {
         Self { driver, operations }
+    }
+
+    /// Refuses a call of a capability that no pool gives.
+    fn expect(&self, declared: bool, capability: &str) -> Result<(), Status> {
+        if declared { Ok(()) } else { Err(undeclared(capability)) }
     }
 }
 
@@ -135,7 +153,11 @@ impl Controller for ControllerService {
             r#type: Some(controller_service_capability::Type::Rpc(Rpc { r#type: r#type.into() })),
         };
         Ok(Response::new(ControllerGetCapabilitiesResponse {
-            capabilities: CAPABILITIES.into_iter().map(capability).collect(),
+            capabilities: CAPABILITIES
+                .into_iter()
+                .chain(pool_capabilities(self.driver.abilities()))
+                .map(capability)
+                .collect(),
         }))
     }
 
@@ -155,27 +177,34 @@ impl Controller for ControllerService {
 
     async fn create_snapshot(
         &self,
-        _: Request<csi::CreateSnapshotRequest>,
+        request: Request<csi::CreateSnapshotRequest>,
     ) -> Answer<csi::CreateSnapshotResponse> {
-        Err(undeclared("CREATE_DELETE_SNAPSHOT"))
+        self.expect(self.driver.abilities().snapshots, "CREATE_DELETE_SNAPSHOT")?;
+        call!(self, request, "CreateSnapshot", source_volume_id, snapshot::create)
     }
 
     async fn delete_snapshot(
         &self,
-        _: Request<csi::DeleteSnapshotRequest>,
+        request: Request<csi::DeleteSnapshotRequest>,
     ) -> Answer<csi::DeleteSnapshotResponse> {
-        Err(undeclared("CREATE_DELETE_SNAPSHOT"))
+        self.expect(self.driver.abilities().snapshots, "CREATE_DELETE_SNAPSHOT")?;
+        call!(self, request, "DeleteSnapshot", snapshot_id, snapshot::delete)
     }
 
     async fn list_snapshots(
         &self,
-        _: Request<csi::ListSnapshotsRequest>,
+        request: Request<csi::ListSnapshotsRequest>,
     ) -> Answer<csi::ListSnapshotsResponse> {
-        Err(undeclared("LIST_SNAPSHOTS"))
+        self.expect(self.driver.abilities().snapshots, "LIST_SNAPSHOTS")?;
+        call!(self, request, "ListSnapshots", snapshot::list)
     }
 
-    async fn get_snapshot(&self, _: Request<csi::GetSnapshotRequest>) -> Answer<csi::GetSnapshotResponse> {
-        Err(undeclared("GET_SNAPSHOT"))
+    async fn get_snapshot(
+        &self,
+        request: Request<csi::GetSnapshotRequest>,
+    ) -> Answer<csi::GetSnapshotResponse> {
+        self.expect(self.driver.abilities().snapshots, "GET_SNAPSHOT")?;
+        call!(self, request, "GetSnapshot", snapshot_id, snapshot::get)
     }
 
     async fn controller_modify_volume(

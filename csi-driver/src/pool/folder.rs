@@ -1,4 +1,5 @@
-//! One volume's folder: its metadata, and access to the data beside it.
+//! The folder of one volume or one snapshot: its metadata, and access to the data beside
+//! it.
 
 use std::{
     fs::File,
@@ -15,16 +16,20 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{Error, Tried as _},
-    kernel, step,
+    kernel,
+    snapshot::Snapshot,
+    step,
     volume::{NodeJournal, Volume},
 };
 
 /// What the driver knows of a volume, durable.
 const VOLUME_FILE: &str = "volume.json";
+/// What the driver knows of a snapshot, durable.
+const SNAPSHOT_FILE: &str = "snapshot.json";
 /// What the node side did since the machine started; need not outlive a power cut.
 const NODE_FILE: &str = "node.json";
 
-/// An opened folder of a volume.
+/// An opened folder of a volume or a snapshot.
 #[derive(Debug)]
 pub(crate) struct VolumeFolder {
     pub(super) fd: OwnedFd,
@@ -83,6 +88,19 @@ impl VolumeFolder {
     /// content is there, whole.
     pub(crate) fn write_volume(&self, volume: &Volume) -> Result<(), Error> {
         self.write(VOLUME_FILE, volume, true)
+    }
+
+    /// Reads `snapshot.json`, as [`VolumeFolder::read_volume`] does.
+    pub(crate) fn read_snapshot(&self) -> Result<Snapshot, Error> {
+        self.read(SNAPSHOT_FILE)?.ok_or_else(|| Error::Corrupt {
+            path: self.path.clone(),
+            reason: format!("it has no {SNAPSHOT_FILE}"),
+        })
+    }
+
+    /// Writes `snapshot.json` into a folder that does not have it yet.
+    pub(super) fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        self.write(SNAPSHOT_FILE, snapshot, true)
     }
 
     /// Reads the node's journal. One from another boot, or one that a power cut

@@ -1,17 +1,21 @@
-//! A pool: a folder that holds volumes.
+//! A pool: a folder that holds volumes and their snapshots.
 //!
 //! ```text
 //! <pool>/pool.json            what kind of pool this is
 //! <pool>/.lock                held by the driver that uses it
 //! <pool>/volumes/<id>/        a volume: volume.json, node.json and its data
 //! <pool>/volumes/.new-<id>/   a volume being made; removed at the next start
-//! <pool>/trash/<id>.<random>/ a deleted volume; removed in the background
+//! <pool>/snapshots/<id>/      a snapshot: snapshot.json and its data
+//! <pool>/snapshots/.new-<id>/ a snapshot being cut; removed at the next start, unless…
+//! <pool>/groups/<id>.json     …a group names it: then its cut is finished
+//! <pool>/trash/<id>.<random>/ a deleted volume or snapshot; removed in the background
 //! ```
 
 mod folder;
 pub(crate) mod inspect;
 pub(crate) mod ledger;
 mod opening;
+mod snapshots;
 
 use std::{
     collections::BTreeMap,
@@ -26,15 +30,16 @@ use rustix::{
 };
 
 pub(crate) use folder::VolumeFolder;
-use ledger::{Free, Ledger};
+use ledger::{Free, Ledger, Promise};
+pub(crate) use snapshots::Wish;
 
 use crate::{
-    backend::Backend,
+    backend::{Backend, Cut},
     config::Limits,
     error::{Error, Tried as _},
     kernel::removal::remove_tree,
     step,
-    volume::Volume,
+    volume::{Origin, Volume},
     volume_id::VolumeId,
 };
 
@@ -49,6 +54,8 @@ pub(crate) struct Pool {
     pub(crate) limits: Limits,
     path: PathBuf,
     volumes: OwnedFd,
+    snapshots: OwnedFd,
+    groups: OwnedFd,
     trash: OwnedFd,
     ledger: Ledger,
     /// Keeps a second driver out for as long as this one has the pool.
@@ -86,33 +93,40 @@ impl Pool {
         self.ledger.available(&|sizes| self.measure(sizes))
     }
 
-    /// Makes a volume. It appears whole, in one rename, or not at all: what a crash
-    /// leaves under the name `.new-…` is removed by the next try or the next start.
-    pub(crate) fn create(&self, volume: &Volume) -> Result<(), Error> {
+    /// Makes a volume, with the data of `source` if there is one. It appears whole, in one
+    /// rename, or not at all: what a crash leaves under the name `.new-…` is removed by the
+    /// next try or the next start.
+    pub(crate) fn create(&self, volume: &Volume, source: Option<&VolumeFolder>) -> Result<(), Error> {
         let promise = self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))?;
         let new = format!("{NEW}{}", volume.id);
-        self.discard_new(&new)?;
-        let made = self.fill(&new, volume);
+        self.discard_new_volume(&new)?;
+        let made = self.fill(&new, volume, source);
         if made.is_err()
-            && let Err(error) = self.discard_new(&new)
+            && let Err(error) = self.discard_new_volume(&new)
         {
             tracing::warn!(volume = %volume.id, %error, "a half-made volume stays until the next start");
         }
         made?;
         promise.keep();
+        match &volume.origin {
+            Some(Origin::Volume(origin)) => {
+                self.ledger.note_sharing(origin);
+                self.ledger.note_sharing(&volume.id);
+            }
+            Some(Origin::Snapshot(_)) => self.ledger.note_sharing(&volume.id),
+            None => {}
+        }
         Ok(())
     }
 
-    fn fill(&self, new: &str, volume: &Volume) -> Result<(), Error> {
+    fn fill(&self, new: &str, volume: &Volume, source: Option<&VolumeFolder>) -> Result<(), Error> {
         let path = self.volumes_path();
-        rfs::mkdirat(&self.volumes, new, Mode::from_raw_mode(0o700))
-            .tried(|| format!("making {}", path.join(new).display()))?;
+        let folder = make_new(&self.volumes, &path, new)?;
         step::passed("folder of a new volume made");
-        let folder = VolumeFolder::open(&self.volumes, &path, new)?.ok_or_else(|| Error::Corrupt {
-            path: path.join(new),
-            reason: "it went away while it was made".to_owned(),
-        })?;
-        self.backend.create(&folder, volume)?;
+        match source {
+            Some(source) => self.backend.populate(&Cut { source, into: &folder }, volume)?,
+            None => self.backend.create(&folder, volume)?,
+        }
         folder.write_volume(volume)?;
         rfs::renameat(&self.volumes, new, &self.volumes, volume.id.as_str())
             .tried(|| format!("renaming to {}", path.join(volume.id.as_str()).display()))?;
@@ -120,10 +134,14 @@ impl Pool {
         rfs::fsync(&self.volumes).tried(|| format!("syncing {}", path.display()))
     }
 
-    fn discard_new(&self, new: &str) -> Result<(), Error> {
-        if let Some(folder) = VolumeFolder::open(&self.volumes, &self.volumes_path(), new)? {
+    fn discard_new_volume(&self, new: &str) -> Result<(), Error> {
+        self.discard_new(&self.volumes, &self.volumes_path(), new)
+    }
+
+    fn discard_new(&self, parent: &OwnedFd, path: &Path, new: &str) -> Result<(), Error> {
+        if let Some(folder) = VolumeFolder::open(parent, path, new)? {
             self.backend.destroy(&folder)?;
-            remove_tree(&self.volumes, new)?;
+            remove_tree(parent, new)?;
         }
         Ok(())
     }
@@ -131,17 +149,23 @@ impl Pool {
     /// Moves a volume to the trash: from here on it does not exist, whatever happens.
     /// Its space comes free with [`Pool::empty_trash`].
     pub(crate) fn discard(&self, id: &VolumeId) -> Result<(), Error> {
-        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
-        match rfs::renameat(&self.volumes, id.as_str(), &self.trash, &name) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error).tried(|| format!("moving {id} to the trash")),
-        }
-        step::passed("volume renamed into the trash");
-        // The trash first: after a power cut the volume is in one of the two.
-        rfs::fsync(&self.trash).tried(|| format!("syncing the trash of pool {}", self.name))?;
-        rfs::fsync(&self.volumes).tried(|| format!("syncing {}", self.volumes_path().display()))?;
+        self.move_to_trash(&self.volumes, &self.volumes_path(), id.as_str())?;
         self.ledger.release(id);
         Ok(())
+    }
+
+    fn move_to_trash(&self, parent: &OwnedFd, path: &Path, id: &str) -> Result<(), Error> {
+        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
+        match rfs::renameat(parent, id, &self.trash, &name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                return Err(error).tried(|| format!("moving {} to the trash", path.join(id).display()));
+            }
+        }
+        step::passed("volume renamed into the trash");
+        // The trash first: after a power cut it is in one of the two.
+        rfs::fsync(&self.trash).tried(|| format!("syncing the trash of pool {}", self.name))?;
+        rfs::fsync(parent).tried(|| format!("syncing {}", path.display()))
     }
 
     /// Frees what is in the trash. What cannot be freed stays there and is named.
@@ -181,12 +205,22 @@ impl Pool {
         Ok(())
     }
 
-    fn measure(&self, sizes: &BTreeMap<VolumeId, u64>) -> Result<Free, Error> {
+    fn measure(&self, sizes: &BTreeMap<VolumeId, Promise>) -> Result<Free, Error> {
         let stat =
             rfs::fstatvfs(&self.volumes).tried(|| format!("asking {} for room", self.path.display()))?;
         let unwritten = self.backend.unwritten(&self.volumes_path(), &self.volumes, sizes)?;
         Ok(Free { free: stat.f_bavail.saturating_mul(stat.f_frsize), unwritten })
     }
+}
+
+/// Makes an empty folder for what is not finished yet.
+fn make_new(parent: &OwnedFd, path: &Path, new: &str) -> Result<VolumeFolder, Error> {
+    rfs::mkdirat(parent, new, Mode::from_raw_mode(0o700))
+        .tried(|| format!("making {}", path.join(new).display()))?;
+    VolumeFolder::open(parent, path, new)?.ok_or_else(|| Error::Corrupt {
+        path: path.join(new),
+        reason: "it went away while it was made".to_owned(),
+    })
 }
 
 /// The names in an opened folder.

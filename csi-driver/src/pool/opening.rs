@@ -1,7 +1,7 @@
 //! Taking a pool into use: whose it is, what it is, and what a crash left in it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -13,12 +13,17 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{NEW, Pool, folder, ledger::Ledger, make_and_open, names};
+use super::{
+    NEW, Pool, folder,
+    ledger::{Ledger, Promise},
+    make_and_open, names,
+};
 use crate::{
     backend::{self, Surroundings},
     command::Runner,
     config::{BackendKind, ConfigError, PoolConfig},
     error::{Error, Tried as _},
+    volume::Origin,
     volume_id::VolumeId,
 };
 
@@ -47,6 +52,8 @@ impl Pool {
         let lock = lock(&root, &path)?;
         check_marker(config, &root, &path)?;
         let volumes = make_and_open(&root, &path, "volumes")?;
+        let snapshots = make_and_open(&root, &path, "snapshots")?;
+        let groups = make_and_open(&root, &path, "groups")?;
         let trash = make_and_open(&root, &path, "trash")?;
         rfs::fsync(&root).tried(|| format!("syncing {}", path.display()))?;
 
@@ -55,14 +62,20 @@ impl Pool {
             name: config.name.clone(),
             backend: backend::make(surroundings),
             limits: config.limits,
-            ledger: Ledger::new(&config.name, None, BTreeMap::new()),
+            ledger: Ledger::new(&config.name, None, BTreeMap::new(), BTreeMap::new()),
             path,
             volumes,
+            snapshots,
+            groups,
             trash,
             _lock: lock,
         };
         pool.remove_half_made()?;
-        pool.ledger = Ledger::new(&pool.name, pool.limits.capacity, pool.sizes()?);
+        pool.finish_groups()?;
+        let snapshots = pool.snapshot_promises()?;
+        let promised = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.bytes)).collect();
+        let sources = snapshots.into_values().filter_map(|snapshot| snapshot.source).collect();
+        pool.ledger = Ledger::new(&pool.name, pool.limits.capacity, pool.promises(sources)?, promised);
         Ok(pool)
     }
 
@@ -70,28 +83,40 @@ impl Pool {
         for name in names(&self.volumes, &self.volumes_path())? {
             if name.starts_with(NEW) {
                 tracing::info!(pool = %self.name, entry = %name, "removing a volume that was never finished");
-                self.discard_new(&name)?;
+                self.discard_new_volume(&name)?;
             }
         }
         Ok(())
     }
 
     /// What each volume was promised. A volume whose metadata cannot be read still
-    /// exists: it is counted with what its data says.
-    fn sizes(&self) -> Result<BTreeMap<VolumeId, u64>, Error> {
-        let mut sizes = BTreeMap::new();
+    /// exists: it is counted with what its data says. `sharing` are those of which there
+    /// are snapshots.
+    fn promises(&self, mut sharing: BTreeSet<VolumeId>) -> Result<BTreeMap<VolumeId, Promise>, Error> {
+        let mut promises = BTreeMap::new();
         for id in self.ids()? {
             let Some(folder) = self.find(&id)? else { continue };
-            let size = match folder.read_volume() {
-                Ok(volume) => volume.capacity,
+            let bytes = match folder.read_volume() {
+                Ok(volume) => {
+                    if let Some(Origin::Volume(origin)) = &volume.origin {
+                        sharing.insert(origin.clone());
+                    }
+                    if volume.origin.is_some() {
+                        sharing.insert(id.clone());
+                    }
+                    volume.capacity
+                }
                 Err(error) => {
                     tracing::error!(volume = %id, %error, "this volume cannot be used");
                     self.backend.measured_size(&folder)
                 }
             };
-            sizes.insert(id, size);
+            promises.insert(id, Promise { bytes, shares: false });
         }
-        Ok(sizes)
+        for (id, promise) in &mut promises {
+            promise.shares = sharing.contains(id);
+        }
+        Ok(promises)
     }
 }
 

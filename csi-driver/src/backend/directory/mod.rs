@@ -22,7 +22,7 @@ use crate::{
         flags, mount, mountinfo,
         place::{Place, Seen},
     },
-    pool::VolumeFolder,
+    pool::{VolumeFolder, ledger::Promise},
     size::{Bounds, GIB, MIB},
     volume::{Content, Volume},
     volume_id::VolumeId,
@@ -151,16 +151,16 @@ impl Backend for Directory {
         &self,
         path: &Path,
         _volumes: &OwnedFd,
-        sizes: &BTreeMap<VolumeId, u64>,
+        sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error> {
         if !self.on_btrfs {
             // Nothing is promised where no size is enforced.
             return Ok(0);
         }
         let written = self.quotas.written_below(path)?;
-        Ok(sizes.iter().fold(0, |sum: u64, (id, size)| {
+        Ok(sizes.iter().fold(0, |sum: u64, (id, promise)| {
             let written = written.get(id.as_str()).copied().unwrap_or(0);
-            sum.saturating_add(size.saturating_sub(written))
+            sum.saturating_add(promise.bytes.saturating_sub(written))
         }))
     }
 

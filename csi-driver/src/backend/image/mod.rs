@@ -26,7 +26,7 @@ use crate::{
         mount, mountinfo,
         place::{Place, Seen},
     },
-    pool::{VolumeFolder, allocated},
+    pool::{VolumeFolder, allocated, ledger::Promise},
     size::{Bounds, GIB, MIB},
     step,
     volume::{Content, FsType, Volume},
@@ -162,10 +162,11 @@ impl Backend for Image {
         &self,
         _path: &Path,
         volumes: &OwnedFd,
-        sizes: &BTreeMap<VolumeId, u64>,
+        sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error> {
-        sizes.iter().try_fold(0_u64, |sum, (id, size)| {
-            Ok(sum.saturating_add(size.saturating_sub(allocated(volumes, &format!("{id}/{IMAGE}"))?)))
+        sizes.iter().try_fold(0_u64, |sum, (id, promise)| {
+            Ok(sum
+                .saturating_add(promise.bytes.saturating_sub(allocated(volumes, &format!("{id}/{IMAGE}"))?)))
         })
     }
 

@@ -1,0 +1,177 @@
+//! CreateSnapshot, DeleteSnapshot, ListSnapshots and GetSnapshot.
+
+use std::collections::HashMap;
+
+use holdfast_proto::csi::{
+    self, CreateSnapshotRequest, CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse,
+    GetSnapshotRequest, GetSnapshotResponse, ListSnapshotsRequest, ListSnapshotsResponse,
+    list_snapshots_response::Entry,
+};
+
+use super::{create::INFORMATIVE, name::check_name, page, wire_bytes};
+use crate::{
+    error::Error,
+    pool::{Pool, Wish},
+    server::Driver,
+    size::Bytes,
+    snapshot::{Snapshot, SnapshotId},
+    volume_id::VolumeId,
+};
+
+/// CSI v1.12, CreateSnapshot. The id follows from the name and the source's pool, so a
+/// repeated call finds the snapshot that the first one made, the source being gone or not.
+/// It is ready at once: nothing is uploaded.
+pub(super) fn create(
+    driver: &Driver,
+    request: &CreateSnapshotRequest,
+) -> Result<CreateSnapshotResponse, Error> {
+    check_name(&request.name)?;
+    if request.source_volume_id.is_empty() {
+        return Err(Error::Invalid("source_volume_id is required".to_owned()));
+    }
+    check_parameters(&request.parameters)?;
+    let source = VolumeId::parse(&request.source_volume_id)?;
+    let pool = driver.pool_of(&source)?;
+    let id = SnapshotId::derive(&pool.name, &request.name);
+    let _guard = driver.guards.take(&id)?;
+    let answer = |snapshot: &Snapshot| CreateSnapshotResponse { snapshot: Some(wire_snapshot(snapshot)) };
+    if let Some(folder) = pool.find_snapshot(&id)? {
+        let snapshot = folder.read_snapshot()?;
+        check_same(&snapshot, &request.name, &source)?;
+        return Ok(answer(&snapshot));
+    }
+    // The pool is part of the id, so the same name for a volume elsewhere would not be seen.
+    for other in driver.pools.values().filter(|other| other.name != pool.name) {
+        if other.find_snapshot(&SnapshotId::derive(&other.name, &request.name))?.is_some() {
+            return Err(Error::Exists(format!(
+                "snapshot {:?} exists in pool {:?}, of another volume; use another name",
+                request.name, other.name
+            )));
+        }
+    }
+    let _source_guard = driver.guards.take(&source)?;
+    let folder = pool.folder(&source)?;
+    let volume = folder.read_volume()?;
+    let snapshot = pool.cut(Wish { id, name: request.name.clone(), source: &folder, volume })?;
+    tracing::info!(snapshot = %snapshot.id, volume = %source, size = %Bytes(snapshot.capacity), "cut");
+    Ok(answer(&snapshot))
+}
+
+/// A class of snapshots has nothing to say yet; what is not known is refused, for a
+/// misspelled parameter must not be a silent default.
+pub(crate) fn check_parameters(parameters: &HashMap<String, String>) -> Result<(), Error> {
+    match parameters.keys().find(|name| !name.starts_with(INFORMATIVE)) {
+        Some(name) => Err(Error::Invalid(format!("parameter {name:?} is not known; snapshots have none"))),
+        None => Ok(()),
+    }
+}
+
+fn check_same(snapshot: &Snapshot, name: &str, source: &VolumeId) -> Result<(), Error> {
+    let differs = |what: String| {
+        Err(Error::Exists(format!(
+            "snapshot {name:?} exists and {what}; use another name or the same request"
+        )))
+    };
+    if snapshot.name != name {
+        return differs(format!("was made as {:?}", snapshot.name));
+    }
+    if snapshot.source != *source {
+        return differs(format!("is of volume {}", snapshot.source));
+    }
+    if let Some(group) = &snapshot.group {
+        return differs(format!("belongs to group {group}"));
+    }
+    Ok(())
+}
+
+/// CSI v1.12, DeleteSnapshot. Volumes made from it are independent of it.
+pub(super) fn delete(
+    driver: &Driver,
+    request: &DeleteSnapshotRequest,
+) -> Result<DeleteSnapshotResponse, Error> {
+    let id = match SnapshotId::parse(&request.snapshot_id) {
+        Err(Error::SnapshotNotFound(_)) => return Ok(DeleteSnapshotResponse {}),
+        parsed => parsed?,
+    };
+    let pool = driver.configured_pool_of_snapshot(&id)?;
+    let _guard = driver.guards.take(&id)?;
+    let Some(folder) = pool.find_snapshot(&id)? else { return Ok(DeleteSnapshotResponse {}) };
+    if let Some(group) = folder.read_snapshot()?.group {
+        return Err(Error::Invalid(format!(
+            "snapshot {id} is part of group {group} and cannot be deleted alone; delete the group \
+             (DeleteVolumeGroupSnapshot)"
+        )));
+    }
+    pool.discard_snapshot(&id)?;
+    driver.trash.notify_one();
+    tracing::info!(snapshot = %id, "deleted");
+    Ok(DeleteSnapshotResponse {})
+}
+
+/// CSI v1.12, ListSnapshots, in the order of ids. A filter for what does not exist lists
+/// nothing and is no error.
+pub(super) fn list(driver: &Driver, request: &ListSnapshotsRequest) -> Result<ListSnapshotsResponse, Error> {
+    let page = page::Page::<SnapshotId>::asked(request.max_entries, &request.starting_token)?;
+    let source = match VolumeId::parse(&request.source_volume_id) {
+        _ if request.source_volume_id.is_empty() => None,
+        Err(Error::VolumeNotFound(_)) => return Ok(ListSnapshotsResponse::default()),
+        parsed => Some(parsed?),
+    };
+    let mut ids = Vec::new();
+    if request.snapshot_id.is_empty() {
+        let pools = driver.pools.values();
+        for pool in pools.filter(|pool| source.as_ref().is_none_or(|source| source.pool() == pool.name)) {
+            ids.extend(pool.snapshot_ids()?);
+        }
+    } else if let Ok(id) = SnapshotId::parse(&request.snapshot_id) {
+        ids.push(id);
+    }
+    ids.sort();
+    let (entries, next_token) = page.fill(ids, |id| {
+        let snapshot = look(driver, id)?;
+        Ok(snapshot
+            .filter(|snapshot| source.as_ref().is_none_or(|source| snapshot.source == *source))
+            .map(|snapshot| Entry { snapshot: Some(wire_snapshot(&snapshot)) }))
+    })?;
+    Ok(ListSnapshotsResponse { entries, next_token })
+}
+
+/// One line of the list; `None` when it is gone, or damaged: what of it is required on the
+/// wire is not known then, and it must not hide the others.
+fn look(driver: &Driver, id: &SnapshotId) -> Result<Option<Snapshot>, Error> {
+    let Some(pool) = driver.pools.get(id.pool()) else { return Ok(None) };
+    let Some(folder) = pool.find_snapshot(id)? else { return Ok(None) };
+    match folder.read_snapshot() {
+        Ok(snapshot) => Ok(Some(snapshot)),
+        Err(Error::Corrupt { .. }) if pool.find_snapshot(id)?.is_none() => Ok(None),
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::error!(snapshot = %id, %error, "this snapshot cannot be used");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// CSI v1.12, GetSnapshot.
+pub(super) fn get(driver: &Driver, request: &GetSnapshotRequest) -> Result<GetSnapshotResponse, Error> {
+    let id = SnapshotId::parse(&request.snapshot_id)?;
+    let snapshot = pool_of(driver, &id)?.snapshot_folder(&id)?.read_snapshot()?;
+    Ok(GetSnapshotResponse { snapshot: Some(wire_snapshot(&snapshot)) })
+}
+
+/// The pool in which a snapshot lies. No such pool, no such snapshot.
+pub(crate) fn pool_of<'a>(driver: &'a Driver, id: &SnapshotId) -> Result<&'a Pool, Error> {
+    driver.pools.get(id.pool()).ok_or_else(|| Error::SnapshotNotFound(id.to_string()))
+}
+
+/// A snapshot as the wire shows it.
+pub(crate) fn wire_snapshot(snapshot: &Snapshot) -> csi::Snapshot {
+    csi::Snapshot {
+        size_bytes: wire_bytes(snapshot.capacity),
+        snapshot_id: snapshot.id.to_string(),
+        source_volume_id: snapshot.source.to_string(),
+        creation_time: Some(snapshot.created.into()),
+        ready_to_use: true,
+        group_snapshot_id: snapshot.group.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
