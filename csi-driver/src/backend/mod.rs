@@ -183,8 +183,8 @@ pub(crate) struct Stage<'a> {
 pub(crate) struct Surroundings {
     pub(crate) kind: BackendKind,
     pub(crate) path: PathBuf,
-    /// Whether the pool lies on btrfs.
-    pub(crate) on_btrfs: bool,
+    /// The opened folder at `path`.
+    pub(crate) root: OwnedFd,
     /// The name of the pool's file system, for messages.
     pub(crate) fs_name: String,
     pub(crate) runner: Runner,
@@ -199,14 +199,15 @@ impl Surroundings {
             .tried(|| format!("looking at {}", path.display()))?;
         let fs_name = crate::kernel::mountinfo::by_id(stat.stx_mnt_id)?
             .map_or_else(|| "unknown".to_owned(), |mount| mount.fs_type);
-        Ok(Self { kind, path: path.to_owned(), on_btrfs: fs_name == "btrfs", fs_name, runner })
+        let root = root.try_clone().tried(|| format!("keeping {} open", path.display()))?;
+        Ok(Self { kind, path: path.to_owned(), root, fs_name, runner })
     }
 }
 
 /// The backend for a pool.
-pub(crate) fn make(surroundings: Surroundings) -> Arc<dyn Backend> {
-    match surroundings.kind {
+pub(crate) fn make(surroundings: Surroundings) -> Result<Arc<dyn Backend>, Error> {
+    Ok(match surroundings.kind {
         BackendKind::Image => Arc::new(image::Image::new(surroundings)),
-        BackendKind::Directory => Arc::new(directory::Directory::new(surroundings)),
-    }
+        BackendKind::Directory => Arc::new(directory::Directory::new(surroundings)?),
+    })
 }

@@ -1,5 +1,6 @@
 //! The kernel's side: loop devices, mounts, and the paths on which they are made.
 
+pub(crate) mod btrfs;
 pub(crate) mod flags;
 pub(crate) mod loopdev;
 pub(crate) mod mount;

@@ -1,6 +1,9 @@
 //! The system calls that no safe binding covers: the ioctls of loop(4) and
-//! mount_setattr(2). The only unsafe code of this crate.
+//! mount_setattr(2), and in the files below those of single file systems. The only
+//! unsafe code of this crate.
 #![allow(unsafe_code)]
+
+pub(crate) mod btrfs;
 
 use std::{
     ffi::CStr,

@@ -139,7 +139,7 @@ impl VolumeFolder {
 }
 
 /// Paths are resolved inside a folder only.
-pub(super) fn inside() -> ResolveFlags {
+pub(crate) fn inside() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV
 }
 

@@ -29,7 +29,7 @@ use rustix::{
     io::Errno,
 };
 
-pub(crate) use folder::VolumeFolder;
+pub(crate) use folder::{VolumeFolder, inside};
 use ledger::{Free, Ledger, Promise};
 pub(crate) use snapshots::Wish;
 
@@ -249,7 +249,7 @@ fn make_and_open(parent: &OwnedFd, path: &Path, name: &str) -> Result<OwnedFd, E
         Err(error) => return Err(error).tried(|| format!("making {}", path.join(name).display())),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rfs::openat2(parent, name, flags, Mode::empty(), folder::inside())
+    rfs::openat2(parent, name, flags, Mode::empty(), inside())
         .tried(|| format!("opening {}", path.join(name).display()))
 }
 

@@ -60,7 +60,7 @@ impl Pool {
         let surroundings = Surroundings::of(config.backend, &path, &root, runner.clone())?;
         let mut pool = Self {
             name: config.name.clone(),
-            backend: backend::make(surroundings),
+            backend: backend::make(surroundings)?,
             limits: config.limits,
             ledger: Ledger::new(&config.name, None, BTreeMap::new(), BTreeMap::new()),
             path,

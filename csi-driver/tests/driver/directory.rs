@@ -12,6 +12,11 @@ use crate::harness::{
 
 /// A driver with a directory pool `default` on a btrfs of its own.
 async fn on_btrfs() -> Driver {
+    on_prepared_btrfs(&|_| {}).await
+}
+
+/// As [`on_btrfs`], where something was done to the file system before.
+async fn on_prepared_btrfs(prepare: &(dyn Fn(&str) + Sync)) -> Driver {
     let scratch = Scratch::new();
     let image = scratch.path().join("btrfs.img");
     fs::File::create(&image).unwrap().set_len(512 * MIB as u64).unwrap();
@@ -19,6 +24,7 @@ async fn on_btrfs() -> Driver {
     let disk = scratch.path().join("disk");
     fs::create_dir(&disk).unwrap();
     command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
+    prepare(disk.to_str().unwrap());
     let pool = PoolConfig::directory("default", disk.join("pool"));
     Driver::with(scratch, vec![pool]).await
 }
@@ -44,7 +50,20 @@ fn fill(path: &str) -> (i64, std::io::Error) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_size_is_enforced_on_btrfs() {
     needs!("btrfs");
-    let mut driver = on_btrfs().await;
+    a_life_with_a_size(on_btrfs().await).await;
+}
+
+/// Quotas that somebody switched on are used as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn full_quotas_enforce_as_well() {
+    needs!("btrfs");
+    let enable = |disk: &str| {
+        command("btrfs", &["quota", "enable", disk]).unwrap();
+    };
+    a_life_with_a_size(on_prepared_btrfs(&enable).await).await;
+}
+
+async fn a_life_with_a_size(mut driver: Driver) {
     let capability = mounted("");
     let id = driver.bring_up("dir", 20 * MIB, &capability, "pod").await;
     let (written, error) = fill(&driver.path("pod/file"));
@@ -90,18 +109,61 @@ async fn promises_on_btrfs_are_covered() {
     driver.end().await;
 }
 
-/// Subvolumes that a user made inside do not keep a volume from being freed.
+/// Subvolumes and snapshots that a user made inside, in each other, do not keep a volume
+/// from being freed.
 #[tokio::test(flavor = "multi_thread")]
 async fn subvolumes_inside_are_freed() {
     needs!("btrfs");
     let mut driver = on_btrfs().await;
     let capability = mounted("");
     let id = driver.bring_up("nested", 20 * MIB, &capability, "pod").await;
-    command("btrfs", &["subvolume", "create", &driver.path("pod/inner")]).unwrap();
-    fs::write(driver.path("pod/inner/file"), "x").unwrap();
+    for inner in ["pod/inner", "pod/inner/deep", "pod/inner/deep/er", "pod/other"] {
+        command("btrfs", &["subvolume", "create", &driver.path(inner)]).unwrap();
+        fs::write(driver.path(inner) + "/file", "x").unwrap();
+    }
+    let (pod, snapshot) = (driver.path("pod"), driver.path("pod/other/snapshot"));
+    command("btrfs", &["subvolume", "snapshot", "-r", &pod, &snapshot]).unwrap();
+    command("btrfs", &["property", "set", "-ts", &pod, "ro", "true"]).unwrap();
     driver.take_down(&id, "pod").await;
-    let trash = driver.scratch.path().join("disk/pool/trash");
-    until("the trash is empty", || crate::harness::entries(&trash).is_empty()).await;
+    let disk = driver.scratch.path().join("disk");
+    until("the trash is empty", || crate::harness::entries(&disk.join("pool/trash")).is_empty()).await;
+    assert_eq!(command("btrfs", &["subvolume", "list", disk.to_str().unwrap()]).unwrap(), "");
+    driver.end().await;
+}
+
+/// What is written into a subvolume that a user made inside counts as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_subvolume_inside_is_outside_of_the_size() {
+    needs!("btrfs");
+    let mut driver = on_btrfs().await;
+    let id = driver.bring_up("nested", 20 * MIB, &mounted(""), "pod").await;
+    command("btrfs", &["subvolume", "create", &driver.path("pod/inner")]).unwrap();
+    let (written, error) = fill(&driver.path("pod/inner/file"));
+    assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
+    assert!((15 * MIB..=20 * MIB).contains(&written), "{written}");
+    assert!(driver.stats(&id, "pod").await.unwrap()[0].used > 15 * MIB);
+    let groups = driver.path("disk");
+    let shown = || command("btrfs", &["qgroup", "show", "-r", &groups]).unwrap();
+    assert!(shown().contains("20.00MiB"), "{}", shown());
+    driver.take_down(&id, "pod").await;
+    until("the limit is gone", || !shown().contains("20.00MiB")).await;
+    driver.end().await;
+}
+
+/// A limit that was lost with the quotas comes back when the volume is staged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_limit_comes_back_at_the_stage() {
+    needs!("btrfs");
+    let mut driver = on_btrfs().await;
+    let capability = mounted("");
+    let id = driver.create(volume("dir", 20 * MIB, &capability)).await.unwrap().volume_id;
+    command("btrfs", &["quota", "disable", &driver.path("disk")]).unwrap();
+    driver.attach(&id, &capability).await.unwrap();
+    driver.stage(&id, &capability).await.unwrap();
+    driver.publish(&id, "pod", &capability).await.unwrap();
+    let (written, error) = fill(&driver.path("pod/file"));
+    assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{error}");
+    assert!(written <= 20 * MIB, "{written}");
     driver.end().await;
 }
 

@@ -1,28 +1,30 @@
 //! Volumes as folders of the pool's own file system. On btrfs a folder is a
-//! subvolume with a limit (qgroup); other file systems cannot hold a folder to a
-//! size here, so there a class has to say `enforceSize: "false"`.
-
-mod btrfs;
+//! subvolume with a limit; other file systems cannot hold a folder to a size here, so
+//! there a class has to say `enforceSize: "false"`.
 
 use std::{
     collections::BTreeMap,
+    ffi::CStr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{self as rfs, AtFlags, OFlags, StatxFlags, statx};
+use rustix::{
+    fs::{self as rfs, AtFlags, Mode, OFlags, StatxFlags, openat2, statx},
+    io::Errno,
+};
 
 use super::{Backend, Stage, Surroundings};
 use crate::{
     capability::Access,
-    command::Tool,
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
+        btrfs::{Counting, FileSystem},
         flags, mount, mountinfo,
         place::{Place, Seen},
     },
-    pool::{VolumeFolder, ledger::Promise},
+    pool::{VolumeFolder, inside, ledger::Promise},
     size::{Bounds, GIB, MIB},
     volume::{Content, Volume},
     volume_id::VolumeId,
@@ -30,24 +32,29 @@ use crate::{
 
 /// The data of a volume.
 const DATA: &str = "data";
+const DATA_NAME: &CStr = c"data";
 
 /// The `directory` backend.
 #[derive(Debug)]
 pub(crate) struct Directory {
     pool: PathBuf,
     fs_name: String,
-    on_btrfs: bool,
-    quotas: btrfs::Quotas,
+    /// Where the pool lies on btrfs.
+    btrfs: Option<FileSystem>,
 }
 
 impl Directory {
-    pub(crate) fn new(surroundings: Surroundings) -> Self {
-        Self {
-            quotas: btrfs::Quotas::new(surroundings.runner, surroundings.path.clone()),
-            pool: surroundings.path,
-            fs_name: surroundings.fs_name,
-            on_btrfs: surroundings.on_btrfs,
-        }
+    pub(crate) fn new(surroundings: Surroundings) -> Result<Self, Error> {
+        let Surroundings { path, root, fs_name, .. } = surroundings;
+        let btrfs = match fs_name.as_str() {
+            "btrfs" => Some(FileSystem::of(root, &path, Counting::Simple)?),
+            _ => None,
+        };
+        Ok(Self { pool: path, fs_name, btrfs })
+    }
+
+    fn data(&self, folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+        folder.open_child(DATA, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     fn no_device(&self, folder: &VolumeFolder) -> Error {
@@ -85,7 +92,7 @@ impl Backend for Directory {
     }
 
     fn can_enforce(&self) -> Result<(), Error> {
-        if self.on_btrfs {
+        if self.btrfs.is_some() {
             return Ok(());
         }
         Err(Error::Invalid(format!(
@@ -97,50 +104,45 @@ impl Backend for Directory {
     }
 
     fn lacks(&self) -> Vec<String> {
-        if self.on_btrfs { self.quotas.lacks() } else { Vec::new() }
+        self.btrfs.as_ref().map(FileSystem::lacks).unwrap_or_default()
     }
 
     fn check(&self, _volume: &Volume) -> Result<(), Error> {
-        if self.on_btrfs { self.quotas.find_tool() } else { Ok(()) }
+        Ok(())
     }
 
+    /// A crash in here leaves a folder that is no volume yet, with a subvolume in it or
+    /// not: whoever removes the folder asks [`Backend::destroy`] first.
     fn create(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
-        if !self.on_btrfs {
-            folder.make_folder(DATA)?;
-            return folder.sync();
+        match &self.btrfs {
+            None => folder.make_folder(DATA)?,
+            Some(btrfs) => {
+                let data = btrfs.make_subvolume(&folder_fd(folder)?, DATA_NAME)?;
+                if volume.enforced {
+                    btrfs.limit(&data, volume.capacity)?;
+                }
+            }
         }
-        self.quotas.make_subvolume(&folder.child(DATA))?;
-        if volume.enforced {
-            self.quotas.enable()?;
-            self.quotas.limit(&folder.child(DATA), volume.capacity)?;
-        }
+        // A new subvolume goes to the disk with its folder, and its limit with it: btrfs
+        // cannot log it and commits.
         folder.sync()
     }
 
     fn destroy(&self, folder: &VolumeFolder) -> Result<(), Error> {
-        if self.on_btrfs {
-            match rfs::statat(&folder_fd(folder)?, DATA, AtFlags::SYMLINK_NOFOLLOW) {
-                // Every subvolume's root has this inode number.
-                Ok(stat) if stat.st_ino == 256 => {
-                    if let Err(error) = self.quotas.delete_subvolume(&folder.child(DATA)) {
-                        // Subvolumes inside it, made by a user: the plain removal takes them.
-                        tracing::debug!(%error, "removing the subvolume file by file");
-                    }
-                }
-                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => {
-                    return Err(error).tried(|| format!("looking at {}", folder.child(DATA).display()));
-                }
-            }
+        if let Some(btrfs) = &self.btrfs {
+            btrfs.delete_subvolume(&folder_fd(folder)?, DATA_NAME)?;
         }
         Ok(())
     }
 
     fn expand(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
-        if volume.enforced {
-            self.quotas.limit(&folder.child(DATA), volume.capacity)?;
+        match &self.btrfs {
+            Some(btrfs) if volume.enforced => {
+                btrfs.limit(&self.data(folder)?, volume.capacity)?;
+                btrfs.commit()
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn needs_node_expansion(&self) -> bool {
@@ -150,18 +152,25 @@ impl Backend for Directory {
     fn unwritten(
         &self,
         path: &Path,
-        _volumes: &OwnedFd,
+        volumes: &OwnedFd,
         sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error> {
-        if !self.on_btrfs {
-            // Nothing is promised where no size is enforced.
-            return Ok(0);
+        // Nothing is promised where no size is enforced.
+        let Some(btrfs) = &self.btrfs else { return Ok(0) };
+        let mut sum = 0_u64;
+        for (id, promise) in sizes {
+            let data = format!("{id}/{DATA}");
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            // What is being made, or not counted, is as good as unwritten: that promises
+            // too little rather than too much.
+            let written = match openat2(volumes, data.as_str(), flags, Mode::empty(), inside()) {
+                Ok(data) => btrfs.used(&data)?.unwrap_or(0),
+                Err(Errno::NOENT) => 0,
+                Err(error) => return Err(error).tried(|| format!("opening {}", path.join(data).display())),
+            };
+            sum = sum.saturating_add(promise.bytes.saturating_sub(written));
         }
-        let written = self.quotas.written_below(path)?;
-        Ok(sizes.iter().fold(0, |sum: u64, (id, promise)| {
-            let written = written.get(id.as_str()).copied().unwrap_or(0);
-            sum.saturating_add(promise.bytes.saturating_sub(written))
-        }))
+        Ok(sum)
     }
 
     fn measured_size(&self, _folder: &VolumeFolder) -> u64 {
@@ -195,6 +204,10 @@ impl Backend for Directory {
 
     fn stage(&self, stage: &Stage<'_>) -> Result<(), Error> {
         let options = flags::check(stage.volume.content, stage.flags)?;
+        if let Some(btrfs) = self.btrfs.as_ref().filter(|_| stage.volume.enforced) {
+            // Again, for quotas may have been switched off and on since.
+            btrfs.limit(&self.data(stage.folder)?, stage.volume.capacity)?;
+        }
         let data = stage.folder.open_child(DATA, OFlags::PATH | OFlags::DIRECTORY)?;
         mount::bind(&data, options.attributes, stage.staging)
     }
@@ -217,13 +230,13 @@ impl Backend for Directory {
     }
 
     fn quota_usage(&self, folder: &VolumeFolder, volume: &Volume) -> Result<Option<u64>, Error> {
-        if volume.enforced { self.quotas.written(&folder.child(DATA)).map(Some) } else { Ok(None) }
+        match &self.btrfs {
+            Some(btrfs) if volume.enforced => btrfs.used(&self.data(folder)?),
+            _ => Ok(None),
+        }
     }
 }
 
 fn folder_fd(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
     folder.open_child(".", OFlags::RDONLY | OFlags::DIRECTORY)
 }
-
-/// The tool of this backend, on btrfs.
-const TOOL: Tool = Tool::BTRFS;
