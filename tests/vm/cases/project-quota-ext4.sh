@@ -1,11 +1,11 @@
-# Project quotas on ext4.
+# A directory pool on ext4 with project quotas.
 # modules: ext4 quota_v2
-# programs: mkfs.ext4 chattr setquota setpriv
-# disks: 2G
+# programs: mkfs.ext4 chattr setquota setpriv kubectl
+# disks: 4G
 . /vm/case.sh
 . /vm/project-quota.sh
 
 mkfs.ext4 -q -O quota,project /dev/vda
 mkdir /pool
 mount -o prjquota /dev/vda /pool
-kernel_enforces_project_quota /pool
+kernel_enforces

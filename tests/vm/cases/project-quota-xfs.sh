@@ -1,11 +1,11 @@
-# Project quotas on xfs.
-# modules: xfs quota_v2
-# programs: mkfs.xfs chattr setquota setpriv
-# disks: 2G
+# A directory pool on xfs with project quotas.
+# modules: xfs
+# programs: mkfs.xfs chattr setquota setpriv kubectl
+# disks: 4G
 . /vm/case.sh
 . /vm/project-quota.sh
 
 mkfs.xfs -q /dev/vda
 mkdir /pool
 mount -o prjquota /dev/vda /pool
-kernel_enforces_project_quota /pool
+kernel_enforces
