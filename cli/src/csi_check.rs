@@ -101,11 +101,15 @@ impl Args {
         }
         let made = self.make_staging()?;
         let done = self.check(made.as_deref());
-        if let Some(folder) = made {
+        if let Some(folder) = made
+            && let Err(error) = std::fs::remove_dir(&folder)
+        {
             // Not with what is in it: a volume may still be mounted there.
-            std::fs::remove_dir(&folder)
-                .with_context(|| format!("{} is left behind", folder.display()))
-                .or_else(|error| if done.is_err() { Ok(()) } else { Err(error) })?;
+            let left = anyhow!(error).context(format!("{} is left behind", folder.display()));
+            match done {
+                Ok(false) => return Err(left),
+                _ => crate::complain(&left),
+            }
         }
         done
     }

@@ -15,6 +15,8 @@ use crate::{declared::Declared, options::Options};
 pub(crate) enum Need {
     /// A service, or a trait of all volumes.
     Plugin(Plugin),
+    /// Its absence.
+    NoPlugin(Plugin),
     /// The way in which volumes grow.
     Expansion(Expansion),
     /// A capability of the Controller service.
@@ -60,6 +62,10 @@ impl Need {
         let given = |there: bool, flag: &str| (!there).then(|| format!("{flag} was not given"));
         match self {
             Self::Plugin(kind) => undeclared(declared.services.contains(&kind), kind.as_str_name()),
+            Self::NoPlugin(kind) => declared
+                .services
+                .contains(&kind)
+                .then(|| format!("the plugin declares {}", kind.as_str_name())),
             Self::Expansion(kind) => {
                 undeclared(declared.expansion.contains(&kind), &format!("expansion {}", kind.as_str_name()))
             }

@@ -5,6 +5,7 @@ use std::{
     time::Instant,
 };
 
+use holdfast_proto::csi::ProbeRequest;
 use parking_lot::Mutex;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     checks,
     client::Client,
     declared::{self, Declared},
-    failure::{Failure, Verdict},
+    failure::{Failure, Verdict, describe},
     fixture::{Fixture, Session},
     options::Options,
     report::{Error, Finding, Outcome, Report},
@@ -53,8 +54,15 @@ pub async fn run_each(options: Options, mut tell: impl FnMut(&Finding)) -> Resul
         detailed_errors: Mutex::default(),
     });
     let mut findings = Vec::with_capacity(chosen.len());
+    let mut gone_since = None;
     for check in chosen {
-        let finding = one(check, &session).await;
+        let finding = match gone_since {
+            Some(id) => finding(check, Outcome::Skipped { reason: format!("the plugin is gone since {id}") }),
+            None => one(check, &session).await,
+        };
+        if gone_since.is_none() && !is_there(&session).await {
+            gone_since = Some(check.id);
+        }
         tell(&finding);
         findings.push(finding);
     }
@@ -63,26 +71,49 @@ pub async fn run_each(options: Options, mut tell: impl FnMut(&Finding)) -> Resul
 
 async fn one(check: &Check, session: &Arc<Session>) -> Finding {
     let begin = Instant::now();
-    let row = check.row();
     let unmet = (check.needs.iter().copied().flatten())
         .find_map(|need| need.unmet(&session.declared, &session.options));
     let outcome = match unmet {
         Some(reason) => Outcome::Skipped { reason },
         None => {
-            let fixture = Fixture::new(Arc::clone(session), row.map_or(&[], |row| row.codes));
+            let codes = check.row().map_or(&[][..], |row| row.codes);
+            let fixture = Fixture::new(Arc::clone(session), codes);
             let verdict = (check.run)(&fixture).await;
             let sent = fixture.last_calls();
+            let alive = revive(&fixture).await;
             let left = fixture.clean_up().await;
-            outcome(verdict, sent, &left)
+            outcome(verdict.and(alive), sent, &left)
         }
     };
+    Finding { milliseconds: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX), ..finding(check, outcome) }
+}
+
+/// Whether the plugin answers, now or after its supervisor had time to start it.
+async fn is_there(session: &Arc<Session>) -> bool {
+    session.client.call(ProbeRequest {}).await.is_ok()
+        || Fixture::new(Arc::clone(session), &[]).ready().await.is_ok()
+}
+
+/// A check during which the plugin ended has failed. Where it can be restarted it is, so that
+/// the clean-up and the other checks have a plugin.
+async fn revive(fixture: &Fixture) -> Verdict {
+    let probed = fixture.session.client.call(ProbeRequest {}).await;
+    let Err(status) = probed else { return Ok(()) };
+    if fixture.options().restart.is_some() {
+        fixture.restart().await?;
+    }
+    Err(Failure::wrong("a plugin that still answers", describe(&status)))
+}
+
+fn finding(check: &Check, outcome: Outcome) -> Finding {
+    let row = check.row();
     Finding {
         id: check.id,
         rpc: row.map_or("", |row| row.rpc_name()),
         condition: check.condition,
         section: row.map_or_else(String::new, |row| row.section()),
         level: row.map_or_else(String::new, |row| row.level.to_string()),
-        milliseconds: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+        milliseconds: 0,
         outcome,
     }
 }

@@ -1,11 +1,41 @@
 //! The checks, one file for each part of the specification.
 
+mod attach;
 mod capabilities;
+mod change;
+mod create_volume;
+mod data;
+mod existing;
+mod groups;
 mod identity;
+mod life;
+mod listing;
+mod node_publish;
+mod node_stage;
+mod node_use;
+mod second;
+mod snapshots;
 
 use crate::check::Check;
 
 /// Every check, in the order of a run.
 pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
-    [identity::CHECKS, capabilities::CHECKS].into_iter().flatten()
+    [
+        identity::CHECKS,
+        capabilities::CHECKS,
+        create_volume::CHECKS,
+        existing::CHECKS,
+        attach::CHECKS,
+        listing::CHECKS,
+        change::CHECKS,
+        snapshots::CHECKS,
+        node_stage::CHECKS,
+        node_publish::CHECKS,
+        second::CHECKS,
+        node_use::CHECKS,
+        groups::CHECKS,
+        data::CHECKS,
+        life::CHECKS,
+    ]
+    .into_iter().flatten()
 }

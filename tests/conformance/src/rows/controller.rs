@@ -111,7 +111,6 @@ pub(super) const ROWS: &[Row] = &[
     rule(ControllerModifyVolume, IDEMPOTENT, OK),
     error(ControllerModifyVolume, UNSUPPORTED_PARAMETERS, INVALID_ARGUMENT),
     error(ControllerModifyVolume, NO_VOLUME, NOT_FOUND),
-    scheme(GetCapacity, INVALID, INVALID_ARGUMENT),
     scheme(GetCapacity, UNIMPLEMENTED, UNIMPLEMENTED_CODE),
     rule(GetCapacity, AVAILABLE, OK),
     rule(ControllerGetCapabilities, CAPABILITIES, OK),

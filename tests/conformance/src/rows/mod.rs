@@ -151,7 +151,7 @@ pub(crate) const BAD_TOKEN: &str = "Invalid `starting_token`";
 /// A size that the plugin does not make.
 pub(crate) const BAD_CAPACITY: &str = "Unsupported `capacity_range`";
 /// What a capability list may hold.
-pub(crate) const CAPABILITIES: &str = "Each capability is known, listed once, and has what it builds on";
+pub(crate) const CAPABILITIES: &str = "Each capability is known, and has what it builds on";
 /// The answer has what it has to.
 pub(crate) const ANSWER: &str = "The answer's REQUIRED fields are there and within their limits";
 /// A volume cannot be used so.
