@@ -20,6 +20,11 @@ impl Moment {
         let since: Duration = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { seconds: since.as_secs(), nanos: since.subsec_nanos() }
     }
+
+    /// Whole seconds since 1970-01-01T00:00:00Z.
+    pub(crate) fn unix(self) -> u64 {
+        self.seconds
+    }
 }
 
 impl From<Moment> for prost_types::Timestamp {

@@ -2,11 +2,11 @@
 
 mod file;
 
-use std::{collections::HashSet, ffi::OsString, io, path::PathBuf};
+use std::{collections::HashSet, ffi::OsString, io, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use file::ConfigFile;
+pub use file::{ConfigFile, parse_duration};
 
 use crate::{metrics::Metrics, volume_id::is_pool_name};
 
@@ -50,6 +50,9 @@ pub struct PoolConfig {
     /// How much of the storage may be used.
     #[serde(default)]
     pub limits: Limits,
+    /// What becomes of deleted volumes.
+    #[serde(default)]
+    pub trash: Trash,
     /// Whether the folder is made when it is missing. Off by default: a missing
     /// folder is often a file system that is not mounted.
     #[serde(default)]
@@ -90,6 +93,17 @@ pub struct Limits {
     /// The most bytes that one volume may have.
     #[serde(deserialize_with = "file::size")]
     pub max_volume_size: Option<u64>,
+}
+
+/// What becomes of a pool's deleted volumes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Trash {
+    /// How long a deleted volume can be restored, as `"24h"`: a whole number of s, m, h or d.
+    /// Until then its space stays used. Without it the space is freed at once.
+    #[serde(deserialize_with = "file::duration")]
+    pub retention: Duration,
 }
 
 /// Why a configuration cannot be used.
@@ -206,7 +220,21 @@ impl PoolConfig {
     }
 
     fn new(name: impl Into<String>, backend: BackendKind, path: impl Into<PathBuf>) -> Self {
-        Self { name: name.into(), backend, path: path.into(), limits: Limits::default(), create: true }
+        Self {
+            name: name.into(),
+            backend,
+            path: path.into(),
+            limits: Limits::default(),
+            trash: Trash::default(),
+            create: true,
+        }
+    }
+
+    /// The same pool with deleted volumes kept for so long.
+    #[must_use]
+    pub fn with_retention(mut self, retention: Duration) -> Self {
+        self.trash.retention = retention;
+        self
     }
 
     /// The same pool with at most `bytes` for all its volumes together.

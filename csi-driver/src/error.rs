@@ -41,6 +41,9 @@ pub enum Error {
     /// Another operation on this volume or snapshot is still running.
     #[error("another operation on {0:?} is still running; try again later")]
     Busy(String),
+    /// Another process has the pool.
+    #[error("{path} is in use by another driver; stop that one first", path = .0.display())]
+    PoolInUse(PathBuf),
     /// A page token that this driver did not give out.
     #[error("starting_token {0:?} is not one that this driver gave out; start again without it")]
     BadToken(String),
@@ -79,9 +82,12 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Exhausted(_) | Self::Precondition(_) | Self::Busy(_) | Self::Io { .. } | Self::Lost(_) => {
-                true
-            }
+            Self::Exhausted(_)
+            | Self::Precondition(_)
+            | Self::PoolInUse(_)
+            | Self::Busy(_)
+            | Self::Io { .. }
+            | Self::Lost(_) => true,
             Self::Command(error) => error.is_retryable(),
             _ => false,
         }
@@ -95,7 +101,7 @@ impl Error {
             Self::Exists(_) => Code::AlreadyExists,
             Self::Exhausted(_) => Code::ResourceExhausted,
             Self::OutOfRange(_) => Code::OutOfRange,
-            Self::Precondition(_) | Self::Config(_) => Code::FailedPrecondition,
+            Self::Precondition(_) | Self::PoolInUse(_) | Self::Config(_) => Code::FailedPrecondition,
             Self::Busy(_) | Self::BadToken(_) => Code::Aborted,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::ResourceExhausted,
             Self::Command(CommandError::Missing { .. }) => Code::FailedPrecondition,

@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+mod admin;
 mod backend;
 mod capability;
 mod clock;
@@ -38,8 +39,10 @@ mod step;
 mod volume;
 mod volume_id;
 
+pub use admin::{Order, Outcome, Trashed, carry_out, list_trash};
 pub use config::{
-    BackendKind, Config, ConfigError, ConfigFile, DRIVER_NAME, Limits, PoolConfig, TOPOLOGY_NODE,
+    BackendKind, Config, ConfigError, ConfigFile, DRIVER_NAME, Limits, PoolConfig, TOPOLOGY_NODE, Trash,
+    parse_duration,
 };
 pub use error::Error;
 pub use metrics::Metrics;

@@ -51,6 +51,12 @@ impl Operations {
         let permit = Arc::clone(pool.unwrap_or(&self.other)).acquire_owned().await;
         let permit = permit.map_err(|error| Error::Lost(error.to_string()))?;
         let (metrics, driver) = (self.metrics.clone(), self.driver.clone());
+        // With the token taken, `finish` waits for this call. One that comes too late is refused:
+        // by then the pools may be another driver's.
+        let counted = self.running.token();
+        if self.running.is_closed() {
+            return Err(Status::unavailable("this driver is stopping; ask the one that comes after it"));
+        }
         let task = self.running.spawn_blocking(move || {
             let _permit = permit;
             let _entered = span.enter();
@@ -64,6 +70,7 @@ impl Operations {
             metrics.observe(&driver, method, code, started.elapsed());
             done
         });
+        drop(counted);
         task.await.map_err(|error| Error::Lost(error.to_string()))?.map(Response::new)
     }
 
@@ -110,5 +117,13 @@ mod tests {
         while let Some(done) = hung.join_next().await {
             done.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_begins_after_the_end() {
+        let operations = Operations::new("driver", Metrics::default(), [].iter());
+        operations.finish().await;
+        let late = operations.run("Method", "a.1", || Ok(())).await.unwrap_err();
+        assert_eq!(late.code(), Code::Unavailable);
     }
 }

@@ -6,11 +6,11 @@ use holdfast_proto::csi::{
     controller_server::ControllerServer, identity_server::IdentityServer, node_server::NodeServer,
 };
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Server;
 
 use crate::{
-    backend::Abilities, command::Runner, config::Config, controller::ControllerService, error::Error,
+    admin, backend::Abilities, command::Runner, config::Config, controller::ControllerService, error::Error,
     guard::Guards, identity::IdentityService, node::NodeService, operation::Operations, pool::Pool,
     snapshot::SnapshotId, socket::Socket, volume_id::VolumeId,
 };
@@ -83,6 +83,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     // Ended only after the last operation: while one runs, the socket stays taken.
     let stop_listening = CancellationToken::new();
     let (connections, listening) = socket.connections(listener, stop_listening.clone());
+    let stop_orders = CancellationToken::new();
+    let orders = TaskTracker::new();
+    for pool in driver.pools.keys() {
+        orders.spawn(admin::socket::serve(
+            driver.clone(),
+            pool.clone(),
+            operations.clone(),
+            stop_orders.clone(),
+        ));
+    }
     let stop_trash = shutdown.child_token();
     let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
     let server = Server::builder()
@@ -98,10 +108,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             () = shutdown.cancelled() => timeout(FAREWELL, server).await.unwrap_or(Ok(())),
         }
     };
+    stop_orders.cancel();
     operations.finish().await;
+    orders.close();
+    orders.wait().await;
     stop_trash.cancel();
     if let Err(error) = trash.await {
         tracing::warn!(%error, "the task that frees deleted volumes ended badly");
+    }
+    for pool in driver.pools.values() {
+        pool.let_go();
     }
     stop_listening.cancel();
     if let Err(error) = listening.await {

@@ -69,6 +69,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// The size that the data itself shows, for a volume whose metadata is damaged.
     fn measured_size(&self, folder: &VolumeFolder) -> u64;
 
+    /// How many bytes of its size the volume occupies; too few where that is not known.
+    fn occupied(&self, folder: &VolumeFolder, volume: &Volume) -> Result<u64, Error>;
+
     /// Whether the kernel still uses the data: then it must not be deleted.
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error>;
 

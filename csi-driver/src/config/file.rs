@@ -14,6 +14,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
@@ -142,6 +143,30 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     }
 }
 
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).ok_or_else(|| {
+        D::Error::custom(format!("{text:?} is not a duration; write a whole number of s, m, h or d"))
+    })
+}
+
+/// Reads a duration as people write it: a whole number and one of s, m, h, d.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        "" if number == 0 => 1,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +221,22 @@ mod tests {
         }
         let none = read("node_id='a'\nendpoint='/a'").unwrap_err().to_string();
         assert!(none.contains("no pool"), "{none}");
+    }
+
+    #[test]
+    fn durations() {
+        let retention = |text: &str| {
+            let with = format!("path = \"/srv/b\"\ntrash = {{ retention = {text:?} }}");
+            read(&GOOD.replacen("path = \"/srv/b\"", &with, 1)).map(|config| config.pools[1].trash.retention)
+        };
+        assert_eq!(read(GOOD).unwrap().pools[1].trash.retention, Duration::ZERO);
+        for (text, seconds) in [("24h", 86400), ("7d", 604_800), ("90s", 90), ("5m", 300), ("0", 0)] {
+            assert_eq!(retention(text).unwrap(), Duration::from_secs(seconds), "{text}");
+        }
+        for bad in ["", "h", "1.5h", "-1h", "1 h", "10", "99999999999999999d"] {
+            let error = retention(bad).unwrap_err().to_string();
+            assert!(error.contains("is not a duration"), "{error}");
+        }
     }
 
     #[test]

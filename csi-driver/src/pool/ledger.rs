@@ -44,6 +44,8 @@ struct Inner {
     snapshots: BTreeMap<SnapshotId, u64>,
     /// What snapshots being made may still write, where they are copies.
     being_cut: u64,
+    /// The bytes of deleted volumes that can be restored, by their name in the trash.
+    trashed: BTreeMap<String, u64>,
     measured: Option<(Instant, u64)>,
 }
 
@@ -63,7 +65,7 @@ impl Ledger {
         volumes: BTreeMap<VolumeId, Promise>,
         snapshots: BTreeMap<SnapshotId, u64>,
     ) -> Self {
-        let inner = Inner { volumes, snapshots, being_cut: 0, measured: None };
+        let inner = Inner { volumes, snapshots, ..Inner::default() };
         Self { pool: pool.to_owned(), limit, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -110,8 +112,12 @@ impl Ledger {
         if more <= available {
             return Ok(());
         }
+        let trash = match inner.trashed() {
+            0 => String::new(),
+            bytes => format!(", {} held in the trash: see `holdfast driver trash`", Bytes(bytes)),
+        };
         Err(Error::Exhausted(format!(
-            "pool {:?} is full: {} are needed and {} are available ({} promised to {} volumes and {} snapshots{}); \
+            "pool {:?} is full: {} are needed and {} are available ({} promised to {} volumes and {} snapshots{}{trash}); \
              delete some, or give the pool more room",
             self.pool,
             Bytes(more),
@@ -121,6 +127,41 @@ impl Ledger {
             inner.snapshots.len(),
             self.limit.map(|limit| format!(", limits.capacity {}", Bytes(limit))).unwrap_or_default(),
         )))
+    }
+
+    /// As [`Ledger::reserve`], for a volume that comes back from the trash and has
+    /// `occupied` of its bytes already.
+    pub(crate) fn reserve_back(
+        &self,
+        id: &VolumeId,
+        entry: &str,
+        promise: Promise,
+        occupied: u64,
+        measure: Measure<'_>,
+    ) -> Result<Reservation, Error> {
+        let mut inner = self.inner.lock();
+        // It was counted within the limit all the time, so the limit is no reason to refuse it.
+        let held = inner.trashed.remove(entry);
+        if let Err(error) = self.expect_room(&mut inner, promise.bytes.saturating_sub(occupied), measure) {
+            inner.trashed.extend(held.map(|held| (entry.to_owned(), held)));
+            return Err(error);
+        }
+        let before = inner.volumes.get(id).copied();
+        inner.set(id, Some(promise));
+        Ok(Reservation { ledger: self.clone(), id: id.clone(), before, kept: false })
+    }
+
+    /// Counts a deleted volume until it is freed. It stays within the pool's limit, so
+    /// that it can come back.
+    pub(crate) fn hold(&self, entry: &str, bytes: u64) {
+        self.inner.lock().trashed.insert(entry.to_owned(), bytes);
+    }
+
+    /// Counts a deleted volume no more: its space is free, or it came back.
+    pub(crate) fn let_go(&self, entry: &str) {
+        let mut inner = self.inner.lock();
+        inner.trashed.remove(entry);
+        inner.measured = None;
     }
 
     /// From now on the volume has blocks in common with something else.
@@ -139,9 +180,14 @@ impl Ledger {
         inner.measured = None;
     }
 
-    /// Forgets a volume that was deleted.
-    pub(crate) fn release(&self, id: &VolumeId) {
-        self.inner.lock().set(id, None);
+    /// Forgets a volume that was deleted, or counts it as `trashed` from now on.
+    pub(crate) fn release(&self, id: &VolumeId, trashed: Option<&str>) {
+        let mut inner = self.inner.lock();
+        let promise = inner.volumes.get(id).copied();
+        inner.set(id, None);
+        if let (Some(entry), Some(promise)) = (trashed, promise) {
+            inner.trashed.insert(entry.to_owned(), promise.bytes);
+        }
     }
 
     /// Measures again at the next question: space was given back.
@@ -152,7 +198,7 @@ impl Ledger {
 
 impl Inner {
     fn available(&mut self, limit: Option<u64>, measure: Measure<'_>) -> Result<u64, Error> {
-        let promised = self.promised();
+        let promised = self.promised().saturating_add(self.trashed());
         let under_limit = limit.map_or(u64::MAX, |limit| limit.saturating_sub(promised));
         let on_disk = match self.measured {
             Some((when, left)) if when.elapsed() < MEASURED_FOR => left,
@@ -169,6 +215,10 @@ impl Inner {
     fn promised(&self) -> u64 {
         let volumes: u64 = self.volumes.values().map(|promise| promise.bytes).sum();
         volumes.saturating_add(self.snapshots.values().sum())
+    }
+
+    fn trashed(&self) -> u64 {
+        self.trashed.values().sum()
     }
 
     fn set(&mut self, id: &VolumeId, promise: Option<Promise>) {
@@ -282,7 +332,7 @@ mod tests {
             matches!(&error, Error::Exhausted(text) if text.contains("2Gi") && text.contains("3Gi")),
             "{error}"
         );
-        ledger.release(&id("old"));
+        ledger.release(&id("old"), None);
         assert!(ledger.reserve(&id("b"), 3 * GIB, &free(100 * GIB)).is_ok());
 
         let small = holding(None, &[("old", 4 * GIB)]);

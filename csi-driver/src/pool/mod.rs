@@ -8,7 +8,8 @@
 //! <pool>/snapshots/<id>/      a snapshot: snapshot.json and its data
 //! <pool>/snapshots/.new-<id>/ a snapshot being cut; removed at the next start, unless…
 //! <pool>/groups/<id>.json     …a group names it: then its cut is finished
-//! <pool>/trash/<id>.<random>/ a deleted volume or snapshot; removed in the background
+//! <pool>/trash/               deleted volumes and snapshots; see the file `trash`
+//! <pool>/.admin.sock          where the driver that uses it takes orders from people
 //! ```
 
 mod folder;
@@ -16,21 +17,24 @@ pub(crate) mod inspect;
 pub(crate) mod ledger;
 mod opening;
 mod snapshots;
+pub(crate) mod trash;
 
 use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
-    fs::{self as rfs, AtFlags, Dir, Mode, OFlags},
+    fs::{self as rfs, AtFlags, Dir, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 
 pub(crate) use folder::{VolumeFolder, inside};
 use ledger::{Free, Ledger, Promise};
+pub(crate) use opening::open_root;
 pub(crate) use snapshots::Wish;
 
 use crate::{
@@ -53,16 +57,33 @@ pub(crate) struct Pool {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) limits: Limits,
     path: PathBuf,
+    root: OwnedFd,
     volumes: OwnedFd,
     snapshots: OwnedFd,
     groups: OwnedFd,
     trash: OwnedFd,
     ledger: Ledger,
+    /// How long deleted volumes are kept.
+    retention: Duration,
     /// Keeps a second driver out for as long as this one has the pool.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Pool {
+    /// The pool's folder.
+    pub(crate) fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// Gives the pool to the next driver; for the end, when nothing is done in it any more.
+    /// Said aloud, for the lock's descriptor may live on: in a connection that a client keeps,
+    /// or for a moment in a command that another thread is just starting.
+    pub(crate) fn let_go(&self) {
+        if let Err(error) = rfs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(pool = %self.name, error = %std::io::Error::from(error), "cannot unlock the pool");
+        }
+    }
+
     fn volumes_path(&self) -> PathBuf {
         self.path.join("volumes")
     }
@@ -144,51 +165,6 @@ impl Pool {
             remove_tree(parent, new)?;
         }
         Ok(())
-    }
-
-    /// Moves a volume to the trash: from here on it does not exist, whatever happens.
-    /// Its space comes free with [`Pool::empty_trash`].
-    pub(crate) fn discard(&self, id: &VolumeId) -> Result<(), Error> {
-        self.move_to_trash(&self.volumes, &self.volumes_path(), id.as_str())?;
-        self.ledger.release(id);
-        Ok(())
-    }
-
-    fn move_to_trash(&self, parent: &OwnedFd, path: &Path, id: &str) -> Result<(), Error> {
-        let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
-        match rfs::renameat(parent, id, &self.trash, &name) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => {
-                return Err(error).tried(|| format!("moving {} to the trash", path.join(id).display()));
-            }
-        }
-        step::passed("volume renamed into the trash");
-        // The trash first: after a power cut it is in one of the two.
-        rfs::fsync(&self.trash).tried(|| format!("syncing the trash of pool {}", self.name))?;
-        rfs::fsync(parent).tried(|| format!("syncing {}", path.display()))
-    }
-
-    /// Frees what is in the trash. What cannot be freed stays there and is named.
-    pub(crate) fn empty_trash(&self) {
-        let path = self.path.join("trash");
-        let names = names(&self.trash, &path).unwrap_or_else(|error| {
-            tracing::warn!(pool = %self.name, %error, "cannot read the trash");
-            Vec::new()
-        });
-        for name in names {
-            if let Err(error) = self.free(&path, &name) {
-                tracing::warn!(pool = %self.name, entry = %name, %error, "cannot free a deleted volume yet");
-            }
-        }
-        self.ledger.forget_measurement();
-    }
-
-    fn free(&self, trash: &Path, name: &str) -> Result<(), Error> {
-        if let Some(folder) = VolumeFolder::open(&self.trash, trash, name)? {
-            self.backend.destroy(&folder)?;
-            step::passed("deleted volume's data destroyed");
-        }
-        remove_tree(&self.trash, name)
     }
 
     /// Gives a volume more room: `grow` is called with the promise made, and the

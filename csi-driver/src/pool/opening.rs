@@ -68,7 +68,9 @@ impl Pool {
             snapshots,
             groups,
             trash,
-            _lock: lock,
+            root,
+            retention: config.trash.retention,
+            lock,
         };
         pool.remove_half_made()?;
         pool.finish_groups()?;
@@ -76,7 +78,19 @@ impl Pool {
         let promised = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.bytes)).collect();
         let sources = snapshots.into_values().filter_map(|snapshot| snapshot.source).collect();
         pool.ledger = Ledger::new(&pool.name, pool.limits.capacity, pool.promises(sources)?, promised);
+        pool.count_trash()?;
         Ok(pool)
+    }
+
+    /// As [`Pool::open`], for a folder that has to be this pool already: nobody who only
+    /// looks after a pool makes one.
+    pub(crate) fn open_existing(config: &PoolConfig, runner: &Runner) -> Result<Self, Error> {
+        let config = PoolConfig { create: false, ..config.clone() };
+        let (path, root) = open_root(&config)?;
+        if !is_pool(&config, &root, &path)? {
+            return Err(Error::NotFound(format!("{} is empty; it is no pool yet", path.display())));
+        }
+        Self::open(&config, runner)
     }
 
     fn remove_half_made(&self) -> Result<(), Error> {
@@ -121,7 +135,7 @@ impl Pool {
 }
 
 /// The pool's folder, by its real path.
-pub(super) fn open_root(config: &PoolConfig) -> Result<(PathBuf, OwnedFd), Error> {
+pub(crate) fn open_root(config: &PoolConfig) -> Result<(PathBuf, OwnedFd), Error> {
     let wrong = |path: &Path, error: std::io::Error| {
         let reason = format!("{}: {error}; make the folder, or mount what belongs there", path.display());
         Error::Config(ConfigError::value(format!("pool {:?}: path", config.name), reason))
@@ -139,10 +153,7 @@ fn lock(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
         .tried(|| format!("making {}", path.join(LOCK_FILE).display()))?;
     match rfs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(Error::Precondition(format!(
-            "{} is in use by another driver; stop that one first",
-            path.display()
-        ))),
+        Err(Errno::WOULDBLOCK) => Err(Error::PoolInUse(path.to_owned())),
         Err(error) => Err(error).tried(|| format!("locking {}", path.join(LOCK_FILE).display())),
     }
 }

@@ -185,7 +185,7 @@ impl Pool {
 
     /// Moves a snapshot to the trash, as [`Pool::discard`] does with a volume.
     pub(crate) fn discard_snapshot(&self, id: &SnapshotId) -> Result<(), Error> {
-        self.move_to_trash(&self.snapshots, &self.snapshots_path(), id.as_str())?;
+        self.discard_for_good(&self.snapshots, &self.snapshots_path(), id.as_str())?;
         self.ledger.release_snapshot(id);
         Ok(())
     }

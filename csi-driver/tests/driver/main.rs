@@ -24,3 +24,4 @@ mod limits;
 mod publishing;
 mod requests;
 mod restart;
+mod trash;

@@ -177,6 +177,10 @@ impl Backend for Directory {
         0
     }
 
+    fn occupied(&self, folder: &VolumeFolder, volume: &Volume) -> Result<u64, Error> {
+        Ok(self.quota_usage(folder, volume)?.unwrap_or(0))
+    }
+
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
         let data = folder.child(DATA);
         let fd = folder_fd(folder)?;

@@ -178,6 +178,12 @@ impl Backend for Image {
             .unwrap_or(0)
     }
 
+    fn occupied(&self, folder: &VolumeFolder, _volume: &Volume) -> Result<u64, Error> {
+        let stat = rfs::fstat(Self::open_image(folder)?)
+            .tried(|| format!("looking at {}", folder.child(IMAGE).display()))?;
+        Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+    }
+
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
         Ok(Self::find_device(folder)?.is_some())
     }

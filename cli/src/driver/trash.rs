@@ -1,0 +1,128 @@
+//! `holdfast driver trash`: deleted volumes, while their pools keep them.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use holdfast_csi_driver::{
+    Bytes, ConfigFile, Order, Outcome, PoolConfig, Trashed, carry_out, list_trash, parse_duration,
+};
+use jiff::Timestamp;
+
+use crate::table::table;
+
+/// Works whether a driver runs or not: one that has the pool carries the order out itself.
+#[derive(clap::Args)]
+pub(crate) struct TrashArgs {
+    /// The TOML file with the pools.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Only this pool.
+    #[arg(long, value_name = "NAME", global = true)]
+    pool: Option<String>,
+    #[command(subcommand)]
+    command: TrashCommand,
+}
+
+#[derive(clap::Subcommand)]
+enum TrashCommand {
+    /// List the deleted volumes that can be restored, oldest first.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a deleted volume back under its old id.
+    Restore {
+        /// The volume's id, or its ENTRY in the list when it was deleted more than once.
+        #[arg(value_name = "ID")]
+        what: String,
+    },
+    /// Free the space of deleted volumes now. They cannot be restored afterwards.
+    Empty {
+        /// Only what was deleted at least so long ago, as 30m, 24h or 7d.
+        #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+        older_than: Duration,
+        /// Only what was this volume.
+        #[arg(value_name = "ID")]
+        volume_id: Option<String>,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a whole number of s, m, h or d".to_owned())
+}
+
+#[expect(clippy::print_stdout, reason = "what is listed and done is this command's output")]
+pub(crate) fn main(args: TrashArgs) -> Result<()> {
+    let path = args.config.context("--config FILE is missing: name the TOML file with the pools")?;
+    let file = ConfigFile::load(&path)?;
+    let (tool_path, mut pools) = (file.tool_path, file.pools);
+    if let Some(name) = &args.pool {
+        pools.retain(|pool| pool.name == *name);
+        ensure!(!pools.is_empty(), "{} has no pool {name:?}", path.display());
+    }
+    let runtime = super::runtime()?;
+    let order = |pool: &PoolConfig, order| runtime.block_on(carry_out(pool, tool_path.clone(), order));
+    match args.command {
+        TrashCommand::List { json } => list(&pools, json),
+        TrashCommand::Restore { what } => {
+            let pool = holder(&pools, &what)?;
+            match order(pool, Order::Restore { what })? {
+                Outcome::Restored { volume_id, capacity, .. } => {
+                    println!("restored {volume_id} ({})", Bytes(capacity));
+                    Ok(())
+                }
+                other => bail!("the driver answered something else: {other:?}"),
+            }
+        }
+        TrashCommand::Empty { older_than, volume_id } => {
+            for pool in &pools {
+                let what = Order::Empty { older_than, volume_id: volume_id.clone() };
+                match order(pool, what)? {
+                    Outcome::Freed { entries, .. } => {
+                        for entry in entries {
+                            println!("freed {entry}");
+                        }
+                    }
+                    other => bail!("the driver answered something else: {other:?}"),
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The pool of an id; an id begins with its pool's name.
+fn holder<'a>(pools: &'a [PoolConfig], id: &str) -> Result<&'a PoolConfig> {
+    let name = id.split_once('.').map(|(pool, _)| pool).with_context(|| {
+        format!("{id:?} is no volume id and no entry of a trash: see `holdfast driver trash list`")
+    })?;
+    let missing = || format!("the configuration has no pool {name:?}, in which {id} would be");
+    pools.iter().find(|pool| pool.name == name).with_context(missing)
+}
+
+#[expect(clippy::print_stdout, reason = "the list is this command's output")]
+fn list(pools: &[PoolConfig], json: bool) -> Result<()> {
+    let mut trashed = Vec::new();
+    for pool in pools {
+        trashed.extend(list_trash(pool).with_context(|| format!("pool {:?}", pool.name))?);
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&trashed)?);
+        return Ok(());
+    }
+    let row = |entry: &Trashed| {
+        let when = i64::try_from(entry.deleted).ok().and_then(|at| Timestamp::from_second(at).ok());
+        let damaged = || "damaged".to_owned();
+        [
+            entry.volume_id.clone(),
+            entry.name.clone().unwrap_or_else(damaged),
+            entry.capacity.map_or_else(damaged, |bytes| Bytes(bytes).to_string()),
+            when.map_or_else(|| entry.deleted.to_string(), |when| when.to_string()),
+            entry.entry.clone(),
+        ]
+    };
+    let rows: Vec<_> = trashed.iter().map(row).collect();
+    print!("{}", table(["ID", "NAME", "SIZE", "DELETED", "ENTRY"], &rows));
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! What people do with a pool besides CSI: look into its trash, restore, free.
+//!
+//! Whoever has the pool carries the order out: the driver that uses it, which is asked
+//! on a socket in the pool's folder, or, where no driver has it, this process, which
+//! takes the pool's lock for so long. So there is one way to change a pool, under the
+//! same lock, guards and accounts, whether a driver runs or not.
+
+pub(crate) mod socket;
+
+use std::{ffi::OsString, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::{
+    command::Runner,
+    config::PoolConfig,
+    error::Error,
+    guard::Guards,
+    pool::{Pool, trash},
+    volume_id::VolumeId,
+};
+
+/// Something to do with a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Order {
+    /// Bring a deleted volume back, named by its id or by its entry in the trash.
+    Restore {
+        /// The id or the entry.
+        what: String,
+    },
+    /// Free what is in the trash, for good.
+    Empty {
+        /// Only what was deleted at least so long ago.
+        older_than: Duration,
+        /// Only what was this volume.
+        volume_id: Option<String>,
+    },
+}
+
+/// What became of an [`Order`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The volume is back.
+    Restored {
+        /// Its id, the same as before.
+        volume_id: String,
+        /// Its size in bytes.
+        capacity: u64,
+    },
+    /// These entries of the trash are gone.
+    Freed {
+        /// Their names.
+        entries: Vec<String>,
+    },
+}
+
+/// Carries out an order on a pool, here or in the driver that has it.
+///
+/// # Errors
+/// A pool that is not there, a driver that has it and does not answer, and whatever the
+/// order runs into.
+pub async fn carry_out(
+    pool: &PoolConfig,
+    tool_path: Option<OsString>,
+    order: Order,
+) -> Result<Outcome, Error> {
+    let runner = Runner::new(tool_path, Handle::current());
+    let (config, here) = (pool.clone(), order.clone());
+    let done = tokio::task::spawn_blocking(move || {
+        let pool = Pool::open_existing(&config, &runner)?;
+        let done = obey(&pool, &Guards::default(), &here);
+        pool.let_go();
+        done
+    });
+    match done.await.map_err(|error| Error::Lost(error.to_string()))? {
+        Err(Error::PoolInUse(_)) => socket::ask(pool, &order).await,
+        done => done,
+    }
+}
+
+/// Carries out an order on an opened pool.
+pub(crate) fn obey(pool: &Pool, guards: &Guards, order: &Order) -> Result<Outcome, Error> {
+    match order {
+        Order::Restore { what } => {
+            let entry = pool.find_entry(what)?;
+            let _guard = guards.take(&entry.id)?;
+            let volume = pool.restore(&entry)?;
+            tracing::info!(volume = %volume.id, "restored from the trash");
+            Ok(Outcome::Restored { volume_id: volume.id.to_string(), capacity: volume.capacity })
+        }
+        Order::Empty { older_than, volume_id } => {
+            let only = volume_id.as_deref().map(VolumeId::parse).transpose()?;
+            let entries = pool.free_older_than(*older_than, only.as_ref())?;
+            tracing::info!(pool = %pool.name, entries = entries.len(), "emptied the trash");
+            Ok(Outcome::Freed { entries })
+        }
+    }
+}
+
+/// A deleted volume that can be restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Trashed {
+    /// Its name in the trash; the way to tell apart two volumes that had one id.
+    pub entry: String,
+    /// The volume's id.
+    pub volume_id: String,
+    /// When it was deleted, in seconds since 1970.
+    pub deleted: u64,
+    /// The name that CreateVolume was called with; `None` when the metadata cannot be read.
+    pub name: Option<String>,
+    /// Its size in bytes; `None` when the metadata cannot be read.
+    pub capacity: Option<u64>,
+}
+
+/// What is in a pool's trash, oldest first. Changes nothing, and needs no driver.
+///
+/// # Errors
+/// A pool that is not there or cannot be read.
+pub fn list_trash(pool: &PoolConfig) -> Result<Vec<Trashed>, Error> {
+    let look = |(entry, volume): (trash::Entry, Option<crate::volume::Volume>)| Trashed {
+        entry: entry.name,
+        volume_id: entry.id.to_string(),
+        deleted: entry.deleted,
+        capacity: volume.as_ref().map(|volume| volume.capacity),
+        name: volume.map(|volume| volume.name),
+    };
+    Ok(trash::look(pool)?.into_iter().map(look).collect())
+}

@@ -1,0 +1,166 @@
+//! The socket in a pool's folder on which the driver that has the pool takes orders:
+//! one order a connection, a line of JSON each way. For root and the driver's own user
+//! only.
+//!
+//! It lies in the pool, so that who knows the pool finds its driver, whichever process
+//! that is. A driver that was killed leaves it; the pool's lock says whether it is alive,
+//! and the next driver replaces it.
+
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use rustix::{fs as rfs, io::Errno};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Order, Outcome, obey};
+use crate::{
+    config::PoolConfig,
+    error::{Error, Tried as _},
+    operation::Operations,
+    pool::Pool,
+    server::Driver,
+};
+
+const SOCKET: &str = ".admin.sock";
+/// More than any order or outcome needs.
+const MOST: u64 = 1 << 24;
+
+/// What comes back: the outcome, or one line that says why there is none.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    Done(Outcome),
+    Failed(String),
+}
+
+/// The socket's path by way of the opened pool: `sun_path` has room for 107 bytes, and
+/// a pool's path may have more.
+fn path(root: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", root.as_raw_fd()))
+}
+
+/// Listens in one pool; the caller has the pool's lock, so what lies there is stale.
+fn bind(pool: &Pool) -> Result<UnixListener, Error> {
+    match rfs::unlinkat(pool.root(), SOCKET, rfs::AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error).tried(|| format!("removing an old {SOCKET}")),
+    }
+    UnixListener::bind(path(pool.root())).tried(|| format!("listening on {SOCKET}"))
+}
+
+/// Takes orders for one pool until `stop`; then the socket goes.
+pub(crate) async fn serve(
+    driver: Arc<Driver>,
+    pool: String,
+    operations: Operations,
+    stop: CancellationToken,
+) {
+    let Some(opened) = driver.pools.get(&pool) else { return };
+    let listener = match bind(opened) {
+        Ok(listener) => listener,
+        // CSI goes on without it.
+        Err(error) => {
+            tracing::warn!(%pool, %error, "no administration while this driver runs");
+            return;
+        }
+    };
+    let talks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                talks.spawn(talk(stream, driver.clone(), pool.clone(), operations.clone(), stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%pool, %error, "cannot take a connection");
+                // Out of descriptors, most likely: not again at once.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+    talks.close();
+    talks.wait().await;
+    if let Err(error) = rfs::unlinkat(opened.root(), SOCKET, rfs::AtFlags::empty()) {
+        tracing::warn!(%pool, error = %std::io::Error::from(error), "cannot remove {SOCKET}");
+    }
+}
+
+async fn talk(
+    stream: UnixStream,
+    driver: Arc<Driver>,
+    pool: String,
+    operations: Operations,
+    stop: CancellationToken,
+) {
+    let answered = async {
+        let user = stream.peer_cred()?.uid();
+        let (from, mut to) = stream.into_split();
+        let reply = if user == 0 || user == rustix::process::geteuid().as_raw() {
+            let mut line = String::new();
+            let mut from = BufReader::new(from.take(MOST));
+            tokio::select! {
+                // One that says nothing must not keep the driver.
+                () = stop.cancelled() => return Ok(()),
+                read = from.read_line(&mut line) => read?,
+            };
+            match serde_json::from_str::<Order>(&line) {
+                Err(error) => Reply::Failed(format!("the order cannot be read: {error}")),
+                Ok(order) => {
+                    let scope = format!("{pool}.");
+                    let done = operations
+                        .run("/holdfast/Admin", &scope, move || {
+                            let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
+                            obey(pool, &driver.guards, &order)
+                        })
+                        .await;
+                    match done {
+                        Ok(outcome) => Reply::Done(outcome.into_inner()),
+                        Err(status) => Reply::Failed(status.message().to_owned()),
+                    }
+                }
+            }
+        } else {
+            Reply::Failed(format!("user {user} may not give orders to this driver; use root"))
+        };
+        let mut line = serde_json::to_vec(&reply)?;
+        line.push(b'\n');
+        to.write_all(&line).await
+    };
+    if let Err(error) = answered.await {
+        // What was ordered is done; only the answer is lost.
+        tracing::debug!(%error, "the one who gave an order went away");
+    }
+}
+
+/// Gives the order to the driver that has the pool.
+pub(super) async fn ask(pool: &PoolConfig, order: &Order) -> Result<Outcome, Error> {
+    let (shown, root) = crate::pool::open_root(pool)?;
+    let failed = |error: std::io::Error| Error::Io {
+        tried: format!("asking the driver that uses {} ({SOCKET} in it)", shown.display()),
+        source: error,
+    };
+    let mut stream = UnixStream::connect(path(&root)).await.map_err(failed)?;
+    let mut line = serde_json::to_vec(order).map_err(|error| Error::Lost(error.to_string()))?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(failed)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MOST)).read_line(&mut answer).await.map_err(failed)?;
+    match serde_json::from_str(&answer) {
+        Ok(Reply::Done(outcome)) => Ok(outcome),
+        Ok(Reply::Failed(why)) => Err(Error::Precondition(why)),
+        Err(_) => Err(Error::Lost(format!(
+            "the driver that uses {} ended before it answered; look with `trash list` what it did",
+            shown.display()
+        ))),
+    }
+}
