@@ -57,6 +57,9 @@ pub struct PoolConfig {
     /// folder is often a file system that is not mounted.
     #[serde(default)]
     pub create: bool,
+    /// The projects that a directory pool on ext4 or xfs may give its volumes.
+    #[serde(default)]
+    pub project_ids: ProjectIds,
 }
 
 /// What makes a pool's volumes.
@@ -104,6 +107,32 @@ pub struct Trash {
     /// Until then its space stays used. Without it the space is freed at once.
     #[serde(deserialize_with = "file::duration")]
     pub retention: Duration,
+}
+
+/// A range of project ids, both ends included. Of these, ids that are in use are left
+/// alone; all others on the file system are nobody's business of this driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ProjectIds {
+    /// The first.
+    pub first: u32,
+    /// The last.
+    pub last: u32,
+}
+
+impl Default for ProjectIds {
+    /// Far from small numbers, which people take, and from those above 1048576, which
+    /// kubelets take.
+    fn default() -> Self {
+        Self { first: 1_200_000_000, last: 1_299_999_999 }
+    }
+}
+
+impl ProjectIds {
+    pub(crate) fn contains(self, id: u32) -> bool {
+        (self.first..=self.last).contains(&id)
+    }
 }
 
 /// Why a configuration cannot be used.
@@ -203,6 +232,10 @@ impl Config {
                 let reason = format!("{} is not an absolute path", pool.path.display());
                 return Err(ConfigError::value(field("path"), reason));
             }
+            if pool.project_ids.first == 0 || pool.project_ids.first > pool.project_ids.last {
+                let reason = "must have a first id of 1 at least and a last one that is not less";
+                return Err(ConfigError::value(field("project_ids"), reason));
+            }
         }
         Ok(())
     }
@@ -227,6 +260,7 @@ impl PoolConfig {
             limits: Limits::default(),
             trash: Trash::default(),
             create: true,
+            project_ids: ProjectIds::default(),
         }
     }
 

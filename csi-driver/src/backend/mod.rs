@@ -16,7 +16,7 @@ use crate::{
     capability::Access,
     clock::Moment,
     command::Runner,
-    config::BackendKind,
+    config::{BackendKind, PoolConfig, ProjectIds},
     error::Error,
     kernel::place::{Place, Seen},
     pool::{VolumeFolder, ledger::Promise},
@@ -190,20 +190,36 @@ pub(crate) struct Surroundings {
     pub(crate) root: OwnedFd,
     /// The name of the pool's file system, for messages.
     pub(crate) fs_name: String,
+    /// What is mounted there, as the kernel names it: a device's path for most.
+    pub(crate) device: PathBuf,
+    pub(crate) project_ids: ProjectIds,
     pub(crate) runner: Runner,
 }
 
 impl Surroundings {
     /// Looks at the pool's file system.
-    pub(crate) fn of(kind: BackendKind, path: &Path, root: &OwnedFd, runner: Runner) -> Result<Self, Error> {
+    pub(crate) fn of(
+        config: &PoolConfig,
+        path: &Path,
+        root: &OwnedFd,
+        runner: Runner,
+    ) -> Result<Self, Error> {
         use crate::error::Tried as _;
         use rustix::fs::{AtFlags, StatxFlags, statx};
         let stat = statx(root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
             .tried(|| format!("looking at {}", path.display()))?;
-        let fs_name = crate::kernel::mountinfo::by_id(stat.stx_mnt_id)?
-            .map_or_else(|| "unknown".to_owned(), |mount| mount.fs_type);
+        let (fs_name, device) = crate::kernel::mountinfo::by_id(stat.stx_mnt_id)?
+            .map_or_else(|| ("unknown".to_owned(), PathBuf::new()), |mount| (mount.fs_type, mount.source));
         let root = root.try_clone().tried(|| format!("keeping {} open", path.display()))?;
-        Ok(Self { kind, path: path.to_owned(), root, fs_name, runner })
+        Ok(Self {
+            kind: config.backend,
+            path: path.to_owned(),
+            root,
+            fs_name,
+            device,
+            project_ids: config.project_ids,
+            runner,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod loopdev;
 pub(crate) mod mount;
 pub(crate) mod mountinfo;
 pub(crate) mod place;
+pub(crate) mod quota;
 pub(crate) mod raw;
 pub(crate) mod removal;
 

@@ -66,6 +66,14 @@ impl VolumeFolder {
             .tried(|| format!("opening {}", self.child(name).display()))
     }
 
+    /// As [`VolumeFolder::open_child`]; `None` only when the file system says that there is none.
+    pub(crate) fn try_open_child(&self, name: &str, flags: OFlags) -> Result<Option<OwnedFd>, Error> {
+        match self.open_child(name, flags) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
     /// Makes a folder in it, open to everybody who can reach it: who may, the
     /// orchestrator decides when it publishes the volume.
     pub(crate) fn make_folder(&self, name: &str) -> Result<(), Error> {

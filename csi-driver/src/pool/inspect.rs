@@ -99,7 +99,7 @@ fn look(pool: &PoolConfig, runner: &Runner) -> Result<Findings, Error> {
         }
     };
     let stat = rfs::fstatvfs(&root).tried(|| format!("asking {} for room", path.display()))?;
-    let surroundings = Surroundings::of(pool.backend, &path, &root, runner.clone())?;
+    let surroundings = Surroundings::of(pool, &path, &root, runner.clone())?;
     let fs = surroundings.fs_name.clone();
     let backend = backend::make(surroundings)?;
     let mut lacks = backend.lacks();

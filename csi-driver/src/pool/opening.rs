@@ -57,7 +57,7 @@ impl Pool {
         let trash = make_and_open(&root, &path, "trash")?;
         rfs::fsync(&root).tried(|| format!("syncing {}", path.display()))?;
 
-        let surroundings = Surroundings::of(config.backend, &path, &root, runner.clone())?;
+        let surroundings = Surroundings::of(config, &path, &root, runner.clone())?;
         let mut pool = Self {
             name: config.name.clone(),
             backend: backend::make(surroundings)?,

@@ -1,18 +1,16 @@
-//! Volumes as folders of the pool's own file system. On btrfs a folder is a
-//! subvolume with a limit; other file systems cannot hold a folder to a size here, so
-//! there a class has to say `enforceSize: "false"`.
+//! Volumes as folders of the pool's own file system: on btrfs a subvolume with a limit,
+//! on ext4 and xfs a project with a quota. Where neither is possible, a class has to say
+//! `enforceSize: "false"`.
+
+mod sizes;
 
 use std::{
     collections::BTreeMap,
-    ffi::CStr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{self as rfs, AtFlags, Mode, OFlags, StatxFlags, openat2, statx},
-    io::Errno,
-};
+use rustix::fs::{self as rfs, AtFlags, OFlags, StatxFlags, statx};
 
 use super::{Backend, Stage, Surroundings};
 use crate::{
@@ -20,41 +18,26 @@ use crate::{
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
-        btrfs::{Counting, FileSystem},
         flags, mount, mountinfo,
         place::{Place, Seen},
     },
-    pool::{VolumeFolder, inside, ledger::Promise},
+    pool::{VolumeFolder, ledger::Promise},
     size::{Bounds, GIB, MIB},
     volume::{Content, Volume},
     volume_id::VolumeId,
 };
-
-/// The data of a volume.
-const DATA: &str = "data";
-const DATA_NAME: &CStr = c"data";
+use sizes::{DATA, Sizes};
 
 /// The `directory` backend.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    pool: PathBuf,
     fs_name: String,
-    /// Where the pool lies on btrfs.
-    btrfs: Option<FileSystem>,
+    sizes: Sizes,
 }
 
 impl Directory {
     pub(crate) fn new(surroundings: Surroundings) -> Result<Self, Error> {
-        let Surroundings { path, root, fs_name, .. } = surroundings;
-        let btrfs = match fs_name.as_str() {
-            "btrfs" => Some(FileSystem::of(root, &path, Counting::Simple)?),
-            _ => None,
-        };
-        Ok(Self { pool: path, fs_name, btrfs })
-    }
-
-    fn data(&self, folder: &VolumeFolder) -> Result<OwnedFd, Error> {
-        folder.open_child(DATA, OFlags::RDONLY | OFlags::DIRECTORY)
+        Ok(Self { fs_name: surroundings.fs_name.clone(), sizes: Sizes::of(surroundings)? })
     }
 
     fn no_device(&self, folder: &VolumeFolder) -> Error {
@@ -92,57 +75,31 @@ impl Backend for Directory {
     }
 
     fn can_enforce(&self) -> Result<(), Error> {
-        if self.btrfs.is_some() {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!(
-            "the pool at {} lies on {}, where this driver cannot hold a folder to its size; put the pool on btrfs, \
-             use a pool with backend = \"image\", or let the class say enforceSize: \"false\"",
-            self.pool.display(),
-            self.fs_name
-        )))
+        self.sizes.can_enforce()
     }
 
     fn lacks(&self) -> Vec<String> {
-        self.btrfs.as_ref().map(FileSystem::lacks).unwrap_or_default()
+        self.sizes.lacks()
     }
 
     fn check(&self, _volume: &Volume) -> Result<(), Error> {
         Ok(())
     }
 
-    /// A crash in here leaves a folder that is no volume yet, with a subvolume in it or
-    /// not: whoever removes the folder asks [`Backend::destroy`] first.
     fn create(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
-        match &self.btrfs {
-            None => folder.make_folder(DATA)?,
-            Some(btrfs) => {
-                let data = btrfs.make_subvolume(&folder_fd(folder)?, DATA_NAME)?;
-                if volume.enforced {
-                    btrfs.limit(&data, volume.capacity)?;
-                }
-            }
-        }
-        // A new subvolume goes to the disk with its folder, and its limit with it: btrfs
-        // cannot log it and commits.
-        folder.sync()
+        self.sizes.make(folder, volume.enforced.then_some(volume.capacity))
     }
 
     fn destroy(&self, folder: &VolumeFolder) -> Result<(), Error> {
-        if let Some(btrfs) = &self.btrfs {
-            btrfs.delete_subvolume(&folder_fd(folder)?, DATA_NAME)?;
-        }
-        Ok(())
+        self.sizes.destroy(folder)
     }
 
     fn expand(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
-        match &self.btrfs {
-            Some(btrfs) if volume.enforced => {
-                btrfs.limit(&self.data(folder)?, volume.capacity)?;
-                btrfs.commit()
-            }
-            _ => Ok(()),
+        if volume.enforced {
+            self.sizes.limit(folder, volume.capacity)?;
+            self.sizes.commit(folder)?;
         }
+        Ok(())
     }
 
     fn needs_node_expansion(&self) -> bool {
@@ -151,26 +108,14 @@ impl Backend for Directory {
 
     fn unwritten(
         &self,
-        path: &Path,
+        _path: &Path,
         volumes: &OwnedFd,
         sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error> {
-        // Nothing is promised where no size is enforced.
-        let Some(btrfs) = &self.btrfs else { return Ok(0) };
-        let mut sum = 0_u64;
-        for (id, promise) in sizes {
+        sizes.iter().try_fold(0_u64, |sum, (id, promise)| {
             let data = format!("{id}/{DATA}");
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            // What is being made, or not counted, is as good as unwritten: that promises
-            // too little rather than too much.
-            let written = match openat2(volumes, data.as_str(), flags, Mode::empty(), inside()) {
-                Ok(data) => btrfs.used(&data)?.unwrap_or(0),
-                Err(Errno::NOENT) => 0,
-                Err(error) => return Err(error).tried(|| format!("opening {}", path.join(data).display())),
-            };
-            sum = sum.saturating_add(promise.bytes.saturating_sub(written));
-        }
-        Ok(sum)
+            Ok(sum.saturating_add(self.sizes.unwritten(volumes, &data, promise.bytes)?))
+        })
     }
 
     fn measured_size(&self, _folder: &VolumeFolder) -> u64 {
@@ -183,7 +128,7 @@ impl Backend for Directory {
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
         let data = folder.child(DATA);
-        let fd = folder_fd(folder)?;
+        let fd = sizes::open(folder)?;
         let stat = statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
             .tried(|| format!("looking at {}", folder.path().display()))?;
         // Where the data is within its file system, as mounts of it show it.
@@ -208,9 +153,9 @@ impl Backend for Directory {
 
     fn stage(&self, stage: &Stage<'_>) -> Result<(), Error> {
         let options = flags::check(stage.volume.content, stage.flags)?;
-        if let Some(btrfs) = self.btrfs.as_ref().filter(|_| stage.volume.enforced) {
+        if stage.volume.enforced {
             // Again, for quotas may have been switched off and on since.
-            btrfs.limit(&self.data(stage.folder)?, stage.volume.capacity)?;
+            self.sizes.limit(stage.folder, stage.volume.capacity)?;
         }
         let data = stage.folder.open_child(DATA, OFlags::PATH | OFlags::DIRECTORY)?;
         mount::bind(&data, options.attributes, stage.staging)
@@ -234,13 +179,6 @@ impl Backend for Directory {
     }
 
     fn quota_usage(&self, folder: &VolumeFolder, volume: &Volume) -> Result<Option<u64>, Error> {
-        match &self.btrfs {
-            Some(btrfs) if volume.enforced => btrfs.used(&self.data(folder)?),
-            _ => Ok(None),
-        }
+        if volume.enforced { self.sizes.used(&sizes::data(folder)?) } else { Ok(None) }
     }
-}
-
-fn folder_fd(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
-    folder.open_child(".", OFlags::RDONLY | OFlags::DIRECTORY)
 }

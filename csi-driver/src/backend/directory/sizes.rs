@@ -1,0 +1,165 @@
+//! How a pool's file system holds a folder to its size.
+
+use std::{ffi::CStr, os::fd::OwnedFd, path::PathBuf};
+
+use rustix::{
+    fs::{self as rfs, Mode, OFlags},
+    io::Errno,
+};
+
+use super::super::Surroundings;
+use crate::{
+    error::{Error, Tried as _},
+    kernel::{
+        btrfs::{Counting, FileSystem},
+        quota::Projects,
+    },
+    pool::{VolumeFolder, inside},
+};
+
+/// What a volume's folder holds the data in.
+pub(super) const DATA: &str = "data";
+const DATA_NAME: &CStr = c"data";
+
+/// Makes and removes the data folders of one pool, with their sizes.
+#[derive(Debug)]
+pub(super) enum Sizes {
+    /// Subvolumes with a limit.
+    Btrfs(FileSystem),
+    /// Folders with a project each.
+    Projects(Projects),
+    /// Plain folders.
+    None { pool: PathBuf, fs_name: String },
+}
+
+impl Sizes {
+    pub(super) fn of(surroundings: Surroundings) -> Result<Self, Error> {
+        let Surroundings { path, root, fs_name, device, project_ids, .. } = surroundings;
+        Ok(match fs_name.as_str() {
+            "btrfs" => Self::Btrfs(FileSystem::of(root, &path, Counting::Simple)?),
+            "ext4" | "xfs" => {
+                Self::Projects(Projects::of(root, &path, device.as_os_str(), &fs_name, project_ids)?)
+            }
+            _ => Self::None { pool: path, fs_name },
+        })
+    }
+
+    pub(super) fn can_enforce(&self) -> Result<(), Error> {
+        let reason = match self {
+            Self::Btrfs(_) => return Ok(()),
+            Self::Projects(projects) => match projects.check_enforced() {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            },
+            Self::None { pool, fs_name } => {
+                format!("the pool at {} lies on {fs_name}, which has no sizes for folders", pool.display())
+            }
+        };
+        Err(Error::Invalid(format!(
+            "this directory pool cannot hold a folder to its size: {reason}; or put the pool on btrfs, use a pool \
+             with backend = \"image\", or let the class say enforceSize: \"false\""
+        )))
+    }
+
+    pub(super) fn lacks(&self) -> Vec<String> {
+        match self {
+            Self::Btrfs(btrfs) => btrfs.lacks(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Makes the data folder, held to `limit` bytes. A crash in here leaves a folder that
+    /// is no volume yet, with data in it or not: who removes it asks [`Sizes::destroy`] first.
+    pub(super) fn make(&self, folder: &VolumeFolder, limit: Option<u64>) -> Result<(), Error> {
+        match self {
+            Self::Btrfs(btrfs) => {
+                let data = btrfs.make_subvolume(&open(folder)?, DATA_NAME)?;
+                if let Some(bytes) = limit {
+                    btrfs.limit(&data, bytes)?;
+                }
+            }
+            Self::Projects(projects) => {
+                folder.make_folder(DATA)?;
+                if let Some(bytes) = limit {
+                    projects.take(&data(folder)?, bytes)?;
+                }
+            }
+            Self::None { .. } => folder.make_folder(DATA)?,
+        }
+        // A new subvolume goes to the disk with its folder, and its limit with it: btrfs
+        // cannot log it and commits. The others log in order.
+        folder.sync()
+    }
+
+    /// Holds the data to so many bytes from now on.
+    pub(super) fn limit(&self, folder: &VolumeFolder, bytes: u64) -> Result<(), Error> {
+        match self {
+            Self::Btrfs(btrfs) => btrfs.limit(&data(folder)?, bytes),
+            Self::Projects(projects) => projects.limit(&data(folder)?, bytes),
+            Self::None { .. } => self.can_enforce(),
+        }
+    }
+
+    /// Makes changed limits outlive a power cut.
+    pub(super) fn commit(&self, folder: &VolumeFolder) -> Result<(), Error> {
+        match self {
+            Self::Btrfs(btrfs) => btrfs.commit(),
+            _ => folder.sync(),
+        }
+    }
+
+    /// How many of `bytes` that were promised to the data at `path` below `parent` are not
+    /// written yet.
+    pub(super) fn unwritten(&self, parent: &OwnedFd, path: &str, bytes: u64) -> Result<u64, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let used = match self {
+            // Nothing is promised where no size is enforced.
+            Self::None { .. } => return Ok(0),
+            _ => match rfs::openat2(parent, path, flags, Mode::empty(), inside()) {
+                Ok(data) => self.used(&data)?,
+                Err(Errno::NOENT) => Some(0),
+                Err(error) => return Err(error).tried(|| format!("opening {path}")),
+            },
+        };
+        Ok(match (self, used) {
+            (_, Some(used)) => bytes.saturating_sub(used),
+            // Without a project there is no limit and so no promise.
+            (Self::Projects(_), None) => 0,
+            // Quotas are off and may come back: that promises too little rather than too much.
+            (_, None) => bytes,
+        })
+    }
+
+    /// How many bytes the data uses; `None` where nobody counts.
+    pub(super) fn used(&self, data: &OwnedFd) -> Result<Option<u64>, Error> {
+        match self {
+            Self::Btrfs(btrfs) => btrfs.used(data),
+            Self::Projects(projects) => projects.used(data),
+            Self::None { .. } => Ok(None),
+        }
+    }
+
+    /// Frees what a plain removal of files would leave, or could not do.
+    pub(super) fn destroy(&self, folder: &VolumeFolder) -> Result<(), Error> {
+        match self {
+            Self::Btrfs(btrfs) => btrfs.delete_subvolume(&open(folder)?, DATA_NAME).map(|_| ()),
+            Self::Projects(projects) => {
+                match folder.try_open_child(DATA, OFlags::RDONLY | OFlags::DIRECTORY)? {
+                    Some(data) => projects.release(&data),
+                    None => Ok(()),
+                }
+            }
+            Self::None { .. } => Ok(()),
+        }
+    }
+}
+
+/// The opened data of a volume.
+pub(super) fn data(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+    folder.open_child(DATA, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// The opened folder itself.
+pub(super) fn open(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+    folder.open_child(".", OFlags::RDONLY | OFlags::DIRECTORY)
+}
