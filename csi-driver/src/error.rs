@@ -114,8 +114,35 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(error.code(), error.to_string())
+        Self::new(error.code(), one_line(&error.to_string()))
     }
+}
+
+/// The most characters of a message. It travels in the HTTP/2 trailers, percent-encoded,
+/// and clients take 16 KiB of those: above, they lose the code together with the message.
+const MAX_MESSAGE: usize = 1024;
+
+/// The text as one line that is not too long: requests and outside commands decide what is
+/// in it. What is cut out is cut from the middle, for the advice is at the end.
+pub(crate) fn one_line(text: &str) -> String {
+    let escaped = |text: &str| {
+        text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+            if c.is_control() {
+                line.extend(c.escape_default())
+            } else {
+                line.push(c)
+            }
+            line
+        })
+    };
+    let length = text.chars().count();
+    if length <= MAX_MESSAGE {
+        return escaped(text);
+    }
+    let half = MAX_MESSAGE / 2;
+    let first: String = text.chars().take(half).collect();
+    let last: String = text.chars().skip(length - half).collect();
+    format!("{} … {} characters … {}", escaped(&first), length - 2 * half, escaped(&last))
 }
 
 /// Says what was tried when a system call fails.
@@ -127,5 +154,19 @@ pub(crate) trait Tried<T> {
 impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
     fn tried(self, tried: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Io { tried: tried(), source: source.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_is_in_it() {
+        assert_eq!(one_line("volume \"ü\" is full; delete some"), "volume \"ü\" is full; delete some");
+        assert_eq!(one_line("a\nfaked log line\u{1b}[31m"), "a\\nfaked log line\\u{1b}[31m");
+        let long = one_line(&format!("no {} here; do this", "ü".repeat(1 << 20)));
+        assert!(long.starts_with("no ü") && long.ends_with("here; do this"), "{long}");
+        assert!(long.chars().count() < 2 * MAX_MESSAGE && long.contains("characters"), "{long}");
     }
 }

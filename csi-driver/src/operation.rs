@@ -8,7 +8,10 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Response, Status};
 use tracing::{info_span, warn};
 
-use crate::{error::Error, metrics::Metrics};
+use crate::{
+    error::{Error, one_line},
+    metrics::Metrics,
+};
 
 /// How many calls of one pool run at once. Storage that hangs holds so many threads and no
 /// more: the others, and whoever shares this process, still have theirs.
@@ -45,7 +48,7 @@ impl Operations {
         volume: &str,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let span = info_span!("csi", method, volume);
+        let span = info_span!("csi", method, volume = one_line(volume));
         let pool = volume.split_once('.').and_then(|(pool, _)| self.by_pool.get(pool));
         // Nothing is begun yet: a caller that goes away here leaves nothing.
         let permit = Arc::clone(pool.unwrap_or(&self.other)).acquire_owned().await;
@@ -63,8 +66,9 @@ impl Operations {
             let started = Instant::now();
             let done = work().map_err(|error| {
                 // The caller may be gone, so this is where the error is known to be seen.
-                warn!(%error, "failed");
-                Status::from(error)
+                let status = Status::from(error);
+                warn!(error = status.message(), "failed");
+                status
             });
             let code = done.as_ref().err().map_or(Code::Ok, Status::code);
             metrics.observe(&driver, method, code, started.elapsed());
