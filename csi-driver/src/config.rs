@@ -53,8 +53,8 @@ pub struct PoolConfig {
     /// What becomes of deleted volumes.
     #[serde(default)]
     pub trash: Trash,
-    /// Whether the folder is made when it is missing. Off by default: a missing
-    /// folder is often a file system that is not mounted.
+    /// Whether a missing folder is made, and an empty one made into a new pool. Off by
+    /// default: such a folder is often a file system that is not mounted.
     #[serde(default)]
     pub create: bool,
     /// The projects that a directory pool on ext4 or xfs may give its volumes.

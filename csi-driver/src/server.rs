@@ -11,8 +11,8 @@ use tonic::transport::Server;
 
 use crate::{
     admin, backend::Abilities, command::Runner, config::Config, controller::ControllerService, error::Error,
-    guard::Guards, identity::IdentityService, node::NodeService, operation::Operations, pool::Pool,
-    snapshot::SnapshotId, socket::Socket, volume_id::VolumeId,
+    guard::Guards, identity::IdentityService, kernel::place::Place, node::NodeService, operation::Operations,
+    pool::Pool, snapshot::SnapshotId, socket::Socket, volume_id::VolumeId,
 };
 
 /// How long clients have to let go of their connections when the driver ends.
@@ -55,6 +55,20 @@ impl Driver {
                 id.pool()
             ))
         })
+    }
+
+    /// Refuses to mount on a place in a pool, whose folders only the driver changes, and on
+    /// one that would hide a pool.
+    pub(crate) fn expect_outside_of_pools(&self, field: &str, place: &Place) -> Result<(), Error> {
+        match self.pools.values().find(|pool| pool.meets(place.path())) {
+            None => Ok(()),
+            Some(pool) => Err(Error::Invalid(format!(
+                "{field} {:?} is in pool {:?} or holds it; give a path outside of {}",
+                place.path(),
+                pool.name,
+                pool.path().display()
+            ))),
+        }
     }
 
     /// What one pool at least can do.

@@ -24,6 +24,7 @@ use crate::{
 /// One name in an opened folder.
 #[derive(Debug)]
 pub(crate) struct Place {
+    /// As [`plain`] has it.
     path: PathBuf,
     parent: OwnedFd,
     name: OsString,
@@ -51,6 +52,12 @@ impl Seen {
     }
 }
 
+/// The one spelling of a path among those that differ in `//`, `/./` and a `/` at the end:
+/// under it the journal keeps what is at the path.
+pub(crate) fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().collect()
+}
+
 impl Place {
     /// Opens the parent of `path`; `None` when there is no such folder.
     /// `field` is the request's name for it.
@@ -59,7 +66,7 @@ impl Place {
         if path.is_empty() {
             return Err(Error::Invalid(format!("{field} is required")));
         }
-        let full = Path::new(path);
+        let full = plain(path);
         if !full.is_absolute() {
             return Err(invalid("is not an absolute path"));
         }
@@ -77,7 +84,7 @@ impl Place {
             ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
         );
         match opened {
-            Ok(parent) => Ok(Some(Self { path: full.to_owned(), parent, name: name.to_owned() })),
+            Ok(parent) => Ok(Some(Self { parent, name: name.to_owned(), path: full })),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP) => Err(invalid("goes through a symbolic link; give the path it leads to")),
             Err(Errno::NOTDIR | Errno::NAMETOOLONG) => Err(invalid("is not a usable path")),
@@ -95,6 +102,12 @@ impl Place {
     /// The whole path, for messages and outside commands.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The whole path, as the journal keeps it.
+    pub(crate) fn text(&self) -> String {
+        // It came as UTF-8, so nothing is lost.
+        self.path.to_string_lossy().into_owned()
     }
 
     /// What is here, if anything. A symbolic link is seen as such.
@@ -146,6 +159,31 @@ impl Place {
             mount_root: true,
             mount_id,
         }))
+    }
+
+    /// Refuses a folder that holds something: what is mounted on it would hide that, and
+    /// could not be taken away again as [`Place::remove`] does.
+    pub(crate) fn expect_empty(&self) -> Result<(), Error> {
+        if self.look()?.is_none_or(|seen| seen.kind != FileType::Directory) {
+            return Ok(());
+        }
+        let first = || -> Result<_, Errno> {
+            for entry in rfs::Dir::new(self.open_folder_raw()?)? {
+                let entry = entry?;
+                if ![c".", c".."].contains(&entry.file_name()) {
+                    return Ok(Some(entry.file_name().to_owned()));
+                }
+            }
+            Ok(None)
+        };
+        match first().tried(|| format!("listing {}", self.path.display()))? {
+            None => Ok(()),
+            Some(name) => Err(Error::Precondition(format!(
+                "{} is not empty (it has {name:?}), and what is in it would be hidden; give an empty folder or a \
+                 path that does not exist",
+                self.path.display()
+            ))),
+        }
     }
 
     /// Makes an empty folder, if nothing is here.
@@ -204,9 +242,12 @@ impl Place {
 
     /// Opens the file system that is mounted here, to ask and to command it.
     pub(crate) fn open_folder(&self) -> Result<OwnedFd, Error> {
+        self.open_folder_raw().tried(|| format!("opening {}", self.path.display()))
+    }
+
+    fn open_folder_raw(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rfs::openat(&self.parent, &self.name, flags, Mode::empty())
-            .tried(|| format!("opening {}", self.path.display()))
     }
 
     /// Takes away the empty folder or the empty file here. Never what is inside: a

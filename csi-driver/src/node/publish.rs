@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Tried as _},
     kernel::{
         flags, mount,
-        place::{Place, Seen},
+        place::{Place, Seen, plain},
     },
     pool::{Pool, VolumeFolder},
     server::Driver,
@@ -48,6 +48,13 @@ pub(super) fn publish(
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
     check_use(pool.backend.as_ref(), volume.content, &capability)?;
+    let path = plain(&request.target_path);
+    let staging = plain(&request.staging_target_path);
+    if path.starts_with(&staging) || staging.starts_with(&path) {
+        return Err(Error::Invalid(format!(
+            "target_path {path:?} and staging_target_path {staging:?} lie in one another; give two separate paths"
+        )));
+    }
     let source = Source::find(pool, &folder, &volume, &request.staging_target_path)?;
     let read_only = request.readonly || capability.mode.is_read_only();
     if volume.content == Content::Block && request.readonly && !capability.mode.is_read_only() {
@@ -68,20 +75,21 @@ pub(super) fn publish(
     );
     let wanted = Target { mode: capability.mode, readonly: request.readonly, flags: mount_flags };
     let place = Place::required(TARGET, &request.target_path)?;
+    driver.expect_outside_of_pools(TARGET, &place)?;
+    let path = place.text();
     let mut journal = folder.read_journal()?;
 
     if let Some(seen) = place.mounted()? {
         if !source.is_at(&seen) {
             return Err(Error::Precondition(format!(
-                "something that is not volume {id} is mounted at {}; unmount it first",
-                request.target_path
+                "something that is not volume {id} is mounted at {path}; unmount it first"
             )));
         }
-        match journal.targets.get(&request.target_path) {
+        match journal.targets.get(&path) {
             Some(target) if *target != wanted => {
                 return Err(Error::Exists(format!(
-                    "volume {id} is published at {} with other arguments: {:?}, readonly {}, flags {:?}",
-                    request.target_path, target.mode, target.readonly, target.flags
+                    "volume {id} is published at {path} with other arguments: {:?}, readonly {}, flags {:?}",
+                    target.mode, target.readonly, target.flags
                 )));
             }
             Some(_) => return Ok(NodePublishVolumeResponse {}),
@@ -89,17 +97,18 @@ pub(super) fn publish(
             None => mount::unmount_all(&place)?,
         }
     }
-    refuse_second_target(&id, &source, &journal, &request.target_path, &wanted)?;
+    refuse_second_target(&id, &source, &journal, &path, &wanted)?;
+    place.expect_empty()?;
 
     // Before the mount: a crash after it leaves a record that allows taking it away.
-    journal.targets.insert(request.target_path.clone(), wanted);
+    journal.targets.insert(path, wanted);
     folder.write_journal(&journal)?;
     match volume.content {
         Content::Block => place.make_file()?,
         Content::Filesystem(_) | Content::Folder => place.make_folder()?,
     }
     source.publish_at(&place, attributes)?;
-    tracing::info!(path = %request.target_path, read_only, "published");
+    tracing::info!(path = ?place.path(), read_only, "published");
     Ok(NodePublishVolumeResponse {})
 }
 
@@ -191,23 +200,23 @@ pub(super) fn unpublish(
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
     let mut journal = folder.read_journal()?;
-    let recorded = journal.targets.contains_key(&request.target_path);
+    let path = plain(&request.target_path).to_string_lossy().into_owned();
+    let recorded = journal.targets.contains_key(&path);
     if let Some(place) = place {
         if let Some(seen) = place.mounted_even_dead()? {
             if !recorded && !is_this_volume(pool, &folder, &volume, &seen)? {
                 return Err(Error::Precondition(format!(
-                    "what is mounted at {} is not volume {id}; it is left as it is",
-                    request.target_path
+                    "what is mounted at {path} is not volume {id}; it is left as it is"
                 )));
             }
             mount::unmount_all(&place)?;
         }
         place.remove()?;
     }
-    if journal.targets.remove(&request.target_path).is_some() {
+    if journal.targets.remove(&path).is_some() {
         folder.write_journal(&journal)?;
     }
-    tracing::info!(path = %request.target_path, "unpublished");
+    tracing::info!(?path, "unpublished");
     Ok(NodeUnpublishVolumeResponse {})
 }
 

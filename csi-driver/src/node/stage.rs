@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     kernel::{
         mount,
-        place::{Place, Seen},
+        place::{Place, Seen, plain},
     },
     pool::{Pool, VolumeFolder},
     server::Driver,
@@ -44,6 +44,7 @@ pub(super) fn stage(
         )));
     }
     let place = Place::required(STAGING, &request.staging_target_path)?;
+    driver.expect_outside_of_pools(STAGING, &place)?;
     if place.look()?.is_none() {
         return Err(Error::Precondition(format!(
             "{} does not exist; make the folder first",
@@ -55,7 +56,7 @@ pub(super) fn stage(
         Access::Mount { flags, .. } => flags,
         Access::Block => Vec::new(),
     };
-    let wanted = Staging { path: request.staging_target_path.clone(), flags };
+    let wanted = Staging { path: place.text(), flags };
     let mut journal = folder.read_journal()?;
     let is_here = is_staged(pool, &folder, volume.content, &place)?;
     if let Some(staging) = &journal.staging {
@@ -77,6 +78,7 @@ pub(super) fn stage(
         return Ok(NodeStageVolumeResponse {});
     }
 
+    pool.expect_in_place()?;
     journal.staging = Some(wanted.clone());
     // Before the mount: a crash after it leaves a record that allows taking it away.
     folder.write_journal(&journal)?;
@@ -88,7 +90,7 @@ pub(super) fn stage(
         read_only: capability.mode.is_read_only(),
     };
     pool.backend.stage(&stage)?;
-    tracing::info!(path = %wanted.path, "staged");
+    tracing::info!(path = ?wanted.path, "staged");
     Ok(NodeStageVolumeResponse {})
 }
 
@@ -139,9 +141,9 @@ pub(super) fn unstage(
     request: &NodeUnstageVolumeRequest,
 ) -> Result<NodeUnstageVolumeResponse, Error> {
     let id = VolumeId::parse(&request.volume_id);
-    let path = &request.staging_target_path;
     // The path is checked first: a request without one is wrong for every volume.
-    let place = Place::open(STAGING, path)?;
+    let place = Place::open(STAGING, &request.staging_target_path)?;
+    let path = &plain(&request.staging_target_path).to_string_lossy().into_owned();
     let id = id?;
     let pool = driver.configured_pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
@@ -175,7 +177,7 @@ pub(super) fn unstage(
     if journal.staging.take().is_some() {
         folder.write_journal(&journal)?;
     }
-    tracing::info!(%path, "unstaged");
+    tracing::info!(?path, "unstaged");
     Ok(NodeUnstageVolumeResponse {})
 }
 

@@ -23,7 +23,7 @@ use crate::{
 pub enum PoolState {
     /// It is missing, and `create` lets the driver make it.
     Missing,
-    /// It is empty: the first driver makes a pool of it.
+    /// It is empty, and `create` lets the first driver make a pool of it.
     Empty,
     /// It is this pool.
     Ready,

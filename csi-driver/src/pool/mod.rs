@@ -84,6 +84,33 @@ impl Pool {
         }
     }
 
+    /// Where the pool is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether `path` is in the pool, or the pool in it.
+    pub(crate) fn meets(&self, path: &Path) -> bool {
+        path.starts_with(&self.path) || self.path.starts_with(path)
+    }
+
+    /// Refuses to make anything new where the pool's folder is not what is at its path any
+    /// more: its file system was unmounted, or something was mounted over it. What the
+    /// driver holds open still is the pool, but nobody else finds it, and at the next start
+    /// it is gone.
+    pub(crate) fn expect_in_place(&self) -> Result<(), Error> {
+        let opened = rfs::fstat(&self.root).tried(|| format!("looking at pool {:?}", self.name))?;
+        match rfs::stat(&self.path) {
+            Ok(seen) if (seen.st_dev, seen.st_ino) == (opened.st_dev, opened.st_ino) => Ok(()),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::Precondition(format!(
+                "pool {:?} is not at {} any more; mount its file system there again and restart the driver",
+                self.name,
+                self.path.display()
+            ))),
+            Err(error) => Err(error).tried(|| format!("looking at {}", self.path.display())),
+        }
+    }
+
     fn volumes_path(&self) -> PathBuf {
         self.path.join("volumes")
     }
@@ -118,6 +145,7 @@ impl Pool {
     /// rename, or not at all: what a crash leaves under the name `.new-…` is removed by the
     /// next try or the next start.
     pub(crate) fn create(&self, volume: &Volume, source: Option<&VolumeFolder>) -> Result<(), Error> {
+        self.expect_in_place()?;
         let promise = self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))?;
         let new = format!("{NEW}{}", volume.id);
         self.discard_new_volume(&new)?;

@@ -64,11 +64,11 @@ impl Pool {
             limits: config.limits,
             ledger: Ledger::new(&config.name, None, BTreeMap::new(), BTreeMap::new()),
             path,
+            root,
             volumes,
             snapshots,
             groups,
             trash,
-            root,
             retention: config.trash.retention,
             lock,
         };
@@ -87,9 +87,8 @@ impl Pool {
     pub(crate) fn open_existing(config: &PoolConfig, runner: &Runner) -> Result<Self, Error> {
         let config = PoolConfig { create: false, ..config.clone() };
         let (path, root) = open_root(&config)?;
-        if !is_pool(&config, &root, &path)? {
-            return Err(Error::NotFound(format!("{} is empty; it is no pool yet", path.display())));
-        }
+        // Without `create`: a folder that is no pool is an error.
+        is_pool(&config, &root, &path)?;
         Self::open(&config, runner)
     }
 
@@ -194,6 +193,12 @@ pub(super) fn is_pool(config: &PoolConfig, root: &OwnedFd, path: &Path) -> Resul
                 Some(name) => {
                     wrong(format!("is not a pool and not empty (it has {name:?}); give an empty folder"))
                 }
+                // Often the folder on which a file system is mounted, without it: made into a
+                // pool, it would be one in which every volume is gone.
+                None if !config.create => wrong(
+                    "is empty, so no pool yet; mount what belongs there, or, for a new pool, set create = true until it is made"
+                        .to_owned(),
+                ),
                 None => Ok(false),
             }
         }

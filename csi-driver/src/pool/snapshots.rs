@@ -79,6 +79,7 @@ impl Pool {
     }
 
     fn cut_all(&self, wishes: &[Wish<'_>], group: Option<(&GroupId, &str)>) -> Result<Vec<Snapshot>, Error> {
+        self.expect_in_place()?;
         let promised = wishes
             .iter()
             .map(|wish| Ok((wish.id.clone(), self.backend.snapshot_bytes(wish.source)?)))

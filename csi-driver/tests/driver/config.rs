@@ -42,6 +42,11 @@ async fn pools_that_cannot_be_used() {
     let mut missing = PoolConfig::image("default", scratch.path().join("missing"));
     missing.create = false;
     refused(at(missing), "make the folder").await;
+    // As a mount point is without its file system: a pool made there would have no volumes.
+    fs::create_dir(scratch.path().join("missing")).unwrap();
+    let mut empty = PoolConfig::image("default", scratch.path().join("missing"));
+    empty.create = false;
+    refused(at(empty), "mount what belongs there").await;
     fs::create_dir(scratch.path().join("full")).unwrap();
     fs::write(scratch.path().join("full/thesis.txt"), "x").unwrap();
     refused(at(PoolConfig::image("default", scratch.path().join("full"))), "thesis.txt").await;

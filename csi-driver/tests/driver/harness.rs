@@ -395,7 +395,7 @@ async fn connect(socket: &Path, served: &JoinHandle<Result<(), Error>>) -> Chann
     channel(&socket).await
 }
 
-async fn channel(socket: &Path) -> Channel {
+pub(crate) async fn channel(socket: &Path) -> Channel {
     let socket = socket.to_owned();
     Endpoint::from_static("http://csi.sock")
         .connect_with_connector(tower::service_fn(move |_| {
