@@ -46,7 +46,7 @@ pub(crate) struct UpArgs {
     /// The most that the default pool may promise, as a quantity [default: what its file system has free]
     #[arg(long, value_name = "QUANTITY")]
     pool_capacity: Option<String>,
-    /// A TOML file with further pools, as [[pool]] sections with name, backend (image or directory)
+    /// A TOML file with further pools, as [[pool]] sections with name, backend (image, directory or btrfs)
     /// and path; one named "default" takes the place of the built-in pool.
     #[arg(long, value_name = "FILE")]
     pools: Option<PathBuf>,

@@ -71,6 +71,8 @@ pub enum BackendKind {
     Image,
     /// A folder; on btrfs a subvolume with a size limit.
     Directory,
+    /// A subvolume with a size limit, snapshots and clones. The pool lies on btrfs.
+    Btrfs,
 }
 
 impl BackendKind {
@@ -80,6 +82,7 @@ impl BackendKind {
         match self {
             Self::Image => "image",
             Self::Directory => "directory",
+            Self::Btrfs => "btrfs",
         }
     }
 }
@@ -250,6 +253,11 @@ impl PoolConfig {
     /// A pool of folders at `path`, which is made when it is missing.
     pub fn directory(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::new(name, BackendKind::Directory, path)
+    }
+
+    /// A pool of subvolumes at `path` on btrfs, which is made when it is missing.
+    pub fn btrfs(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self::new(name, BackendKind::Btrfs, path)
     }
 
     fn new(name: impl Into<String>, backend: BackendKind, path: impl Into<PathBuf>) -> Self {

@@ -1,7 +1,9 @@
 //! What makes volumes. One folder a backend, behind one trait; all calls may block
 //! and are made with the volume's guard held.
 
+mod btrfs;
 mod directory;
+mod folders;
 mod image;
 
 use std::{
@@ -227,6 +229,7 @@ impl Surroundings {
 pub(crate) fn make(surroundings: Surroundings) -> Result<Arc<dyn Backend>, Error> {
     Ok(match surroundings.kind {
         BackendKind::Image => Arc::new(image::Image::new(surroundings)),
-        BackendKind::Directory => Arc::new(directory::Directory::new(surroundings)?),
+        BackendKind::Directory => Arc::new(directory::new(surroundings)?),
+        BackendKind::Btrfs => Arc::new(btrfs::new(surroundings)?),
     })
 }

@@ -164,14 +164,53 @@ impl FileSystem {
     pub(crate) fn used(&self, subvolume: &OwnedFd) -> Result<Option<u64>, Error> {
         let id = self.id(subvolume)?;
         for group in [own_group(id), id] {
-            let folder = self.groups.join(format!("{}_{}", group >> LEVEL_SHIFT, group & !(u64::MAX << 48)));
-            let (referenced, reserved) =
-                (number(&folder.join("referenced"))?, number(&folder.join("rsv_data"))?);
-            if let Some(referenced) = referenced {
+            if let Some(referenced) = self.counted(group, "referenced")? {
+                let reserved = self.counted(group, "rsv_data")?;
                 return Ok(Some(referenced.saturating_add(reserved.unwrap_or(0))));
             }
         }
         Ok(None)
+    }
+
+    /// How many bytes the subvolume shares with no other; too few where nobody knows.
+    pub(crate) fn used_alone(&self, subvolume: &OwnedFd) -> Result<u64, Error> {
+        match self.counting()? {
+            Some(Counting::Full) => Ok(self.counted(self.id(subvolume)?, "exclusive")?.unwrap_or(0)),
+            Some(Counting::Simple) | None => Ok(0),
+        }
+    }
+
+    fn counted(&self, group: u64, what: &str) -> Result<Option<u64>, Error> {
+        let folder = format!("{}_{}", group >> LEVEL_SHIFT, group & !(u64::MAX << LEVEL_SHIFT));
+        number(&self.groups.join(folder).join(what))
+    }
+
+    /// Makes the snapshot `name` of a subvolume in the folder. It is durable, and of one
+    /// moment not before the call. What is nested in the subvolume is not in it: there the
+    /// snapshot has empty folders.
+    pub(crate) fn snapshot(
+        &self,
+        source: &OwnedFd,
+        folder: &OwnedFd,
+        name: &CStr,
+        read_only: bool,
+    ) -> Result<(), Error> {
+        raw::snap_create(folder.as_fd(), name, source.as_fd(), read_only).map_err(|error| {
+            if error.raw_os_error() == Some(libc::ETXTBSY) {
+                return Error::Precondition(
+                    "a swap file is active in the volume, and btrfs makes no snapshot of it; switch that off first"
+                        .to_owned(),
+                );
+            }
+            self.refused("making a snapshot", error)
+        })?;
+        step::passed("snapshot made");
+        Ok(())
+    }
+
+    /// A folder in the file system.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Removes the subvolume `name` of the folder with all that are nested in it, and its

@@ -36,6 +36,7 @@ fn config(folder: &Path, backend: &str) -> Config {
     let pool = match backend {
         "image" => PoolConfig::image("default", folder.join("pool")),
         "directory" => PoolConfig::directory("default", folder.join("disk/pool")),
+        "btrfs" => PoolConfig::btrfs("default", folder.join("disk/pool")),
         other => panic!("no backend {other}"),
     };
     Config::new(NODE, folder.join("csi.sock"), vec![pool])
@@ -84,7 +85,7 @@ async fn listening(process: &mut Child, folder: &Path) -> Option<ExitStatus> {
 impl Life {
     async fn begin(backend: &'static str, capability: VolumeCapability, size: i64, crash_at: u64) -> Self {
         let scratch = Scratch::new();
-        if backend == "directory" {
+        if backend != "image" {
             let image = scratch.path().join("disk.img");
             fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
             command("mkfs.btrfs", &["-q", image.to_str().unwrap()]).unwrap();
@@ -323,4 +324,10 @@ async fn raw_image() {
 async fn directory() {
     needs!("btrfs");
     at_every_step("directory", mounted(""), 16 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn btrfs() {
+    needs!("btrfs");
+    at_every_step("btrfs", mounted(""), 16 * MIB).await;
 }

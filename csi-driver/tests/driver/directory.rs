@@ -36,7 +36,7 @@ async fn on_ext4() -> Driver {
 }
 
 /// Writes until it is refused; how much went in, and the error.
-fn fill(path: &str) -> (i64, std::io::Error) {
+pub(crate) fn fill(path: &str) -> (i64, std::io::Error) {
     let mut file = fs::File::create(path).unwrap();
     let mut written = 0;
     loop {
@@ -63,7 +63,7 @@ async fn full_quotas_enforce_as_well() {
     a_life_with_a_size(on_prepared_btrfs(&enable).await).await;
 }
 
-async fn a_life_with_a_size(mut driver: Driver) {
+pub(crate) async fn a_life_with_a_size(mut driver: Driver) {
     let capability = mounted("");
     let id = driver.bring_up("dir", 20 * MIB, &capability, "pod").await;
     let (written, error) = fill(&driver.path("pod/file"));

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod btrfs;
 mod config;
 mod crash;
 mod directory;

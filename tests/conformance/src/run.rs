@@ -85,7 +85,10 @@ async fn one(check: &Check, session: &Arc<Session>) -> Finding {
             outcome(verdict.and(alive), sent, &left)
         }
     };
-    Finding { milliseconds: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX), ..finding(check, outcome) }
+    Finding {
+        milliseconds: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ..finding(check, outcome)
+    }
 }
 
 /// Whether the plugin answers, now or after its supervisor had time to start it.

@@ -142,6 +142,20 @@ pub(crate) fn snap_destroy(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<()
     call(folder, opcode::write::<VolArgs>(MAGIC, 63), &mut vol_args(name)?)
 }
 
+/// Makes the snapshot `name` of the open subvolume `source` in the open folder, and commits:
+/// it is durable, with all that was written to the source before the call.
+pub(crate) fn snap_create(
+    folder: BorrowedFd<'_>,
+    name: &CStr,
+    source: BorrowedFd<'_>,
+    read_only: bool,
+) -> io::Result<()> {
+    let mut args = vol_args(name)?;
+    args.fd = source.as_raw_fd().into();
+    args.flags = if read_only { SUBVOL_RDONLY } else { 0 };
+    call(folder, opcode::write::<VolArgs>(MAGIC, 23), &mut args)
+}
+
 /// Removes the subvolume with this id, wherever it is in the file system of `fd`.
 pub(crate) fn snap_destroy_by_id(fd: BorrowedFd<'_>, id: u64) -> io::Result<()> {
     let mut args = vol_args(c"")?;

@@ -1,8 +1,6 @@
 //! ControllerPublishVolume and ControllerUnpublishVolume.
 
-use holdfast_proto::csi::{
-    self, VolumeCapability, controller_service_capability::rpc::Type as Controller,
-};
+use holdfast_proto::csi::{self, VolumeCapability, controller_service_capability::rpc::Type as Controller};
 use tonic::Code;
 
 use crate::{
@@ -14,7 +12,8 @@ use crate::{
     rows::{
         IDEMPOTENT, INVALID, MISSING, NO_VOLUME, PUBLISHED_INCOMPATIBLE, UNIMPLEMENTED,
         controller::{
-            ALL_NODES, MAX_ATTACHED, NO_NODE, NO_NODE_UNASSUMED, NO_VOLUME_UNASSUMED, PUBLISHED_NODES, UNPUBLISHED,
+            ALL_NODES, MAX_ATTACHED, NO_NODE, NO_NODE_UNASSUMED, NO_VOLUME_UNASSUMED, PUBLISHED_NODES,
+            UNPUBLISHED,
         },
     },
 };
@@ -27,38 +26,88 @@ const NODES: &[Need] = &[Need::Controller(Controller::ListVolumesPublishedNodes)
 const GET: &[Need] = &[Need::Controller(Controller::GetVolume)];
 
 pub(super) const CHECKS: &[Check] = &[
-    refuse!("controller-publish-volume/undeclared", ControllerPublishVolume, UNIMPLEMENTED, [UNDECLARED], |f| {
-        nowhere(f)
-    }),
-    refuse!("controller-publish-volume/missing-volume-id", ControllerPublishVolume, MISSING, [PUBLISH, NODE], |f| {
-        csi::ControllerPublishVolumeRequest { volume_id: String::new(), ..nowhere(f) }
-    }),
-    refuse!("controller-publish-volume/missing-node-id", ControllerPublishVolume, MISSING, [PUBLISH, NODE], |f, v| {
-        csi::ControllerPublishVolumeRequest { node_id: String::new(), ..f.attach_request(&v) }
-    }),
-    refuse!("controller-publish-volume/missing-capability", ControllerPublishVolume, MISSING, [PUBLISH, NODE], |f, v| {
-        csi::ControllerPublishVolumeRequest { volume_capability: None, ..f.attach_request(&v) }
-    }),
-    refuse!("controller-publish-volume/missing-access-mode", ControllerPublishVolume, MISSING, [PUBLISH, NODE], |f, v| {
-        let volume_capability = Some(VolumeCapability { access_mode: None, ..v.capability.clone() });
-        csi::ControllerPublishVolumeRequest { volume_capability, ..f.attach_request(&v) }
-    }),
-    refuse!("controller-publish-volume/missing-access-type", ControllerPublishVolume, MISSING, [PUBLISH, NODE], |f, v| {
-        let volume_capability = Some(VolumeCapability { access_type: None, ..v.capability.clone() });
-        csi::ControllerPublishVolumeRequest { volume_capability, ..f.attach_request(&v) }
-    }),
-    refuse!("controller-publish-volume/undefined-access-mode", ControllerPublishVolume, INVALID, [PUBLISH, NODE], |f, v| {
-        let access_mode = Some(csi::volume_capability::AccessMode { mode: 99 });
-        let volume_capability = Some(VolumeCapability { access_mode, ..v.capability.clone() });
-        csi::ControllerPublishVolumeRequest { volume_capability, ..f.attach_request(&v) }
-    }),
-    refuse!("controller-publish-volume/no-such-volume", ControllerPublishVolume, NO_VOLUME, [PUBLISH, NODE], |f| {
-        nowhere(f)
-    }),
-    refuse!("controller-publish-volume/no-such-node", ControllerPublishVolume, NO_NODE, [PUBLISH, NODE], |f, v| {
-        csi::ControllerPublishVolumeRequest { node_id: NO_SUCH_ID.to_owned(), ..f.attach_request(&v) }
-    }),
-    check!("controller-publish-volume/idempotent", ControllerPublishVolume, IDEMPOTENT, [PUBLISH, NODE], idempotent),
+    refuse!(
+        "controller-publish-volume/undeclared",
+        ControllerPublishVolume,
+        UNIMPLEMENTED,
+        [UNDECLARED],
+        |f| { nowhere(f) }
+    ),
+    refuse!(
+        "controller-publish-volume/missing-volume-id",
+        ControllerPublishVolume,
+        MISSING,
+        [PUBLISH, NODE],
+        |f| { csi::ControllerPublishVolumeRequest { volume_id: String::new(), ..nowhere(f) } }
+    ),
+    refuse!(
+        "controller-publish-volume/missing-node-id",
+        ControllerPublishVolume,
+        MISSING,
+        [PUBLISH, NODE],
+        |f, v| { csi::ControllerPublishVolumeRequest { node_id: String::new(), ..f.attach_request(&v) } }
+    ),
+    refuse!(
+        "controller-publish-volume/missing-capability",
+        ControllerPublishVolume,
+        MISSING,
+        [PUBLISH, NODE],
+        |f, v| { csi::ControllerPublishVolumeRequest { volume_capability: None, ..f.attach_request(&v) } }
+    ),
+    refuse!(
+        "controller-publish-volume/missing-access-mode",
+        ControllerPublishVolume,
+        MISSING,
+        [PUBLISH, NODE],
+        |f, v| {
+            let volume_capability = Some(VolumeCapability { access_mode: None, ..v.capability.clone() });
+            csi::ControllerPublishVolumeRequest { volume_capability, ..f.attach_request(&v) }
+        }
+    ),
+    refuse!(
+        "controller-publish-volume/missing-access-type",
+        ControllerPublishVolume,
+        MISSING,
+        [PUBLISH, NODE],
+        |f, v| {
+            let volume_capability = Some(VolumeCapability { access_type: None, ..v.capability.clone() });
+            csi::ControllerPublishVolumeRequest { volume_capability, ..f.attach_request(&v) }
+        }
+    ),
+    refuse!(
+        "controller-publish-volume/undefined-access-mode",
+        ControllerPublishVolume,
+        INVALID,
+        [PUBLISH, NODE],
+        |f, v| {
+            let access_mode = Some(csi::volume_capability::AccessMode { mode: 99 });
+            let volume_capability = Some(VolumeCapability { access_mode, ..v.capability.clone() });
+            csi::ControllerPublishVolumeRequest { volume_capability, ..f.attach_request(&v) }
+        }
+    ),
+    refuse!(
+        "controller-publish-volume/no-such-volume",
+        ControllerPublishVolume,
+        NO_VOLUME,
+        [PUBLISH, NODE],
+        |f| { nowhere(f) }
+    ),
+    refuse!(
+        "controller-publish-volume/no-such-node",
+        ControllerPublishVolume,
+        NO_NODE,
+        [PUBLISH, NODE],
+        |f, v| {
+            csi::ControllerPublishVolumeRequest { node_id: NO_SUCH_ID.to_owned(), ..f.attach_request(&v) }
+        }
+    ),
+    check!(
+        "controller-publish-volume/idempotent",
+        ControllerPublishVolume,
+        IDEMPOTENT,
+        [PUBLISH, NODE],
+        idempotent
+    ),
     check!(
         "controller-publish-volume/other-access-type",
         ControllerPublishVolume,
@@ -73,18 +122,48 @@ pub(super) const CHECKS: &[Check] = &[
         [PUBLISH, NODE, READONLY],
         other_readonly
     ),
-    check!("controller-publish-volume/too-many", ControllerPublishVolume, MAX_ATTACHED, [PUBLISH, NODE, SMALL], too_many),
-    refuse!("controller-unpublish-volume/undeclared", ControllerUnpublishVolume, UNIMPLEMENTED, [UNDECLARED], |f| {
-        f.detach_request(NO_SUCH_ID)
-    }),
-    refuse!("controller-unpublish-volume/missing-volume-id", ControllerUnpublishVolume, MISSING, [PUBLISH, NODE], |f| {
-        f.detach_request("")
-    }),
-    check!("controller-unpublish-volume/idempotent", ControllerUnpublishVolume, IDEMPOTENT, [PUBLISH, NODE], detach_twice),
-    refuse!("controller-unpublish-volume/not-published", ControllerUnpublishVolume, UNPUBLISHED, [PUBLISH, NODE], |f, v| {
-        f.detach_request(&v.id)
-    }),
-    check!("controller-unpublish-volume/all-nodes", ControllerUnpublishVolume, ALL_NODES, [PUBLISH, NODE], all_nodes),
+    check!(
+        "controller-publish-volume/too-many",
+        ControllerPublishVolume,
+        MAX_ATTACHED,
+        [PUBLISH, NODE, SMALL],
+        too_many
+    ),
+    refuse!(
+        "controller-unpublish-volume/undeclared",
+        ControllerUnpublishVolume,
+        UNIMPLEMENTED,
+        [UNDECLARED],
+        |f| { f.detach_request(NO_SUCH_ID) }
+    ),
+    refuse!(
+        "controller-unpublish-volume/missing-volume-id",
+        ControllerUnpublishVolume,
+        MISSING,
+        [PUBLISH, NODE],
+        |f| { f.detach_request("") }
+    ),
+    check!(
+        "controller-unpublish-volume/idempotent",
+        ControllerUnpublishVolume,
+        IDEMPOTENT,
+        [PUBLISH, NODE],
+        detach_twice
+    ),
+    refuse!(
+        "controller-unpublish-volume/not-published",
+        ControllerUnpublishVolume,
+        UNPUBLISHED,
+        [PUBLISH, NODE],
+        |f, v| { f.detach_request(&v.id) }
+    ),
+    check!(
+        "controller-unpublish-volume/all-nodes",
+        ControllerUnpublishVolume,
+        ALL_NODES,
+        [PUBLISH, NODE],
+        all_nodes
+    ),
     refuse!(
         "controller-unpublish-volume/no-such-volume",
         ControllerUnpublishVolume,
@@ -97,9 +176,18 @@ pub(super) const CHECKS: &[Check] = &[
         ControllerUnpublishVolume,
         NO_NODE_UNASSUMED,
         [PUBLISH, NODE],
-        |f, v| csi::ControllerUnpublishVolumeRequest { node_id: NO_SUCH_ID.to_owned(), ..f.detach_request(&v.id) }
+        |f, v| csi::ControllerUnpublishVolumeRequest {
+            node_id: NO_SUCH_ID.to_owned(),
+            ..f.detach_request(&v.id)
+        }
     ),
-    check!("list-volumes/published-nodes", ListVolumes, PUBLISHED_NODES, [LIST, PUBLISH, NODE, NODES], listed_nodes),
+    check!(
+        "list-volumes/published-nodes",
+        ListVolumes,
+        PUBLISHED_NODES,
+        [LIST, PUBLISH, NODE, NODES],
+        listed_nodes
+    ),
     check!(
         "controller-get-volume/published-nodes",
         ControllerGetVolume,
@@ -143,13 +231,22 @@ async fn other_type(f: &Fixture) -> Verdict {
     let other = capability::opposite(&f.capability());
     // A use that the volume never has is an invalid field as well.
     let codes = [Code::AlreadyExists, Code::InvalidArgument];
-    differently(f, |request| csi::ControllerPublishVolumeRequest { volume_capability: Some(other), ..request }, &codes)
-        .await
+    differently(
+        f,
+        |request| csi::ControllerPublishVolumeRequest { volume_capability: Some(other), ..request },
+        &codes,
+    )
+    .await
 }
 
 async fn other_readonly(f: &Fixture) -> Verdict {
     let codes = [Code::AlreadyExists];
-    differently(f, |request| csi::ControllerPublishVolumeRequest { readonly: !request.readonly, ..request }, &codes).await
+    differently(
+        f,
+        |request| csi::ControllerPublishVolumeRequest { readonly: !request.readonly, ..request },
+        &codes,
+    )
+    .await
 }
 
 async fn too_many(f: &Fixture) -> Verdict {
@@ -175,7 +272,8 @@ async fn detach_twice(f: &Fixture) -> Verdict {
 async fn all_nodes(f: &Fixture) -> Verdict {
     let volume = f.volume().await?;
     f.ok(f.attach_request(&volume)).await?;
-    let everywhere = csi::ControllerUnpublishVolumeRequest { node_id: String::new(), ..f.detach_request(&volume.id) };
+    let everywhere =
+        csi::ControllerUnpublishVolumeRequest { node_id: String::new(), ..f.detach_request(&volume.id) };
     f.ok(everywhere).await?;
     if f.declared().controller.contains(&Controller::ListVolumesPublishedNodes) {
         let nodes = published_nodes(f, &volume.id).await?;
@@ -187,7 +285,9 @@ async fn all_nodes(f: &Fixture) -> Verdict {
 async fn published_nodes(f: &Fixture, id: &str) -> Verdict<Vec<String>> {
     let entries = super::listing::all_volumes(f, 0).await?;
     let entry = entries.into_iter().find(|entry| entry.volume.as_ref().is_some_and(|v| v.volume_id == id));
-    let Some(entry) = entry else { return Err(Failure::wrong(format!("{id:?} in the list"), "a list without it")) };
+    let Some(entry) = entry else {
+        return Err(Failure::wrong(format!("{id:?} in the list"), "a list without it"));
+    };
     Ok(entry.status.unwrap_or_default().published_node_ids)
 }
 

@@ -19,7 +19,8 @@ use crate::{
     },
 };
 
-const MODIFY: &[Need] = &[Need::Controller(Controller::CreateDeleteVolume), Need::Controller(Controller::ModifyVolume)];
+const MODIFY: &[Need] =
+    &[Need::Controller(Controller::CreateDeleteVolume), Need::Controller(Controller::ModifyVolume)];
 const NO_MODIFY: &[Need] = &[Need::NoController(Controller::ModifyVolume)];
 const NO_EXPAND: &[Need] = &[Need::NoController(Controller::ExpandVolume)];
 const MUTABLE: &[Need] = &[Need::Mutable];
@@ -32,12 +33,20 @@ pub(super) const CHECKS: &[Check] = &[
     refuse!("controller-modify-volume/missing-id", ControllerModifyVolume, MISSING, [MODIFY], |_f| {
         modify("", unknown())
     }),
-    refuse!("controller-modify-volume/missing-parameters", ControllerModifyVolume, MISSING, [MODIFY], |f, v| {
-        modify(&v.id, HashMap::new())
-    }),
-    refuse!("controller-modify-volume/unknown-parameter", ControllerModifyVolume, UNSUPPORTED_PARAMETERS, [MODIFY], |f, v| {
-        modify(&v.id, unknown())
-    }),
+    refuse!(
+        "controller-modify-volume/missing-parameters",
+        ControllerModifyVolume,
+        MISSING,
+        [MODIFY],
+        |f, v| { modify(&v.id, HashMap::new()) }
+    ),
+    refuse!(
+        "controller-modify-volume/unknown-parameter",
+        ControllerModifyVolume,
+        UNSUPPORTED_PARAMETERS,
+        [MODIFY],
+        |f, v| { modify(&v.id, unknown()) }
+    ),
     check!(
         "controller-modify-volume/all-or-nothing",
         ControllerModifyVolume,
@@ -45,17 +54,37 @@ pub(super) const CHECKS: &[Check] = &[
         [MODIFY, MUTABLE],
         one_unknown
     ),
-    refuse!("controller-modify-volume/no-such-volume", ControllerModifyVolume, NO_VOLUME, [MODIFY, MUTABLE], |f| {
-        modify(NO_SUCH_ID, f.options().mutable_parameters.clone())
-    }),
-    refuse!("controller-modify-volume/modified", ControllerModifyVolume, MODIFIED, [MODIFY, MUTABLE], |f, v| {
-        modify(&v.id, f.options().mutable_parameters.clone())
-    }),
-    check!("controller-modify-volume/idempotent", ControllerModifyVolume, IDEMPOTENT, [MODIFY, MUTABLE], modify_twice),
-    refuse!("controller-modify-volume/at-creation", ControllerModifyVolume, MODIFIED, [MODIFY, MUTABLE], |f| {
-        let mutable_parameters = f.options().mutable_parameters.clone();
-        csi::CreateVolumeRequest { mutable_parameters, ..f.create_request() }
-    }),
+    refuse!(
+        "controller-modify-volume/no-such-volume",
+        ControllerModifyVolume,
+        NO_VOLUME,
+        [MODIFY, MUTABLE],
+        |f| { modify(NO_SUCH_ID, f.options().mutable_parameters.clone()) }
+    ),
+    refuse!(
+        "controller-modify-volume/modified",
+        ControllerModifyVolume,
+        MODIFIED,
+        [MODIFY, MUTABLE],
+        |f, v| { modify(&v.id, f.options().mutable_parameters.clone()) }
+    ),
+    check!(
+        "controller-modify-volume/idempotent",
+        ControllerModifyVolume,
+        IDEMPOTENT,
+        [MODIFY, MUTABLE],
+        modify_twice
+    ),
+    refuse!(
+        "controller-modify-volume/at-creation",
+        ControllerModifyVolume,
+        MODIFIED,
+        [MODIFY, MUTABLE],
+        |f| {
+            let mutable_parameters = f.options().mutable_parameters.clone();
+            csi::CreateVolumeRequest { mutable_parameters, ..f.create_request() }
+        }
+    ),
     refuse!("controller-expand-volume/undeclared", ControllerExpandVolume, UNIMPLEMENTED, [NO_EXPAND], |f| {
         f.expand_request(NO_SUCH_ID, 2 * f.options().size)
     }),
@@ -65,20 +94,36 @@ pub(super) const CHECKS: &[Check] = &[
     refuse!("controller-expand-volume/missing-range", ControllerExpandVolume, MISSING, [EXPAND], |f, v| {
         csi::ControllerExpandVolumeRequest { capacity_range: None, ..f.expand_request(&v.id, 0) }
     }),
-    refuse!("controller-expand-volume/range-empty", ControllerExpandVolume, EMPTY_RANGE, [EXPAND], |f, v| ranged(f, &v, 0, 0)),
-    refuse!("controller-expand-volume/range-reversed", ControllerExpandVolume, EMPTY_RANGE, [EXPAND], |f, v| {
-        ranged(f, &v, 3 * f.options().size, 2 * f.options().size)
+    refuse!("controller-expand-volume/range-empty", ControllerExpandVolume, EMPTY_RANGE, [EXPAND], |f, v| {
+        ranged(f, &v, 0, 0)
     }),
-    refuse!("controller-expand-volume/range-negative", ControllerExpandVolume, EMPTY_RANGE, [EXPAND], |f, v| {
-        ranged(f, &v, -1, 0)
-    }),
+    refuse!(
+        "controller-expand-volume/range-reversed",
+        ControllerExpandVolume,
+        EMPTY_RANGE,
+        [EXPAND],
+        |f, v| { ranged(f, &v, 3 * f.options().size, 2 * f.options().size) }
+    ),
+    refuse!(
+        "controller-expand-volume/range-negative",
+        ControllerExpandVolume,
+        EMPTY_RANGE,
+        [EXPAND],
+        |f, v| { ranged(f, &v, -1, 0) }
+    ),
     refuse!("controller-expand-volume/no-such-volume", ControllerExpandVolume, NO_VOLUME, [EXPAND], |f| {
         f.expand_request(NO_SUCH_ID, 2 * f.options().size)
     }),
     refuse!("controller-expand-volume/too-large", ControllerExpandVolume, BAD_CAPACITY, [EXPAND], |f, v| {
         f.expand_request(&v.id, i64::MAX)
     }),
-    check!("controller-expand-volume/limit-below-size", ControllerExpandVolume, BAD_CAPACITY, [EXPAND], limit_below),
+    check!(
+        "controller-expand-volume/limit-below-size",
+        ControllerExpandVolume,
+        BAD_CAPACITY,
+        [EXPAND],
+        limit_below
+    ),
     refuse!(
         "controller-expand-volume/other-access-type",
         ControllerExpandVolume,
@@ -89,7 +134,13 @@ pub(super) const CHECKS: &[Check] = &[
             ..f.expand_request(&v.id, 2 * f.options().size)
         }
     ),
-    check!("controller-expand-volume/published", ControllerExpandVolume, IN_USE, [EXPAND, LOCAL, OFFLINE], in_use),
+    check!(
+        "controller-expand-volume/published",
+        ControllerExpandVolume,
+        IN_USE,
+        [EXPAND, LOCAL, OFFLINE],
+        in_use
+    ),
     check!("controller-expand-volume/grown", ControllerExpandVolume, GROWN, [EXPAND], grown),
     check!("controller-expand-volume/smaller", ControllerExpandVolume, LARGE_ENOUGH, [EXPAND], smaller),
     check!("controller-expand-volume/idempotent", ControllerExpandVolume, IDEMPOTENT, [EXPAND], twice),
@@ -103,7 +154,12 @@ fn unknown() -> HashMap<String, String> {
     HashMap::from([("csi-check/no-such-parameter".to_owned(), "x".to_owned())])
 }
 
-fn ranged(f: &Fixture, volume: &Volume, required_bytes: i64, limit_bytes: i64) -> csi::ControllerExpandVolumeRequest {
+fn ranged(
+    f: &Fixture,
+    volume: &Volume,
+    required_bytes: i64,
+    limit_bytes: i64,
+) -> csi::ControllerExpandVolumeRequest {
     let capacity_range = Some(CapacityRange { required_bytes, limit_bytes });
     csi::ControllerExpandVolumeRequest { capacity_range, ..f.expand_request(&volume.id, 0) }
 }
@@ -139,7 +195,12 @@ async fn grown(f: &Fixture) -> Verdict {
     let volume = f.volume().await?;
     let wanted = 2 * volume.capacity.max(f.options().size);
     let answer = f.ok(f.expand_request(&volume.id, wanted)).await?;
-    must!(answer.capacity_bytes >= wanted, format!("at least {wanted} bytes"), "{} bytes", answer.capacity_bytes);
+    must!(
+        answer.capacity_bytes >= wanted,
+        format!("at least {wanted} bytes"),
+        "{} bytes",
+        answer.capacity_bytes
+    );
     if f.declared().controller.contains(&Controller::GetVolume) {
         let shown = f.ok(super::listing::get(f, &volume.id)).await?.volume.unwrap_or_default().capacity_bytes;
         must!(shown == answer.capacity_bytes, format!("{} bytes", answer.capacity_bytes), "{shown} bytes");
@@ -151,7 +212,12 @@ async fn smaller(f: &Fixture) -> Verdict {
     let volume = f.volume().await?;
     let size = volume.capacity.max(f.options().size);
     let answer = f.ok(f.expand_request(&volume.id, size / 2)).await?;
-    must!(answer.capacity_bytes >= size, format!("the {size} bytes that it has"), "{} bytes", answer.capacity_bytes);
+    must!(
+        answer.capacity_bytes >= size,
+        format!("the {size} bytes that it has"),
+        "{} bytes",
+        answer.capacity_bytes
+    );
     Ok(())
 }
 

@@ -37,7 +37,10 @@ pub(super) const CHECKS: &[Check] = &[
         f,
         vec![VolumeCapability { access_mode: None, ..f.capability() }]
     )),
-    refuse!("create-volume/unknown-access-mode", CreateVolume, INVALID, [CREATE], |f| with(f, vec![mode(f, 0)])),
+    refuse!("create-volume/unknown-access-mode", CreateVolume, INVALID, [CREATE], |f| with(
+        f,
+        vec![mode(f, 0)]
+    )),
     refuse!("create-volume/undefined-access-mode", CreateVolume, INVALID, [CREATE], |f| with(
         f,
         vec![mode(f, 99)]
@@ -55,16 +58,26 @@ pub(super) const CHECKS: &[Check] = &[
         csi::CreateVolumeRequest { mutable_parameters, ..f.create_request() }
     }),
     refuse!("create-volume/name-nul", CreateVolume, INVALID, [CREATE], |f| f.create_named(&odd(f, "\0"))),
-    refuse!("create-volume/name-control-first", CreateVolume, INVALID, [CREATE], |f| f.create_named(&odd(f, "\u{1}"))),
-    refuse!("create-volume/name-vertical-tab", CreateVolume, INVALID, [CREATE], |f| f.create_named(&odd(f, "\u{b}"))),
-    refuse!("create-volume/name-escape", CreateVolume, INVALID, [CREATE], |f| f.create_named(&odd(f, "\u{1b}"))),
-    refuse!("create-volume/name-delete", CreateVolume, INVALID, [CREATE], |f| f.create_named(&odd(f, "\u{7f}"))),
-    refuse!("create-volume/name-control-last", CreateVolume, INVALID, [CREATE], |f| f.create_named(&odd(f, "\u{9f}"))),
-    refuse!("create-volume/name-129-bytes", CreateVolume, TOO_LONG, [CREATE], |f| f.create_named(&filled(f, "n", 129))),
+    refuse!("create-volume/name-control-first", CreateVolume, INVALID, [CREATE], |f| f
+        .create_named(&odd(f, "\u{1}"))),
+    refuse!("create-volume/name-vertical-tab", CreateVolume, INVALID, [CREATE], |f| f
+        .create_named(&odd(f, "\u{b}"))),
+    refuse!("create-volume/name-escape", CreateVolume, INVALID, [CREATE], |f| f
+        .create_named(&odd(f, "\u{1b}"))),
+    refuse!("create-volume/name-delete", CreateVolume, INVALID, [CREATE], |f| f
+        .create_named(&odd(f, "\u{7f}"))),
+    refuse!("create-volume/name-control-last", CreateVolume, INVALID, [CREATE], |f| f
+        .create_named(&odd(f, "\u{9f}"))),
+    refuse!("create-volume/name-129-bytes", CreateVolume, TOO_LONG, [CREATE], |f| f
+        .create_named(&filled(f, "n", 129))),
     refuse!("create-volume/name-129-bytes-of-128-characters", CreateVolume, TOO_LONG, [CREATE], |f| {
         f.create_named(&format!("{}ü", filled(f, "n", 127)))
     }),
-    refuse!("create-volume/name-1-mib", CreateVolume, TOO_LONG, [CREATE], |f| f.create_named(&filled(f, "n", 1 << 20))),
+    refuse!("create-volume/name-1-mib", CreateVolume, TOO_LONG, [CREATE], |f| f.create_named(&filled(
+        f,
+        "n",
+        1 << 20
+    ))),
     refuse!("create-volume/parameters-too-long", CreateVolume, TOO_LONG, [CREATE], |f| {
         let mut parameters = f.options().parameters.clone();
         parameters.insert("csi-check".to_owned(), "x".repeat(5000));
@@ -84,7 +97,9 @@ pub(super) const CHECKS: &[Check] = &[
     refuse!("create-volume/range-reversed", CreateVolume, EMPTY_RANGE, [CREATE], |f| {
         sized(f, f.options().size, f.options().size - 1)
     }),
-    refuse!("create-volume/range-negative-required", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(f, -1, 0)),
+    refuse!("create-volume/range-negative-required", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(
+        f, -1, 0
+    )),
     refuse!("create-volume/range-negative-limit", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(f, 0, -1)),
     refuse!("create-volume/range-smallest-number", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(
         f,
@@ -98,7 +113,13 @@ pub(super) const CHECKS: &[Check] = &[
     check!("create-volume/range-odd", CreateVolume, CAPACITY, [CREATE], range_odd),
     check!("create-volume/range-limit-only", CreateVolume, CAPACITY, [CREATE], range_limit),
     check!("create-volume/topology-here", CreateVolume, TOPOLOGY, [CREATE, IN_TOPOLOGY], topology_here),
-    check!("create-volume/topology-preferred", CreateVolume, TOPOLOGY, [CREATE, IN_TOPOLOGY], topology_preferred),
+    check!(
+        "create-volume/topology-preferred",
+        CreateVolume,
+        TOPOLOGY,
+        [CREATE, IN_TOPOLOGY],
+        topology_preferred
+    ),
     refuse!("create-volume/topology-elsewhere", CreateVolume, ELSEWHERE, [CREATE, IN_TOPOLOGY], |f| {
         csi::CreateVolumeRequest { accessibility_requirements: requisite(elsewhere(f)), ..f.create_request() }
     }),
@@ -136,7 +157,8 @@ fn filled(f: &Fixture, with: &str, bytes: usize) -> String {
 /// The volume is made under this name, and found under it again.
 async fn named(f: &Fixture, name: &str) -> Verdict<String> {
     let (volume, again) = f.twice(f.create_named(name)).await?;
-    let (id, again) = (volume.volume.unwrap_or_default().volume_id, again.volume.unwrap_or_default().volume_id);
+    let (id, again) =
+        (volume.volume.unwrap_or_default().volume_id, again.volume.unwrap_or_default().volume_id);
     must!(!id.is_empty() && id == again, format!("the volume {id:?} again"), "{again:?}");
     must!(id.len() <= 128, "a volume_id of at most 128 bytes", "{id:?}");
     Ok(id)
@@ -159,7 +181,9 @@ async fn name_unicode(f: &Fixture) -> Verdict {
 
 async fn name_path(f: &Fixture) -> Verdict {
     let mut seen = HashSet::new();
-    for (before, after) in [("", "/x"), ("../../", ""), ("/etc/", ""), ("", "/.."), ("./", ""), ("-", ""), (".", "")] {
+    for (before, after) in
+        [("", "/x"), ("../../", ""), ("/etc/", ""), ("", "/.."), ("./", ""), ("-", ""), (".", "")]
+    {
         let id = named(f, &format!("{before}{}{after}", f.name())).await?;
         must!(seen.insert(id.clone()), "a volume for each name", "{id:?} for two");
     }
@@ -187,7 +211,11 @@ async fn names_nearly_the_same(f: &Fixture) -> Verdict {
         format!("{name}_"),
     ] {
         let id = named(f, &other).await?;
-        must!(seen.insert(id.clone()), format!("another volume for {other:?}"), "{id:?}, which has another name");
+        must!(
+            seen.insert(id.clone()),
+            format!("another volume for {other:?}"),
+            "{id:?}, which has another name"
+        );
     }
     Ok(())
 }
@@ -195,7 +223,12 @@ async fn names_nearly_the_same(f: &Fixture) -> Verdict {
 async fn answer(f: &Fixture) -> Verdict {
     let size = f.options().size;
     let volume = f.ok(f.create_request()).await?.volume.unwrap_or_default();
-    must!((1..=128).contains(&volume.volume_id.len()), "a volume_id of 1 to 128 bytes", "{:?}", volume.volume_id);
+    must!(
+        (1..=128).contains(&volume.volume_id.len()),
+        "a volume_id of 1 to 128 bytes",
+        "{:?}",
+        volume.volume_id
+    );
     let context: usize = volume.volume_context.iter().map(|(key, value)| key.len() + value.len()).sum();
     must!(context <= 4096, "a volume_context of at most 4096 bytes", "{context} bytes");
     must!(
@@ -204,7 +237,12 @@ async fn answer(f: &Fixture) -> Verdict {
         "{} bytes",
         volume.capacity_bytes
     );
-    must!(volume.content_source.is_none(), "no content_source: none was asked for", "{:?}", volume.content_source);
+    must!(
+        volume.content_source.is_none(),
+        "no content_source: none was asked for",
+        "{:?}",
+        volume.content_source
+    );
     if !f.declared().services.contains(&Plugin::VolumeAccessibilityConstraints) {
         let topology = &volume.accessible_topology;
         must!(topology.is_empty(), "no topology without VOLUME_ACCESSIBILITY_CONSTRAINTS", "{topology:?}");
@@ -231,7 +269,12 @@ async fn within_range(f: &Fixture) -> Verdict {
     for range in ranges {
         let again = csi::CreateVolumeRequest { capacity_range: Some(range), ..request.clone() };
         let again = f.ok(again).await?.volume.unwrap_or_default();
-        must!(again.volume_id == volume.volume_id, format!("{:?} again", volume.volume_id), "{:?}", again.volume_id);
+        must!(
+            again.volume_id == volume.volume_id,
+            format!("{:?} again", volume.volume_id),
+            "{:?}",
+            again.volume_id
+        );
     }
     Ok(())
 }
@@ -260,7 +303,11 @@ async fn several(f: &Fixture, capabilities: Vec<VolumeCapability>) -> Verdict {
                 ..Default::default()
             })
             .await?;
-        must!(confirmed.confirmed.is_some(), format!("a volume made for it to confirm {shown}"), "{confirmed:?}");
+        must!(
+            confirmed.confirmed.is_some(),
+            format!("a volume made for it to confirm {shown}"),
+            "{confirmed:?}"
+        );
     }
     Ok(())
 }
@@ -323,18 +370,25 @@ async fn topology_here(f: &Fixture) -> Verdict {
 
 /// Preferences are no requirements.
 async fn topology_preferred(f: &Fixture) -> Verdict {
-    let requirement =
-        csi::TopologyRequirement { requisite: vec![elsewhere(f), here(f)], preferred: vec![elsewhere(f), here(f)] };
+    let requirement = csi::TopologyRequirement {
+        requisite: vec![elsewhere(f), here(f)],
+        preferred: vec![elsewhere(f), here(f)],
+    };
     reachable(f, requirement).await
 }
 
 async fn reachable(f: &Fixture, requirement: csi::TopologyRequirement) -> Verdict {
-    let request = csi::CreateVolumeRequest { accessibility_requirements: Some(requirement), ..f.create_request() };
+    let request =
+        csi::CreateVolumeRequest { accessibility_requirements: Some(requirement), ..f.create_request() };
     let volume = f.ok(request).await?.volume.unwrap_or_default();
     let places = &volume.accessible_topology;
     let is_here = |place: &csi::Topology| {
         place.segments.iter().all(|(key, value)| here(f).segments.get(key) == Some(value))
     };
-    must!(places.is_empty() || places.iter().any(is_here), format!("a volume at {:?}", here(f)), "{places:?}");
+    must!(
+        places.is_empty() || places.iter().any(is_here),
+        format!("a volume at {:?}", here(f)),
+        "{places:?}"
+    );
     Ok(())
 }

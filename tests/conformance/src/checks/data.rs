@@ -1,6 +1,8 @@
 //! What is in the volumes.
 
-use holdfast_proto::csi::{self, controller_service_capability::rpc::Type as Controller, volume_capability::access_mode::Mode};
+use holdfast_proto::csi::{
+    self, controller_service_capability::rpc::Type as Controller, volume_capability::access_mode::Mode,
+};
 
 use super::existing::{cut, from, snapshot, volume as cloned};
 use crate::{
@@ -99,7 +101,8 @@ async fn used_again(f: &Fixture) -> Verdict {
 
 /// A volume from a source, published.
 async fn copy(f: &Fixture, source: csi::VolumeContentSource, like: &Volume) -> Verdict<Volume> {
-    let request = csi::CreateVolumeRequest { volume_capabilities: vec![like.capability.clone()], ..from(f, source) };
+    let request =
+        csi::CreateVolumeRequest { volume_capabilities: vec![like.capability.clone()], ..from(f, source) };
     let mut copy = f.create(request).await?;
     f.attach(&mut copy).await?;
     f.stage(&copy).await?;
@@ -203,7 +206,9 @@ async fn group(f: &Fixture) -> Verdict {
     for (volume, seed) in [(&one, 15), (&two, 16)] {
         f.write(volume, "target", 0, pattern(17, LENGTH)).await?;
         let member = made.snapshots.iter().find(|member| member.source_volume_id == volume.id);
-        let Some(member) = member else { return Err(Failure::wrong("a snapshot of each volume", format!("{made:?}"))) };
+        let Some(member) = member else {
+            return Err(Failure::wrong("a snapshot of each volume", format!("{made:?}")));
+        };
         let restored = copy(f, snapshot(&member.snapshot_id), volume).await?;
         f.holds(&restored, "target", 0, &pattern(seed, LENGTH)).await?;
     }

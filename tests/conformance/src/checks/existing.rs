@@ -27,9 +27,27 @@ const OTHER: &[Need] = &[Need::OtherParameters];
 pub(super) const CHECKS: &[Check] = &[
     check!("create-volume/exists-smaller", CreateVolume, EXISTS, [CREATE], exists_smaller),
     check!("create-volume/exists-larger", CreateVolume, EXISTS, [CREATE], exists_larger),
-    check!("create-volume/exists-other-access-type", CreateVolume, EXISTS, [CREATE, MOUNT, BLOCK], exists_other_type),
-    check!("create-volume/exists-other-parameters", CreateVolume, EXISTS, [CREATE, OTHER], exists_other_parameters),
-    check!("create-volume/exists-without-source", CreateVolume, EXISTS, [CREATE, CLONE], exists_without_source),
+    check!(
+        "create-volume/exists-other-access-type",
+        CreateVolume,
+        EXISTS,
+        [CREATE, MOUNT, BLOCK],
+        exists_other_type
+    ),
+    check!(
+        "create-volume/exists-other-parameters",
+        CreateVolume,
+        EXISTS,
+        [CREATE, OTHER],
+        exists_other_parameters
+    ),
+    check!(
+        "create-volume/exists-without-source",
+        CreateVolume,
+        EXISTS,
+        [CREATE, CLONE],
+        exists_without_source
+    ),
     check!("create-volume/exists-other-source", CreateVolume, EXISTS, [SNAPSHOT], exists_other_source),
     refuse!("create-volume/source-empty", CreateVolume, SOURCE_UNSUPPORTED, [CREATE], |f| {
         from(f, VolumeContentSource { r#type: None })
@@ -37,15 +55,27 @@ pub(super) const CHECKS: &[Check] = &[
     refuse!("create-volume/source-snapshot-without-id", CreateVolume, SOURCE_UNSUPPORTED, [SNAPSHOT], |f| {
         from(f, snapshot(""))
     }),
-    refuse!("create-volume/source-volume-without-id", CreateVolume, SOURCE_UNSUPPORTED, [CREATE, CLONE], |f| {
-        from(f, volume(""))
-    }),
-    refuse!("create-volume/source-snapshots-unsupported", CreateVolume, SOURCE_UNSUPPORTED, [CREATE, NO_SNAPSHOT], |f| {
-        from(f, snapshot(NO_SUCH_ID))
-    }),
-    refuse!("create-volume/source-clones-unsupported", CreateVolume, SOURCE_UNSUPPORTED, [CREATE, NO_CLONE], |f, source| {
-        from(f, volume(&source.id))
-    }),
+    refuse!(
+        "create-volume/source-volume-without-id",
+        CreateVolume,
+        SOURCE_UNSUPPORTED,
+        [CREATE, CLONE],
+        |f| { from(f, volume("")) }
+    ),
+    refuse!(
+        "create-volume/source-snapshots-unsupported",
+        CreateVolume,
+        SOURCE_UNSUPPORTED,
+        [CREATE, NO_SNAPSHOT],
+        |f| { from(f, snapshot(NO_SUCH_ID)) }
+    ),
+    refuse!(
+        "create-volume/source-clones-unsupported",
+        CreateVolume,
+        SOURCE_UNSUPPORTED,
+        [CREATE, NO_CLONE],
+        |f, source| { from(f, volume(&source.id)) }
+    ),
     refuse!("create-volume/source-no-such-snapshot", CreateVolume, NO_SOURCE, [SNAPSHOT], |f| {
         from(f, snapshot(NO_SUCH_ID))
     }),
@@ -54,11 +84,24 @@ pub(super) const CHECKS: &[Check] = &[
     }),
     check!("create-volume/source-deleted-volume", CreateVolume, NO_SOURCE, [CREATE, CLONE], deleted_volume),
     check!("create-volume/source-deleted-snapshot", CreateVolume, NO_SOURCE, [SNAPSHOT], deleted_snapshot),
-    check!("create-volume/smaller-than-snapshot", CreateVolume, BAD_CAPACITY, [SNAPSHOT], smaller_than_snapshot),
-    check!("create-volume/smaller-than-source", CreateVolume, BAD_CAPACITY, [CREATE, CLONE], smaller_than_volume),
+    check!(
+        "create-volume/smaller-than-snapshot",
+        CreateVolume,
+        BAD_CAPACITY,
+        [SNAPSHOT],
+        smaller_than_snapshot
+    ),
+    check!(
+        "create-volume/smaller-than-source",
+        CreateVolume,
+        BAD_CAPACITY,
+        [CREATE, CLONE],
+        smaller_than_volume
+    ),
     check!("create-volume/from-snapshot", CreateVolume, FROM_SOURCE, [SNAPSHOT], from_snapshot),
     check!("create-volume/from-volume", CreateVolume, FROM_SOURCE, [CREATE, CLONE], from_volume),
-    refuse!("delete-volume/undeclared", DeleteVolume, UNIMPLEMENTED, [UNDECLARED], |f| f.delete_request(NO_SUCH_ID)),
+    refuse!("delete-volume/undeclared", DeleteVolume, UNIMPLEMENTED, [UNDECLARED], |f| f
+        .delete_request(NO_SUCH_ID)),
     refuse!("delete-volume/missing-id", DeleteVolume, MISSING, [CREATE], |f| f.delete_request("")),
     refuse!("delete-volume/no-such-volume", DeleteVolume, GONE, [CREATE], |f| f.delete_request(NO_SUCH_ID)),
     check!("delete-volume/idempotent", DeleteVolume, IDEMPOTENT, [CREATE], delete_twice),
@@ -170,7 +213,8 @@ async fn deleted_snapshot(f: &Fixture) -> Verdict {
 
 /// A request for less than the source has.
 async fn large(f: &Fixture) -> Verdict<String> {
-    let request = csi::CreateVolumeRequest { capacity_range: f.at_least(2 * f.options().size), ..f.create_request() };
+    let request =
+        csi::CreateVolumeRequest { capacity_range: f.at_least(2 * f.options().size), ..f.create_request() };
     Ok(f.create(request).await?.id)
 }
 
@@ -204,7 +248,12 @@ async fn made_from(f: &Fixture, source: VolumeContentSource, origin: &str) -> Ve
     must!(first == again, format!("the first answer again: {first:?}"), "{again:?}");
     let made = first.volume.unwrap_or_default();
     must!(made.volume_id != origin, "a volume of its own", "the source itself");
-    must!(made.content_source.as_ref() == Some(&source), format!("content_source {source:?}"), "{:?}", made.content_source);
+    must!(
+        made.content_source.as_ref() == Some(&source),
+        format!("content_source {source:?}"),
+        "{:?}",
+        made.content_source
+    );
     // The copy does not end with its source, nor the source with its copy.
     f.ok(f.delete_request(&made.volume_id)).await?;
     let request = csi::ValidateVolumeCapabilitiesRequest {

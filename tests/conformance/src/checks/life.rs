@@ -130,7 +130,10 @@ async fn on_node(f: &Fixture, use_as: VolumeCapability) -> Verdict {
         copies.push((from(f, cloned(&volume.id)), new.clone()));
     }
     for (request, bytes) in copies {
-        let request = csi::CreateVolumeRequest { volume_capabilities: vec![use_as.clone()], ..larger(f, request, grown) };
+        let request = csi::CreateVolumeRequest {
+            volume_capabilities: vec![use_as.clone()],
+            ..larger(f, request, grown)
+        };
         let mut copy = f.create(request).await?;
         f.attach(&mut copy).await?;
         f.stage(&copy).await?;

@@ -18,7 +18,8 @@ use crate::{
     },
 };
 
-const GET: &[Need] = &[Need::Controller(Controller::CreateDeleteVolume), Need::Controller(Controller::GetVolume)];
+const GET: &[Need] =
+    &[Need::Controller(Controller::CreateDeleteVolume), Need::Controller(Controller::GetVolume)];
 const CAPACITY: &[Need] = &[Need::Controller(Controller::GetCapacity)];
 const NO_LIST: &[Need] = &[Need::NoController(Controller::ListVolumes)];
 const NO_GET: &[Need] = &[Need::NoController(Controller::GetVolume)];
@@ -26,23 +27,78 @@ const NO_CAPACITY: &[Need] = &[Need::NoController(Controller::GetCapacity)];
 const IN_TOPOLOGY: &[Need] = &[Need::Topology];
 
 pub(super) const CHECKS: &[Check] = &[
-    refuse!("validate-volume-capabilities/missing-id", ValidateVolumeCapabilities, MISSING, [CREATE], |f, v| {
-        csi::ValidateVolumeCapabilitiesRequest { volume_id: String::new(), ..f.validate_request(&v) }
-    }),
-    refuse!("validate-volume-capabilities/missing-capabilities", ValidateVolumeCapabilities, MISSING, [CREATE], |f, v| {
-        csi::ValidateVolumeCapabilitiesRequest { volume_capabilities: vec![], ..f.validate_request(&v) }
-    }),
-    refuse!("validate-volume-capabilities/no-such-volume", ValidateVolumeCapabilities, NO_VOLUME, [CREATE], |f, v| {
-        csi::ValidateVolumeCapabilitiesRequest { volume_id: NO_SUCH_ID.to_owned(), ..f.validate_request(&v) }
-    }),
-    check!("validate-volume-capabilities/confirmed", ValidateVolumeCapabilities, CONFIRMED, [CREATE], confirmed),
-    check!("validate-volume-capabilities/other-access-type", ValidateVolumeCapabilities, CONFIRMED, [CREATE, MOUNT, BLOCK], other_type),
-    check!("validate-volume-capabilities/undefined-access-mode", ValidateVolumeCapabilities, CONFIRMED, [CREATE], undefined_mode),
-    check!("validate-volume-capabilities/unknown-fs-type", ValidateVolumeCapabilities, CONFIRMED, [CREATE, MOUNT], unknown_fs_type),
-    check!("validate-volume-capabilities/idempotent", ValidateVolumeCapabilities, IDEMPOTENT, [CREATE], validate_twice),
+    refuse!(
+        "validate-volume-capabilities/missing-id",
+        ValidateVolumeCapabilities,
+        MISSING,
+        [CREATE],
+        |f, v| {
+            csi::ValidateVolumeCapabilitiesRequest { volume_id: String::new(), ..f.validate_request(&v) }
+        }
+    ),
+    refuse!(
+        "validate-volume-capabilities/missing-capabilities",
+        ValidateVolumeCapabilities,
+        MISSING,
+        [CREATE],
+        |f, v| {
+            csi::ValidateVolumeCapabilitiesRequest { volume_capabilities: vec![], ..f.validate_request(&v) }
+        }
+    ),
+    refuse!(
+        "validate-volume-capabilities/no-such-volume",
+        ValidateVolumeCapabilities,
+        NO_VOLUME,
+        [CREATE],
+        |f, v| {
+            csi::ValidateVolumeCapabilitiesRequest {
+                volume_id: NO_SUCH_ID.to_owned(),
+                ..f.validate_request(&v)
+            }
+        }
+    ),
+    check!(
+        "validate-volume-capabilities/confirmed",
+        ValidateVolumeCapabilities,
+        CONFIRMED,
+        [CREATE],
+        confirmed
+    ),
+    check!(
+        "validate-volume-capabilities/other-access-type",
+        ValidateVolumeCapabilities,
+        CONFIRMED,
+        [CREATE, MOUNT, BLOCK],
+        other_type
+    ),
+    check!(
+        "validate-volume-capabilities/undefined-access-mode",
+        ValidateVolumeCapabilities,
+        CONFIRMED,
+        [CREATE],
+        undefined_mode
+    ),
+    check!(
+        "validate-volume-capabilities/unknown-fs-type",
+        ValidateVolumeCapabilities,
+        CONFIRMED,
+        [CREATE, MOUNT],
+        unknown_fs_type
+    ),
+    check!(
+        "validate-volume-capabilities/idempotent",
+        ValidateVolumeCapabilities,
+        IDEMPOTENT,
+        [CREATE],
+        validate_twice
+    ),
     refuse!("list-volumes/undeclared", ListVolumes, UNIMPLEMENTED, [NO_LIST], |f| page(f, 0, "")),
     refuse!("list-volumes/negative-max-entries", ListVolumes, INVALID, [LIST], |f| page(f, -1, "")),
-    refuse!("list-volumes/bad-token", ListVolumes, BAD_TOKEN, [LIST], |f| page(f, 0, "csi-check-no-such-token")),
+    refuse!("list-volumes/bad-token", ListVolumes, BAD_TOKEN, [LIST], |f| page(
+        f,
+        0,
+        "csi-check-no-such-token"
+    )),
     refuse!("list-volumes/bad-token-number", ListVolumes, BAD_TOKEN, [LIST], |f| page(f, 1, "987654321987")),
     refuse!("list-volumes/bad-token-negative-number", ListVolumes, BAD_TOKEN, [LIST], |f| page(f, 1, "-1")),
     check!("list-volumes/listed", ListVolumes, LISTED, [LIST], listed),
@@ -50,9 +106,13 @@ pub(super) const CHECKS: &[Check] = &[
     check!("list-volumes/pages-of-two", ListVolumes, PAGES, [LIST], pages_of_two),
     check!("list-volumes/largest-page", ListVolumes, PAGES, [LIST], largest_page),
     check!("list-volumes/while-volumes-come-and-go", ListVolumes, CHANGING, [LIST], changing),
-    refuse!("controller-get-volume/undeclared", ControllerGetVolume, UNIMPLEMENTED, [NO_GET], |f| get(f, NO_SUCH_ID)),
+    refuse!("controller-get-volume/undeclared", ControllerGetVolume, UNIMPLEMENTED, [NO_GET], |f| get(
+        f, NO_SUCH_ID
+    )),
     refuse!("controller-get-volume/missing-id", ControllerGetVolume, MISSING, [GET], |f| get(f, "")),
-    refuse!("controller-get-volume/no-such-volume", ControllerGetVolume, NO_VOLUME, [GET], |f| get(f, NO_SUCH_ID)),
+    refuse!("controller-get-volume/no-such-volume", ControllerGetVolume, NO_VOLUME, [GET], |f| get(
+        f, NO_SUCH_ID
+    )),
     check!("controller-get-volume/answer", ControllerGetVolume, ANSWER, [GET], got),
     refuse!("get-capacity/undeclared", GetCapacity, UNIMPLEMENTED, [NO_CAPACITY], |f| capacity(f, vec![])),
     check!("get-capacity/answer", GetCapacity, AVAILABLE, [CAPACITY], available),
@@ -70,7 +130,11 @@ fn page(_: &Fixture, max_entries: i32, token: &str) -> csi::ListVolumesRequest {
 }
 
 fn capacity(f: &Fixture, volume_capabilities: Vec<VolumeCapability>) -> csi::GetCapacityRequest {
-    csi::GetCapacityRequest { volume_capabilities, parameters: f.options().parameters.clone(), accessible_topology: None }
+    csi::GetCapacityRequest {
+        volume_capabilities,
+        parameters: f.options().parameters.clone(),
+        accessible_topology: None,
+    }
 }
 
 /// More pages than this are no list.
@@ -131,7 +195,8 @@ async fn largest_page(f: &Fixture) -> Verdict {
 async fn listed(f: &Fixture) -> Verdict {
     let made = f.ok(f.create_request()).await?.volume.unwrap_or_default();
     let entries = all_volumes(f, 0).await?;
-    let Some(entry) = entries.into_iter().filter_map(|entry| entry.volume).find(|v| v.volume_id == made.volume_id)
+    let Some(entry) =
+        entries.into_iter().filter_map(|entry| entry.volume).find(|v| v.volume_id == made.volume_id)
     else {
         return Err(Failure::wrong(format!("{:?} in the list", made.volume_id), "a list without it"));
     };
@@ -161,7 +226,9 @@ async fn changing(f: &Fixture) -> Verdict {
         if token.is_empty() {
             return Ok(());
         }
-        let Some(answer) = f.answers(page(f, 1, &token), &[Code::Ok, Code::Aborted]).await? else { return Ok(()) };
+        let Some(answer) = f.answers(page(f, 1, &token), &[Code::Ok, Code::Aborted]).await? else {
+            return Ok(());
+        };
         must!(answer.entries.len() <= 1, "at most 1 entry", "{}", answer.entries.len());
         token = answer.next_token;
     }
@@ -241,7 +308,10 @@ async fn available(f: &Fixture) -> Verdict {
     let requests = [
         csi::GetCapacityRequest::default(),
         capacity(f, vec![f.capability()]),
-        csi::GetCapacityRequest { accessible_topology: f.declared().topology.clone(), ..capacity(f, vec![f.capability()]) },
+        csi::GetCapacityRequest {
+            accessible_topology: f.declared().topology.clone(),
+            ..capacity(f, vec![f.capability()])
+        },
     ];
     for request in requests {
         // Where several pools are, the one without a name may not exist; its size can be asked all the same.
@@ -257,7 +327,8 @@ async fn available(f: &Fixture) -> Verdict {
 /// Nothing for a use that there is not, if that is no error.
 async fn impossible(f: &Fixture) -> Verdict {
     let capability = VolumeCapability { access_mode: Some(AccessMode { mode: 99 }), ..f.capability() };
-    if let Some(answer) = f.answers(capacity(f, vec![capability]), &[Code::Ok, Code::InvalidArgument]).await? {
+    if let Some(answer) = f.answers(capacity(f, vec![capability]), &[Code::Ok, Code::InvalidArgument]).await?
+    {
         must!(answer.available_capacity == 0, "nothing for an access mode that there is not", "{answer:?}");
     }
     Ok(())

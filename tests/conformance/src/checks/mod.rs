@@ -37,5 +37,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
         data::CHECKS,
         life::CHECKS,
     ]
-    .into_iter().flatten()
+    .into_iter()
+    .flatten()
 }

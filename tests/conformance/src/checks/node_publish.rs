@@ -3,7 +3,8 @@
 use std::fs;
 
 use holdfast_proto::csi::{
-    self, VolumeCapability, node_service_capability::rpc::Type as Node,
+    self, VolumeCapability,
+    node_service_capability::rpc::Type as Node,
     volume_capability::{AccessMode, AccessType, access_mode::Mode},
 };
 
@@ -41,25 +42,26 @@ macro_rules! refuse_staged {
 }
 
 pub(super) const CHECKS: &[Check] = &[
-    refuse_staged!("node-publish-volume/missing-volume-id", MISSING, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        volume_id: String::new(),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/missing-volume-id", MISSING, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest { volume_id: String::new(), ..f.publish_request(&v, "target") }
     }),
-    refuse_staged!("node-publish-volume/missing-target-path", MISSING, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        target_path: String::new(),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/missing-target-path", MISSING, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest { target_path: String::new(), ..f.publish_request(&v, "target") }
     }),
-    refuse_staged!("node-publish-volume/missing-capability", MISSING, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        volume_capability: None,
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/missing-capability", MISSING, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest { volume_capability: None, ..f.publish_request(&v, "target") }
     }),
-    refuse_staged!("node-publish-volume/missing-access-type", MISSING, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        volume_capability: Some(VolumeCapability { access_type: None, ..v.capability.clone() }),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/missing-access-type", MISSING, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest {
+            volume_capability: Some(VolumeCapability { access_type: None, ..v.capability.clone() }),
+            ..f.publish_request(&v, "target")
+        }
     }),
-    refuse_staged!("node-publish-volume/missing-access-mode", MISSING, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        volume_capability: Some(VolumeCapability { access_mode: None, ..v.capability.clone() }),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/missing-access-mode", MISSING, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest {
+            volume_capability: Some(VolumeCapability { access_mode: None, ..v.capability.clone() }),
+            ..f.publish_request(&v, "target")
+        }
     }),
     refuse_staged!("node-publish-volume/undefined-access-mode", INVALID, [LOCAL], |f, v| {
         csi::NodePublishVolumeRequest {
@@ -70,17 +72,23 @@ pub(super) const CHECKS: &[Check] = &[
             ..f.publish_request(&v, "target")
         }
     }),
-    refuse_staged!("node-publish-volume/relative-target-path", INVALID, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        target_path: "csi-check/target".to_owned(),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/relative-target-path", INVALID, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest {
+            target_path: "csi-check/target".to_owned(),
+            ..f.publish_request(&v, "target")
+        }
     }),
-    refuse_staged!("node-publish-volume/target-path-with-nul", INVALID, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        target_path: format!("{}\0x", v.path("target")),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/target-path-with-nul", INVALID, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest {
+            target_path: format!("{}\0x", v.path("target")),
+            ..f.publish_request(&v, "target")
+        }
     }),
-    refuse_staged!("node-publish-volume/relative-staging-path", INVALID, [STAGE], |f, v| csi::NodePublishVolumeRequest {
-        staging_target_path: "csi-check/staging".to_owned(),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/relative-staging-path", INVALID, [STAGE], |f, v| {
+        csi::NodePublishVolumeRequest {
+            staging_target_path: "csi-check/staging".to_owned(),
+            ..f.publish_request(&v, "target")
+        }
     }),
     refuse_staged!("node-publish-volume/other-access-type", EXCEEDS, [LOCAL, MOUNT, BLOCK], |f, v| {
         csi::NodePublishVolumeRequest {
@@ -88,21 +96,35 @@ pub(super) const CHECKS: &[Check] = &[
             ..f.publish_request(&v, "target")
         }
     }),
-    refuse_staged!("node-publish-volume/no-such-volume", NO_VOLUME, [LOCAL], |f, v| csi::NodePublishVolumeRequest {
-        volume_id: NO_SUCH_ID.to_owned(),
-        ..f.publish_request(&v, "target")
+    refuse_staged!("node-publish-volume/no-such-volume", NO_VOLUME, [LOCAL], |f, v| {
+        csi::NodePublishVolumeRequest { volume_id: NO_SUCH_ID.to_owned(), ..f.publish_request(&v, "target") }
     }),
     refuse_staged!("node-publish-volume/missing-staging-path", NOT_STAGED, [STAGE], |f, v| {
-        csi::NodePublishVolumeRequest { staging_target_path: String::new(), ..f.publish_request(&v, "target") }
+        csi::NodePublishVolumeRequest {
+            staging_target_path: String::new(),
+            ..f.publish_request(&v, "target")
+        }
     }),
     check!("node-publish-volume/not-staged", NodePublishVolume, STAGE_FIRST, [STAGE], not_staged),
     check!("node-publish-volume/idempotent", NodePublishVolume, IDEMPOTENT, [LOCAL], publish_twice),
-    check!("node-publish-volume/other-readonly", NodePublishVolume, PUBLISHED_INCOMPATIBLE, [LOCAL], other_readonly),
+    check!(
+        "node-publish-volume/other-readonly",
+        NodePublishVolume,
+        PUBLISHED_INCOMPATIBLE,
+        [LOCAL],
+        other_readonly
+    ),
     check!("node-publish-volume/at-once", NodePublishVolume, PENDING, [LOCAL], at_once),
     check!("node-publish-volume/published", NodePublishVolume, PUBLISHED, [LOCAL], published),
     check!("node-publish-volume/block-device", NodePublishVolume, PUBLISHED, [LOCAL, BLOCK], block_device),
     check!("node-publish-volume/readonly", NodePublishVolume, PUBLISHED, [LOCAL], readonly),
-    check!("node-publish-volume/mount-group", NodePublishVolume, PUBLISHED, [LOCAL, MOUNT, GROUP], mount_group),
+    check!(
+        "node-publish-volume/mount-group",
+        NodePublishVolume,
+        PUBLISHED,
+        [LOCAL, MOUNT, GROUP],
+        mount_group
+    ),
     check!("node-publish-volume/long-target-path", NodePublishVolume, PUBLISHED, [LOCAL], long_path),
     refuse!("node-unpublish-volume/missing-volume-id", NodeUnpublishVolume, MISSING, [LOCAL], |f, v| {
         csi::NodeUnpublishVolumeRequest { volume_id: String::new(), ..f.unpublish_request(&v, "target") }
@@ -117,7 +139,10 @@ pub(super) const CHECKS: &[Check] = &[
         }
     }),
     refuse!("node-unpublish-volume/no-such-volume", NodeUnpublishVolume, NO_VOLUME, [LOCAL], |f, v| {
-        csi::NodeUnpublishVolumeRequest { volume_id: NO_SUCH_ID.to_owned(), ..f.unpublish_request(&v, "target") }
+        csi::NodeUnpublishVolumeRequest {
+            volume_id: NO_SUCH_ID.to_owned(),
+            ..f.unpublish_request(&v, "target")
+        }
     }),
     refuse!("node-unpublish-volume/not-published", NodeUnpublishVolume, UNPUBLISHED, [LOCAL], |f, v| {
         f.unpublish_request(&v, "target")
@@ -137,13 +162,18 @@ async fn publish_twice(f: &Fixture) -> Verdict {
     f.twice(f.publish_request(&volume, "target")).await?;
     // Published twice, gone after once.
     f.unpublish(&volume, "target").await?;
-    must!(!f.is_mounted(&volume.path("target")).await?, "no mount after unpublishing", "one that was stacked");
+    must!(
+        !f.is_mounted(&volume.path("target")).await?,
+        "no mount after unpublishing",
+        "one that was stacked"
+    );
     Ok(())
 }
 
 async fn other_readonly(f: &Fixture) -> Verdict {
     let volume = f.published().await?;
-    f.refused(csi::NodePublishVolumeRequest { readonly: true, ..f.publish_request(&volume, "target") }).await?;
+    f.refused(csi::NodePublishVolumeRequest { readonly: true, ..f.publish_request(&volume, "target") })
+        .await?;
     f.write(&volume, "target", 0, vec![1; 512]).await
 }
 
@@ -168,10 +198,15 @@ async fn block_device(f: &Fixture) -> Verdict {
     use std::os::unix::fs::FileTypeExt;
     let volume = f.published_for(capability::block(Mode::SingleNodeWriter)).await?;
     let path = volume.path("target");
-    let device = blocking(f, "the target can be looked at", move || Ok(fs::metadata(path)?.file_type())).await?;
+    let device =
+        blocking(f, "the target can be looked at", move || Ok(fs::metadata(path)?.file_type())).await?;
     must!(device.is_block_device(), "a block device at the target path", "{device:?}");
     let seen = f.visible_bytes(&volume, "target").await?;
-    must!(seen >= f.options().size, format!("a device of at least {} bytes", f.options().size), "{seen} bytes");
+    must!(
+        seen >= f.options().size,
+        format!("a device of at least {} bytes", f.options().size),
+        "{seen} bytes"
+    );
     Ok(())
 }
 
@@ -179,7 +214,9 @@ async fn readonly(f: &Fixture) -> Verdict {
     let volume = f.staged().await?;
     f.ok(csi::NodePublishVolumeRequest { readonly: true, ..f.publish_request(&volume, "target") }).await?;
     match f.write(&volume, "target", 0, vec![1; 512]).await {
-        Ok(()) => Err(Failure::wrong("no writing to a volume that is published readonly", "512 bytes written")),
+        Ok(()) => {
+            Err(Failure::wrong("no writing to a volume that is published readonly", "512 bytes written"))
+        }
         Err(_) => Ok(()),
     }
 }

@@ -1,6 +1,8 @@
 //! NodeStageVolume and NodeUnstageVolume.
 
-use holdfast_proto::csi::{self, VolumeCapability, node_service_capability::rpc::Type as Node, volume_capability::AccessMode};
+use holdfast_proto::csi::{
+    self, VolumeCapability, node_service_capability::rpc::Type as Node, volume_capability::AccessMode,
+};
 use tonic::Code;
 
 use crate::{
@@ -38,37 +40,47 @@ macro_rules! refuse_attached {
 
 pub(super) const CHECKS: &[Check] = &[
     refuse!("node-stage-volume/undeclared", NodeStageVolume, UNIMPLEMENTED, [UNDECLARED], |f| nowhere(f)),
-    refuse_attached!("node-stage-volume/missing-volume-id", MISSING, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        volume_id: String::new(),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/missing-volume-id", MISSING, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest { volume_id: String::new(), ..f.stage_request(&v) }
     }),
-    refuse_attached!("node-stage-volume/missing-staging-path", MISSING, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        staging_target_path: String::new(),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/missing-staging-path", MISSING, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest { staging_target_path: String::new(), ..f.stage_request(&v) }
     }),
-    refuse_attached!("node-stage-volume/missing-capability", MISSING, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        volume_capability: None,
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/missing-capability", MISSING, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest { volume_capability: None, ..f.stage_request(&v) }
     }),
-    refuse_attached!("node-stage-volume/missing-access-type", MISSING, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        volume_capability: Some(VolumeCapability { access_type: None, ..v.capability.clone() }),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/missing-access-type", MISSING, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest {
+            volume_capability: Some(VolumeCapability { access_type: None, ..v.capability.clone() }),
+            ..f.stage_request(&v)
+        }
     }),
-    refuse_attached!("node-stage-volume/missing-access-mode", MISSING, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        volume_capability: Some(VolumeCapability { access_mode: None, ..v.capability.clone() }),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/missing-access-mode", MISSING, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest {
+            volume_capability: Some(VolumeCapability { access_mode: None, ..v.capability.clone() }),
+            ..f.stage_request(&v)
+        }
     }),
-    refuse_attached!("node-stage-volume/undefined-access-mode", INVALID, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        volume_capability: Some(VolumeCapability { access_mode: Some(AccessMode { mode: 99 }), ..v.capability.clone() }),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/undefined-access-mode", INVALID, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest {
+            volume_capability: Some(VolumeCapability {
+                access_mode: Some(AccessMode { mode: 99 }),
+                ..v.capability.clone()
+            }),
+            ..f.stage_request(&v)
+        }
     }),
-    refuse_attached!("node-stage-volume/relative-path", INVALID, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        staging_target_path: "csi-check/staging".to_owned(),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/relative-path", INVALID, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest {
+            staging_target_path: "csi-check/staging".to_owned(),
+            ..f.stage_request(&v)
+        }
     }),
-    refuse_attached!("node-stage-volume/path-with-nul", INVALID, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        staging_target_path: format!("{}\0x", v.staging()),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/path-with-nul", INVALID, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest {
+            staging_target_path: format!("{}\0x", v.staging()),
+            ..f.stage_request(&v)
+        }
     }),
     refuse_attached!("node-stage-volume/other-access-type", EXCEEDS, [STAGE, MOUNT, BLOCK], |f, v| {
         csi::NodeStageVolumeRequest {
@@ -76,9 +88,8 @@ pub(super) const CHECKS: &[Check] = &[
             ..f.stage_request(&v)
         }
     }),
-    refuse_attached!("node-stage-volume/no-such-volume", NO_VOLUME, [STAGE], |f, v| csi::NodeStageVolumeRequest {
-        volume_id: NO_SUCH_ID.to_owned(),
-        ..f.stage_request(&v)
+    refuse_attached!("node-stage-volume/no-such-volume", NO_VOLUME, [STAGE], |f, v| {
+        csi::NodeStageVolumeRequest { volume_id: NO_SUCH_ID.to_owned(), ..f.stage_request(&v) }
     }),
     check!("node-stage-volume/staged", NodeStageVolume, STAGED, [STAGE], staged),
     check!("node-stage-volume/idempotent", NodeStageVolume, IDEMPOTENT, [STAGE], stage_twice),
@@ -90,14 +101,21 @@ pub(super) const CHECKS: &[Check] = &[
     refuse!("node-unstage-volume/missing-volume-id", NodeUnstageVolume, MISSING, [STAGE], |f, v| {
         unstage("", &f.unstage_request(&v).staging_target_path)
     }),
-    refuse!("node-unstage-volume/missing-staging-path", NodeUnstageVolume, MISSING, [STAGE], |_f, v| unstage(&v.id, "")),
+    refuse!(
+        "node-unstage-volume/missing-staging-path",
+        NodeUnstageVolume,
+        MISSING,
+        [STAGE],
+        |_f, v| unstage(&v.id, "")
+    ),
     refuse!("node-unstage-volume/relative-path", NodeUnstageVolume, INVALID, [STAGE], |_f, v| {
         unstage(&v.id, "csi-check/staging")
     }),
     refuse!("node-unstage-volume/no-such-volume", NodeUnstageVolume, NO_VOLUME, [STAGE], |f, v| {
         unstage(NO_SUCH_ID, &f.unstage_request(&v).staging_target_path)
     }),
-    refuse!("node-unstage-volume/not-staged", NodeUnstageVolume, UNSTAGED, [STAGE], |f, v| f.unstage_request(&v)),
+    refuse!("node-unstage-volume/not-staged", NodeUnstageVolume, UNSTAGED, [STAGE], |f, v| f
+        .unstage_request(&v)),
     check!("node-unstage-volume/undone", NodeUnstageVolume, UNSTAGED, [STAGE], undone),
     check!("node-unstage-volume/idempotent", NodeUnstageVolume, IDEMPOTENT, [STAGE], unstage_twice),
 ];
@@ -142,7 +160,8 @@ async fn other_use(f: &Fixture) -> Verdict {
     if let Some(AccessType::Mount(mount)) = &mut other.access_type {
         mount.mount_flags = vec!["noatime".to_owned(), "ro".to_owned()];
     }
-    f.refused(csi::NodeStageVolumeRequest { volume_capability: Some(other), ..f.stage_request(&volume) }).await?;
+    f.refused(csi::NodeStageVolumeRequest { volume_capability: Some(other), ..f.stage_request(&volume) })
+        .await?;
     f.ok(f.stage_request(&volume)).await.map(|_| ())
 }
 
@@ -152,14 +171,24 @@ async fn at_once(f: &Fixture) -> Verdict {
     f.ok(f.stage_request(&volume)).await?;
     f.at_once(vec![f.unstage_request(&volume); 8]).await?;
     f.ok(f.unstage_request(&volume)).await?;
-    must!(!f.is_mounted(&volume.staging()).await?, "nothing mounted after unstaging", "a mount at {}", volume.staging());
+    must!(
+        !f.is_mounted(&volume.staging()).await?,
+        "nothing mounted after unstaging",
+        "a mount at {}",
+        volume.staging()
+    );
     Ok(())
 }
 
 async fn undone(f: &Fixture) -> Verdict {
     let volume = f.staged().await?;
     f.unstage(&volume).await?;
-    must!(!f.is_mounted(&volume.staging()).await?, "nothing mounted after unstaging", "a mount at {}", volume.staging());
+    must!(
+        !f.is_mounted(&volume.staging()).await?,
+        "nothing mounted after unstaging",
+        "a mount at {}",
+        volume.staging()
+    );
     // The staging folder belongs to the orchestrator.
     f.stage(&volume).await?;
     f.unstage(&volume).await?;

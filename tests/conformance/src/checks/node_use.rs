@@ -12,7 +12,7 @@ use crate::{
     check::{Check, check, refuse},
     failure::{Failure, Verdict, describe, must},
     fixture::{Fixture, Volume, local::pattern, requests::NO_SUCH_ID},
-    need::{BLOCK, EXPAND, LOCAL, MOUNT, Need, NOTHING},
+    need::{BLOCK, EXPAND, LOCAL, MOUNT, NOTHING, Need},
     rows::{
         EXCEEDS, IDEMPOTENT, INVALID, MISSING, NO_VOLUME, UNIMPLEMENTED,
         node::{BAD_CAPACITY, CONDITION, GROWN, IN_USE, USAGE},
@@ -46,25 +46,51 @@ macro_rules! refuse_published {
 }
 
 pub(super) const CHECKS: &[Check] = &[
-    refuse!("node-get-volume-stats/undeclared", NodeGetVolumeStats, UNIMPLEMENTED, [NO_STATS], |_f| stats(NO_SUCH_ID, "/")),
-    refuse_published!("node-get-volume-stats/missing-volume-id", NodeGetVolumeStats, MISSING, [LOCAL, STATS], |_f, v| {
-        stats("", &v.path("target"))
-    }),
-    refuse_published!("node-get-volume-stats/missing-volume-path", NodeGetVolumeStats, MISSING, [LOCAL, STATS], |_f, v| {
-        stats(&v.id, "")
-    }),
-    refuse_published!("node-get-volume-stats/relative-path", NodeGetVolumeStats, INVALID, [LOCAL, STATS], |_f, v| {
-        stats(&v.id, "csi-check/target")
-    }),
-    refuse_published!("node-get-volume-stats/no-such-volume", NodeGetVolumeStats, NO_VOLUME, [LOCAL, STATS], |_f, v| {
-        stats(NO_SUCH_ID, &v.path("target"))
-    }),
-    refuse_published!("node-get-volume-stats/no-such-path", NodeGetVolumeStats, NO_VOLUME, [LOCAL, STATS], |_f, v| {
-        stats(&v.id, &v.path("no-such-path"))
-    }),
-    refuse_published!("node-get-volume-stats/not-at-this-path", NodeGetVolumeStats, NO_VOLUME, [LOCAL, STATS], |_f, v| {
-        stats(&v.id, &crate::fixture::requests::text(&v.folder))
-    }),
+    refuse!("node-get-volume-stats/undeclared", NodeGetVolumeStats, UNIMPLEMENTED, [NO_STATS], |_f| stats(
+        NO_SUCH_ID, "/"
+    )),
+    refuse_published!(
+        "node-get-volume-stats/missing-volume-id",
+        NodeGetVolumeStats,
+        MISSING,
+        [LOCAL, STATS],
+        |_f, v| { stats("", &v.path("target")) }
+    ),
+    refuse_published!(
+        "node-get-volume-stats/missing-volume-path",
+        NodeGetVolumeStats,
+        MISSING,
+        [LOCAL, STATS],
+        |_f, v| { stats(&v.id, "") }
+    ),
+    refuse_published!(
+        "node-get-volume-stats/relative-path",
+        NodeGetVolumeStats,
+        INVALID,
+        [LOCAL, STATS],
+        |_f, v| { stats(&v.id, "csi-check/target") }
+    ),
+    refuse_published!(
+        "node-get-volume-stats/no-such-volume",
+        NodeGetVolumeStats,
+        NO_VOLUME,
+        [LOCAL, STATS],
+        |_f, v| { stats(NO_SUCH_ID, &v.path("target")) }
+    ),
+    refuse_published!(
+        "node-get-volume-stats/no-such-path",
+        NodeGetVolumeStats,
+        NO_VOLUME,
+        [LOCAL, STATS],
+        |_f, v| { stats(&v.id, &v.path("no-such-path")) }
+    ),
+    refuse_published!(
+        "node-get-volume-stats/not-at-this-path",
+        NodeGetVolumeStats,
+        NO_VOLUME,
+        [LOCAL, STATS],
+        |_f, v| { stats(&v.id, &crate::fixture::requests::text(&v.folder)) }
+    ),
     check!("node-get-volume-stats/usage", NodeGetVolumeStats, USAGE, [LOCAL, STATS], usage),
     check!("node-get-volume-stats/block", NodeGetVolumeStats, USAGE, [LOCAL, STATS, BLOCK], usage_of_block),
     check!("node-get-volume-stats/used", NodeGetVolumeStats, USAGE, [LOCAL, STATS, MOUNT], used),
@@ -77,21 +103,43 @@ pub(super) const CHECKS: &[Check] = &[
             ..Default::default()
         }
     }),
-    refuse_published!("node-expand-volume/missing-volume-id", NodeExpandVolume, MISSING, [LOCAL, NODE_EXPAND], |f, v| {
-        csi::NodeExpandVolumeRequest { volume_id: String::new(), ..expand(f, &v) }
-    }),
-    refuse_published!("node-expand-volume/missing-volume-path", NodeExpandVolume, MISSING, [LOCAL, NODE_EXPAND], |f, v| {
-        csi::NodeExpandVolumeRequest { volume_path: String::new(), ..expand(f, &v) }
-    }),
-    refuse_published!("node-expand-volume/relative-path", NodeExpandVolume, INVALID, [LOCAL, NODE_EXPAND], |f, v| {
-        csi::NodeExpandVolumeRequest { volume_path: "csi-check/target".to_owned(), ..expand(f, &v) }
-    }),
-    refuse_published!("node-expand-volume/no-such-volume", NodeExpandVolume, NO_VOLUME, [LOCAL, NODE_EXPAND], |f, v| {
-        csi::NodeExpandVolumeRequest { volume_id: NO_SUCH_ID.to_owned(), ..expand(f, &v) }
-    }),
-    refuse_published!("node-expand-volume/no-such-path", NodeExpandVolume, NO_VOLUME, [LOCAL, NODE_EXPAND], |f, v| {
-        csi::NodeExpandVolumeRequest { volume_path: v.path("no-such-path"), ..expand(f, &v) }
-    }),
+    refuse_published!(
+        "node-expand-volume/missing-volume-id",
+        NodeExpandVolume,
+        MISSING,
+        [LOCAL, NODE_EXPAND],
+        |f, v| { csi::NodeExpandVolumeRequest { volume_id: String::new(), ..expand(f, &v) } }
+    ),
+    refuse_published!(
+        "node-expand-volume/missing-volume-path",
+        NodeExpandVolume,
+        MISSING,
+        [LOCAL, NODE_EXPAND],
+        |f, v| { csi::NodeExpandVolumeRequest { volume_path: String::new(), ..expand(f, &v) } }
+    ),
+    refuse_published!(
+        "node-expand-volume/relative-path",
+        NodeExpandVolume,
+        INVALID,
+        [LOCAL, NODE_EXPAND],
+        |f, v| {
+            csi::NodeExpandVolumeRequest { volume_path: "csi-check/target".to_owned(), ..expand(f, &v) }
+        }
+    ),
+    refuse_published!(
+        "node-expand-volume/no-such-volume",
+        NodeExpandVolume,
+        NO_VOLUME,
+        [LOCAL, NODE_EXPAND],
+        |f, v| { csi::NodeExpandVolumeRequest { volume_id: NO_SUCH_ID.to_owned(), ..expand(f, &v) } }
+    ),
+    refuse_published!(
+        "node-expand-volume/no-such-path",
+        NodeExpandVolume,
+        NO_VOLUME,
+        [LOCAL, NODE_EXPAND],
+        |f, v| { csi::NodeExpandVolumeRequest { volume_path: v.path("no-such-path"), ..expand(f, &v) } }
+    ),
     refuse_published!(
         "node-expand-volume/other-access-type",
         NodeExpandVolume,
@@ -102,15 +150,32 @@ pub(super) const CHECKS: &[Check] = &[
             ..expand(f, &v)
         }
     ),
-    refuse_published!("node-expand-volume/too-large", NodeExpandVolume, BAD_CAPACITY, [LOCAL, NODE_EXPAND], |f, v| {
-        f.node_expand_request(&v, "target", i64::MAX)
-    }),
-    refuse_published!("node-expand-volume/limit-below-size", NodeExpandVolume, BAD_CAPACITY, [LOCAL, NODE_EXPAND], |f, v| {
-        let capacity_range = Some(CapacityRange { required_bytes: 0, limit_bytes: v.capacity.max(2) / 2 });
-        csi::NodeExpandVolumeRequest { capacity_range, ..expand(f, &v) }
-    }),
+    refuse_published!(
+        "node-expand-volume/too-large",
+        NodeExpandVolume,
+        BAD_CAPACITY,
+        [LOCAL, NODE_EXPAND],
+        |f, v| { f.node_expand_request(&v, "target", i64::MAX) }
+    ),
+    refuse_published!(
+        "node-expand-volume/limit-below-size",
+        NodeExpandVolume,
+        BAD_CAPACITY,
+        [LOCAL, NODE_EXPAND],
+        |f, v| {
+            let capacity_range =
+                Some(CapacityRange { required_bytes: 0, limit_bytes: v.capacity.max(2) / 2 });
+            csi::NodeExpandVolumeRequest { capacity_range, ..expand(f, &v) }
+        }
+    ),
     check!("node-expand-volume/online", NodeExpandVolume, GROWN, [EXPAND, LOCAL, ONLINE], online),
-    check!("node-expand-volume/online-block", NodeExpandVolume, GROWN, [EXPAND, LOCAL, ONLINE, BLOCK], online_block),
+    check!(
+        "node-expand-volume/online-block",
+        NodeExpandVolume,
+        GROWN,
+        [EXPAND, LOCAL, ONLINE, BLOCK],
+        online_block
+    ),
     check!("node-expand-volume/offline", NodeExpandVolume, GROWN, [EXPAND, LOCAL, NOTHING], offline),
     check!("node-expand-volume/idempotent", NodeExpandVolume, IDEMPOTENT, [LOCAL, NODE_EXPAND], twice),
     check!("node-expand-volume/published", NodeExpandVolume, IN_USE, [EXPAND, LOCAL, ONLINE], in_use),
@@ -198,7 +263,10 @@ async fn grow(f: &Fixture, volume: &Volume) -> Verdict<i64> {
                 must!(bytes == 0 || bytes >= wanted, format!("at least {wanted} bytes"), "{bytes} bytes");
             }
             Err(status) if status.code() == Code::FailedPrecondition => {
-                return Err(Failure::Skip(format!("this file system does not grow in use: {}", describe(&status))));
+                return Err(Failure::Skip(format!(
+                    "this file system does not grow in use: {}",
+                    describe(&status)
+                )));
             }
             Err(status) => return Err(Failure::code(&[Code::Ok], &status)),
         }

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use holdfast_proto::csi::{
-    self, Snapshot, controller_service_capability::rpc::Type as Controller,
-};
+use holdfast_proto::csi::{self, Snapshot, controller_service_capability::rpc::Type as Controller};
 use tonic::Code;
 
 use crate::{
@@ -27,10 +25,13 @@ const GET: &[Need] = &[Need::Controller(Controller::GetSnapshot)];
 const NO_GET: &[Need] = &[Need::NoController(Controller::GetSnapshot)];
 
 pub(super) const CHECKS: &[Check] = &[
-    refuse!("create-snapshot/undeclared", CreateSnapshot, UNIMPLEMENTED, [UNDECLARED], |f| f.snapshot_request(NO_SUCH_ID)),
-    refuse!("create-snapshot/missing-source", CreateSnapshot, MISSING, [SNAPSHOT], |f| f.snapshot_request("")),
+    refuse!("create-snapshot/undeclared", CreateSnapshot, UNIMPLEMENTED, [UNDECLARED], |f| f
+        .snapshot_request(NO_SUCH_ID)),
+    refuse!("create-snapshot/missing-source", CreateSnapshot, MISSING, [SNAPSHOT], |f| f
+        .snapshot_request("")),
     refuse!("create-snapshot/missing-name", CreateSnapshot, MISSING, [SNAPSHOT], |f, v| named(&v.id, "")),
-    refuse!("create-snapshot/no-such-volume", CreateSnapshot, NO_SOURCE, [SNAPSHOT], |f| f.snapshot_request(NO_SUCH_ID)),
+    refuse!("create-snapshot/no-such-volume", CreateSnapshot, NO_SOURCE, [SNAPSHOT], |f| f
+        .snapshot_request(NO_SUCH_ID)),
     refuse!("create-snapshot/name-nul", CreateSnapshot, INVALID, [SNAPSHOT], |f, v| {
         named(&v.id, &format!("{}\0x", f.name()))
     }),
@@ -45,7 +46,9 @@ pub(super) const CHECKS: &[Check] = &[
     check!("create-snapshot/idempotent", CreateSnapshot, IDEMPOTENT, [SNAPSHOT], idempotent),
     check!("create-snapshot/other-source", CreateSnapshot, EXISTS, [SNAPSHOT], other_source),
     check!("create-snapshot/at-once", CreateSnapshot, SNAPSHOT_PENDING, [SNAPSHOT], create_at_once),
-    refuse!("delete-snapshot/undeclared", DeleteSnapshot, UNIMPLEMENTED, [UNDECLARED], |_f| delete(NO_SUCH_ID)),
+    refuse!("delete-snapshot/undeclared", DeleteSnapshot, UNIMPLEMENTED, [UNDECLARED], |_f| delete(
+        NO_SUCH_ID
+    )),
     refuse!("delete-snapshot/missing-id", DeleteSnapshot, MISSING, [SNAPSHOT], |_f| delete("")),
     refuse!("delete-snapshot/no-such-snapshot", DeleteSnapshot, GONE, [SNAPSHOT], |_f| delete(NO_SUCH_ID)),
     check!("delete-snapshot/idempotent", DeleteSnapshot, IDEMPOTENT, [SNAPSHOT], delete_twice),
@@ -54,8 +57,14 @@ pub(super) const CHECKS: &[Check] = &[
     check!("delete-snapshot/at-once", DeleteSnapshot, SNAPSHOT_PENDING, [SNAPSHOT], delete_at_once),
     refuse!("list-snapshots/undeclared", ListSnapshots, UNIMPLEMENTED, [NO_LIST], |_f| page(0, "")),
     refuse!("list-snapshots/negative-max-entries", ListSnapshots, INVALID, [LIST], |_f| page(-1, "")),
-    refuse!("list-snapshots/bad-token", ListSnapshots, BAD_TOKEN, [LIST], |_f| page(0, "csi-check-no-such-token")),
-    refuse!("list-snapshots/bad-token-number", ListSnapshots, BAD_TOKEN, [LIST], |_f| page(1, "987654321987")),
+    refuse!("list-snapshots/bad-token", ListSnapshots, BAD_TOKEN, [LIST], |_f| page(
+        0,
+        "csi-check-no-such-token"
+    )),
+    refuse!("list-snapshots/bad-token-number", ListSnapshots, BAD_TOKEN, [LIST], |_f| page(
+        1,
+        "987654321987"
+    )),
     refuse!("list-snapshots/bad-token-negative-number", ListSnapshots, BAD_TOKEN, [LIST], |_f| page(1, "-1")),
     check!("list-snapshots/listed", ListSnapshots, LISTED, [SNAPSHOT, LIST], listed),
     check!("list-snapshots/by-id", ListSnapshots, FILTERED, [SNAPSHOT, LIST], by_id),
@@ -71,7 +80,11 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn named(volume_id: &str, name: &str) -> csi::CreateSnapshotRequest {
-    csi::CreateSnapshotRequest { source_volume_id: volume_id.to_owned(), name: name.to_owned(), ..Default::default() }
+    csi::CreateSnapshotRequest {
+        source_volume_id: volume_id.to_owned(),
+        name: name.to_owned(),
+        ..Default::default()
+    }
 }
 
 pub(super) fn delete(id: &str) -> csi::DeleteSnapshotRequest {
@@ -105,8 +118,18 @@ async fn names(f: &Fixture) -> Verdict {
         format!("{}\n", f.name()),
     ] {
         let made = f.ok(named(&volume.id, &name)).await?.snapshot.unwrap_or_default();
-        must!((1..=128).contains(&made.snapshot_id.len()), "a snapshot_id of 1 to 128 bytes", "{:?}", made.snapshot_id);
-        must!(seen.insert(made.snapshot_id.clone()), "a snapshot for each name", "{:?} for two", made.snapshot_id);
+        must!(
+            (1..=128).contains(&made.snapshot_id.len()),
+            "a snapshot_id of 1 to 128 bytes",
+            "{:?}",
+            made.snapshot_id
+        );
+        must!(
+            seen.insert(made.snapshot_id.clone()),
+            "a snapshot for each name",
+            "{:?} for two",
+            made.snapshot_id
+        );
     }
     Ok(())
 }
@@ -115,8 +138,18 @@ async fn answer(f: &Fixture) -> Verdict {
     let volume = f.volume().await?;
     let made = f.ok(f.snapshot_request(&volume.id)).await?.snapshot.unwrap_or_default();
     must!(!made.snapshot_id.is_empty(), "a snapshot_id", "none");
-    must!(made.source_volume_id == volume.id, format!("source_volume_id {:?}", volume.id), "{:?}", made.source_volume_id);
-    must!(made.creation_time.is_some_and(|time| time.seconds > 0), "a creation_time", "{:?}", made.creation_time);
+    must!(
+        made.source_volume_id == volume.id,
+        format!("source_volume_id {:?}", volume.id),
+        "{:?}",
+        made.source_volume_id
+    );
+    must!(
+        made.creation_time.is_some_and(|time| time.seconds > 0),
+        "a creation_time",
+        "{:?}",
+        made.creation_time
+    );
     must!(made.size_bytes >= 0, "a size that is not negative", "{}", made.size_bytes);
     must!(made.group_snapshot_id.is_empty(), "no group_snapshot_id", "{:?}", made.group_snapshot_id);
     Ok(())
@@ -191,8 +224,14 @@ async fn all(f: &Fixture, request: csi::ListSnapshotsRequest) -> Verdict<Vec<Sna
     let most = usize::try_from(request.max_entries).unwrap_or(0);
     let (mut snapshots, mut token) = (Vec::new(), String::new());
     for _ in 0..MANY_PAGES {
-        let answer = f.ok(csi::ListSnapshotsRequest { starting_token: token.clone(), ..request.clone() }).await?;
-        must!(most == 0 || answer.entries.len() <= most, format!("at most {most} entries"), "{}", answer.entries.len());
+        let answer =
+            f.ok(csi::ListSnapshotsRequest { starting_token: token.clone(), ..request.clone() }).await?;
+        must!(
+            most == 0 || answer.entries.len() <= most,
+            format!("at most {most} entries"),
+            "{}",
+            answer.entries.len()
+        );
         snapshots.extend(answer.entries.into_iter().filter_map(|entry| entry.snapshot));
         if answer.next_token.is_empty() {
             return Ok(snapshots);
@@ -225,7 +264,8 @@ async fn by_source(f: &Fixture) -> Verdict {
     }
     fresh(f).await?;
     for max_entries in [0, 1, 2] {
-        let filter = csi::ListSnapshotsRequest { source_volume_id: volume.id.clone(), ..page(max_entries, "") };
+        let filter =
+            csi::ListSnapshotsRequest { source_volume_id: volume.id.clone(), ..page(max_entries, "") };
         let found: Vec<_> = all(f, filter).await?.into_iter().map(|snapshot| snapshot.snapshot_id).collect();
         let unique: HashSet<_> = found.iter().cloned().collect();
         must!(unique == made && found.len() == made.len(), format!("{made:?}, each once"), "{found:?}");

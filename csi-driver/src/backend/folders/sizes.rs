@@ -1,6 +1,6 @@
 //! How a pool's file system holds a folder to its size.
 
-use std::{ffi::CStr, os::fd::OwnedFd, path::PathBuf};
+use std::{ffi::CStr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use rustix::{
     fs::{self as rfs, Mode, OFlags},
@@ -14,18 +14,18 @@ use crate::{
         btrfs::{Counting, FileSystem},
         quota::Projects,
     },
-    pool::{VolumeFolder, inside},
+    pool::{VolumeFolder, inside, ledger::Promise},
 };
 
 /// What a volume's folder holds the data in.
-pub(super) const DATA: &str = "data";
-const DATA_NAME: &CStr = c"data";
+pub(in super::super) const DATA: &str = "data";
+pub(in super::super) const DATA_NAME: &CStr = c"data";
 
 /// Makes and removes the data folders of one pool, with their sizes.
 #[derive(Debug)]
-pub(super) enum Sizes {
+pub(in super::super) enum Sizes {
     /// Subvolumes with a limit.
-    Btrfs(FileSystem),
+    Btrfs(Arc<FileSystem>),
     /// Folders with a project each.
     Projects(Projects),
     /// Plain folders.
@@ -33,10 +33,10 @@ pub(super) enum Sizes {
 }
 
 impl Sizes {
-    pub(super) fn of(surroundings: Surroundings) -> Result<Self, Error> {
+    pub(in super::super) fn of(surroundings: Surroundings) -> Result<Self, Error> {
         let Surroundings { path, root, fs_name, device, project_ids, .. } = surroundings;
         Ok(match fs_name.as_str() {
-            "btrfs" => Self::Btrfs(FileSystem::of(root, &path, Counting::Simple)?),
+            "btrfs" => Self::Btrfs(Arc::new(FileSystem::of(root, &path, Counting::Simple)?)),
             "ext4" | "xfs" => {
                 Self::Projects(Projects::of(root, &path, device.as_os_str(), &fs_name, project_ids)?)
             }
@@ -108,15 +108,19 @@ impl Sizes {
         }
     }
 
-    /// How many of `bytes` that were promised to the data at `path` below `parent` are not
-    /// written yet.
-    pub(super) fn unwritten(&self, parent: &OwnedFd, path: &str, bytes: u64) -> Result<u64, Error> {
+    /// How much of what was promised to the data at `path` below `parent` may still need
+    /// room, in bytes.
+    pub(super) fn unwritten(&self, parent: &OwnedFd, path: &str, promise: Promise) -> Result<u64, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let bytes = promise.bytes;
         let used = match self {
             // Nothing is promised where no size is enforced.
             Self::None { .. } => return Ok(0),
             _ => match rfs::openat2(parent, path, flags, Mode::empty(), inside()) {
-                Ok(data) => self.used(&data)?,
+                Ok(data) => match self {
+                    Self::Btrfs(btrfs) if promise.shares => Some(btrfs.used_alone(&data)?),
+                    _ => self.used(&data)?,
+                },
                 Err(Errno::NOENT) => Some(0),
                 Err(error) => return Err(error).tried(|| format!("opening {path}")),
             },
@@ -155,11 +159,11 @@ impl Sizes {
 }
 
 /// The opened data of a volume.
-pub(super) fn data(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+pub(in super::super) fn data(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
     folder.open_child(DATA, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
 /// The opened folder itself.
-pub(super) fn open(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+pub(in super::super) fn open(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
     folder.open_child(".", OFlags::RDONLY | OFlags::DIRECTORY)
 }

@@ -1,8 +1,9 @@
 //! Volumes as folders of the pool's own file system: on btrfs a subvolume with a limit,
 //! on ext4 and xfs a project with a quota. Where neither is possible, a class has to say
-//! `enforceSize: "false"`.
+//! `enforceSize: "false"`. The backends `directory` and `btrfs` are both of these; they
+//! differ in what the file system has to be able to do.
 
-mod sizes;
+pub(super) mod sizes;
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +13,10 @@ use std::{
 
 use rustix::fs::{self as rfs, AtFlags, OFlags, StatxFlags, statx};
 
-use super::{Backend, Stage, Surroundings};
+use super::{Abilities, Backend, Cut, Stage, btrfs::Copies};
 use crate::{
     capability::Access,
+    clock::Moment,
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
@@ -28,43 +30,48 @@ use crate::{
 };
 use sizes::{DATA, Sizes};
 
-/// The `directory` backend.
+/// A backend whose volumes are folders.
 #[derive(Debug)]
-pub(crate) struct Directory {
-    fs_name: String,
-    sizes: Sizes,
+pub(crate) struct Folders {
+    pub(super) kind: BackendKind,
+    pub(super) fs_name: String,
+    pub(super) sizes: Sizes,
+    /// What makes snapshots and clones, where the backend has them.
+    pub(super) copies: Option<Copies>,
 }
 
-impl Directory {
-    pub(crate) fn new(surroundings: Surroundings) -> Result<Self, Error> {
-        Ok(Self { fs_name: surroundings.fs_name.clone(), sizes: Sizes::of(surroundings)? })
+impl Folders {
+    fn copies(&self, what: &str) -> Result<&Copies, Error> {
+        self.copies.as_ref().ok_or_else(|| self.cannot(what))
     }
 
     fn no_device(&self, folder: &VolumeFolder) -> Error {
         Error::Invalid(format!(
-            "{} lies in a directory pool and is no block device; use a pool with backend = \"image\"",
-            folder.path().display()
+            "{} lies in a {} pool and is no block device; use a pool with backend = \"image\"",
+            folder.path().display(),
+            self.kind.as_str()
         ))
     }
 }
 
-impl Backend for Directory {
+impl Backend for Folders {
     fn kind(&self) -> BackendKind {
-        BackendKind::Directory
+        self.kind
     }
 
     fn content(&self, access: &Access) -> Result<Content, Error> {
         match access {
-            Access::Block => Err(Error::Invalid(
-                "a directory pool cannot make raw block volumes; use a pool with backend = \"image\""
-                    .to_owned(),
-            )),
+            Access::Block => Err(Error::Invalid(format!(
+                "a {} pool cannot make raw block volumes; use a pool with backend = \"image\"",
+                self.kind.as_str()
+            ))),
             Access::Mount { fs_type, .. } if fs_type.is_empty() || *fs_type == self.fs_name => {
                 Ok(Content::Folder)
             }
             Access::Mount { fs_type, .. } => Err(Error::Invalid(format!(
-                "fs_type {fs_type:?} is not possible in a directory pool on {}; leave it out, or use a pool with \
+                "fs_type {fs_type:?} is not possible in a {} pool on {}; leave it out, or use a pool with \
                  backend = \"image\"",
+                self.kind.as_str(),
                 self.fs_name
             ))),
         }
@@ -79,7 +86,9 @@ impl Backend for Directory {
     }
 
     fn lacks(&self) -> Vec<String> {
-        self.sizes.lacks()
+        let mut lacks = self.sizes.lacks();
+        lacks.extend(self.copies.as_ref().and_then(Copies::lacks));
+        lacks
     }
 
     fn check(&self, _volume: &Volume) -> Result<(), Error> {
@@ -114,7 +123,7 @@ impl Backend for Directory {
     ) -> Result<u64, Error> {
         sizes.iter().try_fold(0_u64, |sum, (id, promise)| {
             let data = format!("{id}/{DATA}");
-            Ok(sum.saturating_add(self.sizes.unwritten(volumes, &data, promise.bytes)?))
+            Ok(sum.saturating_add(self.sizes.unwritten(volumes, &data, *promise)?))
         })
     }
 
@@ -180,5 +189,28 @@ impl Backend for Directory {
 
     fn quota_usage(&self, folder: &VolumeFolder, volume: &Volume) -> Result<Option<u64>, Error> {
         if volume.enforced { self.sizes.used(&sizes::data(folder)?) } else { Ok(None) }
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.copies.as_ref().map_or_else(Abilities::default, Copies::abilities)
+    }
+
+    fn snapshot_bytes(&self, source: &VolumeFolder) -> Result<u64, Error> {
+        self.copies("snapshots")?;
+        match self.sizes.used(&sizes::data(source)?)? {
+            Some(used) => Ok(used),
+            // Nobody counts: it may have as much as it was promised.
+            None => Ok(source.read_volume()?.capacity),
+        }
+    }
+
+    fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
+        self.copies("snapshots")?.snapshot(cuts)
+    }
+
+    fn populate(&self, cut: &Cut<'_>, volume: &Volume) -> Result<(), Error> {
+        self.copies("volumes from snapshots and volumes")?.copy(cut)?;
+        self.expand(cut.into, volume)?;
+        cut.into.sync()
     }
 }

@@ -1,0 +1,88 @@
+//! The `btrfs` backend: volumes are subvolumes held to their size, snapshots are read-only
+//! snapshots of them, and clones writable ones.
+//!
+//! Sizes need full quotas here. Simple quotas count a block for the subvolume that wrote
+//! it first: a volume would pay for what only its snapshots still need, and a clone for
+//! nothing of what it got.
+
+use std::sync::Arc;
+
+use super::{
+    Abilities, Cut, Surroundings,
+    folders::{
+        Folders,
+        sizes::{self, DATA_NAME, Sizes},
+    },
+};
+use crate::{
+    clock::Moment,
+    config::{BackendKind, ConfigError},
+    error::Error,
+    kernel::btrfs::{Counting, FileSystem},
+};
+
+/// A backend for the pool, which has to lie on btrfs.
+pub(super) fn new(surroundings: Surroundings) -> Result<Folders, Error> {
+    let Surroundings { path, root, fs_name, .. } = surroundings;
+    if fs_name != "btrfs" {
+        return Err(Error::Config(ConfigError::value(
+            format!("the btrfs pool at {}", path.display()),
+            format!("lies on {fs_name}; give a path on btrfs, or use backend = \"directory\" or \"image\""),
+        )));
+    }
+    let btrfs = Arc::new(FileSystem::of(root, &path, Counting::Full)?);
+    Ok(Folders {
+        kind: BackendKind::Btrfs,
+        fs_name,
+        sizes: Sizes::Btrfs(Arc::clone(&btrfs)),
+        copies: Some(Copies { btrfs }),
+    })
+}
+
+/// Makes snapshots and clones of subvolumes.
+#[derive(Debug)]
+pub(super) struct Copies {
+    btrfs: Arc<FileSystem>,
+}
+
+impl Copies {
+    pub(super) fn abilities(&self) -> Abilities {
+        Abilities { snapshots: true, clones: true, ..Abilities::default() }
+    }
+
+    /// What keeps snapshots from being made.
+    pub(super) fn lacks(&self) -> Option<String> {
+        self.expect_full_quotas().err().map(|error| error.to_string())
+    }
+
+    /// With simple quotas sizes would hold nothing any more after the first copy.
+    fn expect_full_quotas(&self) -> Result<(), Error> {
+        if self.btrfs.counting()? == Some(Counting::Simple) {
+            return Err(Error::Precondition(format!(
+                "the btrfs at {} counts with simple quotas, and sizes do not hold for snapshots and clones then; \
+                 run `btrfs quota disable` there and restart the driver, which switches full quotas on",
+                self.btrfs.path().display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Cuts one read-only snapshot. What was written before the call is in it.
+    pub(super) fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
+        let [cut] = cuts else {
+            return Err(Error::Unsupported(
+                "pools with backend = \"btrfs\" cannot cut several volumes at one moment; cut one at a time"
+                    .to_owned(),
+            ));
+        };
+        self.expect_full_quotas()?;
+        self.btrfs.snapshot(&sizes::data(cut.source)?, &sizes::open(cut.into)?, DATA_NAME, true)?;
+        Ok(Moment::now())
+    }
+
+    /// Makes a writable copy, without a limit yet.
+    pub(super) fn copy(&self, cut: &Cut<'_>) -> Result<(), Error> {
+        self.expect_full_quotas()?;
+        self.btrfs.snapshot(&sizes::data(cut.source)?, &sizes::open(cut.into)?, DATA_NAME, false)
+    }
+}
