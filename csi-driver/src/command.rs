@@ -4,14 +4,16 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
+    io,
     path::PathBuf,
     process::{Output, Stdio},
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
-    process::Command,
+    process::{Child, Command},
     runtime::Handle,
     time::timeout,
 };
@@ -43,7 +45,7 @@ pub enum CommandError {
         /// The command line.
         line: String,
         /// The system's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The tool ran longer than it may, and was killed.
     #[error("{line} was killed after {seconds} s without an end")]
@@ -107,6 +109,8 @@ pub(crate) struct Finished {
 pub(crate) struct Runner {
     path: OsString,
     handle: Handle,
+    /// No tool may take longer, whatever it may take by itself.
+    at_most: Duration,
 }
 
 impl Runner {
@@ -121,7 +125,12 @@ impl Runner {
             path.push(SYSTEM_PATHS);
             path
         });
-        Self { path, handle }
+        Self { path, handle, at_most: Duration::MAX }
+    }
+
+    /// The same runner, with which no tool takes longer.
+    pub(crate) fn with_limit(self, at_most: Option<Duration>) -> Self {
+        Self { at_most: at_most.unwrap_or(self.at_most), ..self }
     }
 
     /// Where the tool is, or [`CommandError::Missing`].
@@ -180,8 +189,11 @@ impl Runner {
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A group of its own: a tool that is killed leaves nobody behind.
+            .process_group(0)
             .kill_on_drop(true);
-        let output = self.handle.block_on(finish(command, &line, tool.seconds))?;
+        let limit = self.at_most.min(Duration::from_secs(tool.seconds));
+        let output = self.handle.block_on(finish(command, &line, limit))?;
         step::passed(tool.name);
         match output.status.code() {
             Some(code) if accepted.contains(&code) => {
@@ -196,9 +208,9 @@ impl Runner {
     }
 }
 
-/// Waits for the end. One that takes too long is killed and, unless the kernel itself
-/// holds it, gone when this returns.
-async fn finish(mut command: Command, line: &str, seconds: u64) -> Result<Output, CommandError> {
+/// Waits for the end. One that takes too long is killed, with what it started, and, unless
+/// the kernel itself holds it, gone when this returns.
+async fn finish(mut command: Command, line: &str, limit: Duration) -> Result<Output, CommandError> {
     let failed = |source| CommandError::Start { line: line.to_owned(), source };
     let mut child = command.spawn().map_err(failed)?;
     step::passed("outside command started");
@@ -217,17 +229,29 @@ async fn finish(mut command: Command, line: &str, seconds: u64) -> Result<Output
                 child.wait()
             )
         };
-        timeout(Duration::from_secs(seconds), all).await
+        timeout(limit, all).await
     };
     match ended {
         Ok(Ok(((), (), status))) => Ok(Output { status, stdout, stderr }),
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => {
+            kill_group(&child, line);
             if let Ok(Err(error)) = timeout(KILL_GRACE, child.kill()).await {
                 tracing::warn!(command = %line, %error, "cannot kill");
             }
-            Err(CommandError::TimedOut { line: line.to_owned(), seconds })
+            Err(CommandError::TimedOut { line: line.to_owned(), seconds: limit.as_secs() })
         }
+    }
+}
+
+/// Kills the command and whatever it started. Its number is still its own: nobody has waited
+/// for it to the end.
+fn kill_group(child: &Child, line: &str) {
+    let Some(leader) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+        return;
+    };
+    if let Err(error) = kill_process_group(leader, Signal::KILL) {
+        tracing::warn!(command = %line, error = %io::Error::from(error), "cannot kill what it started");
     }
 }
 
@@ -252,7 +276,8 @@ mod tests {
         for (name, script) in [
             ("good", "echo \"$LC_ALL,$HOME,$1\"; exit ${2:-0}"),
             ("bad", "for n in 1 2 3 4 5 6; do echo line $n >&2; done; exit 7"),
-            ("slow", "echo $$ > \"$1\"; exec sleep 600"),
+            // What it starts holds its output open, and has to go as well.
+            ("slow", "sleep 600 & echo $! > \"$1\"; wait"),
         ] {
             let path = scratch.path().join(name);
             fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -298,10 +323,15 @@ mod tests {
             let error = runner.run(SLOW, &[&pid_file]).unwrap_err();
             assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
             assert!(started.elapsed() < Duration::from_secs(60));
-            // Gone, not only told to go.
+            // Gone, not only told to go; nobody may have waited for it yet (Z).
             let pid = fs::read_to_string(pid_file).unwrap();
-            let proc = PathBuf::from(format!("/proc/{}/comm", pid.trim()));
-            assert!(!fs::read_to_string(&proc).is_ok_and(|name| name.trim() == "sleep"), "it lives on");
+            let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+            let lives = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains("(sleep) S"));
+            let told = Instant::now();
+            while lives() && told.elapsed() < Duration::from_secs(10) {
+                std::thread::yield_now();
+            }
+            assert!(!lives(), "it lives on");
         });
     }
 }

@@ -31,6 +31,9 @@ pub struct Config {
     /// Where outside tools are searched, as in PATH. Without it PATH itself and the
     /// usual system folders.
     pub tool_path: Option<OsString>,
+    /// After so long any outside tool is killed, where it would not be sooner: each has a
+    /// limit of its own, from a minute (blkid) to an hour (e2fsck).
+    pub tool_timeout: Option<Duration>,
     /// What is measured; register it with [`Metrics::register`].
     pub metrics: Metrics,
 }
@@ -193,6 +196,7 @@ impl Config {
             endpoint: endpoint.into(),
             pools,
             tool_path: None,
+            tool_timeout: None,
             metrics: Metrics::default(),
         }
     }

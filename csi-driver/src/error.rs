@@ -93,6 +93,11 @@ impl Error {
         }
     }
 
+    /// Whether the storage itself takes nothing more: full, over its quota, or read-only.
+    pub(crate) fn is_of_storage(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source) || is_read_only(source))
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
@@ -103,13 +108,23 @@ impl Error {
             Self::OutOfRange(_) => Code::OutOfRange,
             Self::Precondition(_) | Self::PoolInUse(_) | Self::Config(_) => Code::FailedPrecondition,
             Self::Busy(_) | Self::BadToken(_) => Code::Aborted,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::ResourceExhausted,
+            Self::Io { source, .. } if is_full(source) => Code::ResourceExhausted,
+            // As it is, no repetition helps: somebody has to look at the disk.
+            Self::Io { source, .. } if is_read_only(source) => Code::FailedPrecondition,
             Self::Command(CommandError::Missing { .. }) => Code::FailedPrecondition,
             Self::Corrupt { .. } | Self::Io { .. } | Self::Command(_) | Self::Server(_) | Self::Lost(_) => {
                 Code::Internal
             }
         }
     }
+}
+
+fn is_full(source: &io::Error) -> bool {
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn is_read_only(source: &io::Error) -> bool {
+    source.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 impl From<Error> for Status {

@@ -141,7 +141,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 }
 
 async fn open(config: &Config) -> Result<Driver, Error> {
-    let runner = Runner::new(config.tool_path.clone(), Handle::current());
+    let runner = Runner::new(config.tool_path.clone(), Handle::current()).with_limit(config.tool_timeout);
     let pools = config.pools.clone();
     let opened = tokio::task::spawn_blocking(move || {
         pools

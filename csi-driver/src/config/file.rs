@@ -70,6 +70,7 @@ impl ConfigFile {
             endpoint,
             pools: self.pools,
             tool_path: self.tool_path,
+            tool_timeout: None,
             metrics: Metrics::default(),
         };
         config.check()?;

@@ -53,6 +53,7 @@ pub(super) fn attach(
         }
         None => {}
     }
+    pool.expect_in_place()?;
     volume.attachments.insert(node.clone(), wanted);
     folder.write_volume(&volume)?;
     Ok(answer)

@@ -99,6 +99,7 @@ pub(super) fn publish(
     }
     refuse_second_target(&id, &source, &journal, &path, &wanted)?;
     place.expect_empty()?;
+    pool.expect_in_place()?;
 
     // Before the mount: a crash after it leaves a record that allows taking it away.
     journal.targets.insert(path, wanted);
@@ -214,7 +215,7 @@ pub(super) fn unpublish(
         place.remove()?;
     }
     if journal.targets.remove(&path).is_some() {
-        folder.write_journal(&journal)?;
+        folder.shorten_journal(&journal)?;
     }
     tracing::info!(?path, "unpublished");
     Ok(NodeUnpublishVolumeResponse {})

@@ -175,7 +175,7 @@ pub(super) fn unstage(
     }
     pool.backend.unstage(&folder)?;
     if journal.staging.take().is_some() {
-        folder.write_journal(&journal)?;
+        folder.shorten_journal(&journal)?;
     }
     tracing::info!(?path, "unstaged");
     Ok(NodeUnstageVolumeResponse {})

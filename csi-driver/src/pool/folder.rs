@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self as rfs, Mode, OFlags, ResolveFlags},
+    fs::{self as rfs, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags},
     io::Errno,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -141,8 +141,39 @@ impl VolumeFolder {
         read_json(&self.fd, &self.path, name)
     }
 
+    /// As [`VolumeFolder::write_journal`], where something was only taken out. A path in the
+    /// journal that is not mounted says nothing, so a file system that is full or read-only
+    /// keeps the record and holds up nobody who unmounts.
+    pub(crate) fn shorten_journal(&self, journal: &NodeJournal) -> Result<(), Error> {
+        let says_nothing = NodeJournal { boot: journal.boot.clone(), ..NodeJournal::default() };
+        let shortened =
+            if *journal == says_nothing { self.remove_journal() } else { self.write_journal(journal) };
+        match shortened {
+            Err(error) if error.is_of_storage() => {
+                tracing::warn!(%error, "the journal names a path that is not in use any more");
+                Ok(())
+            }
+            shortened => shortened,
+        }
+    }
+
+    /// Gives its blocks back, with which a full file system can note that the volume is
+    /// detached.
+    fn remove_journal(&self) -> Result<(), Error> {
+        for name in [NODE_FILE.to_owned(), new_name(NODE_FILE)] {
+            match rfs::unlinkat(&self.fd, &name, AtFlags::empty()) {
+                Ok(()) => step::passed("journal removed"),
+                Err(Errno::NOENT) => {}
+                Err(error) => {
+                    return Err(error).tried(|| format!("removing {}", self.child(&name).display()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn write<T: Serialize>(&self, name: &str, value: &T, durable: bool) -> Result<(), Error> {
-        write_json(&self.fd, &self.path, name, value, durable)
+        replace_json(&self.fd, &self.path, name, value, durable, Old::Stays)
     }
 }
 
@@ -179,21 +210,59 @@ pub(super) fn write_json<T: Serialize>(
     value: &T,
     durable: bool,
 ) -> Result<(), Error> {
+    replace_json(folder, folder_path, name, value, durable, Old::Goes)
+}
+
+/// What becomes of the file that was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Old {
+    Goes,
+    /// It stays beside the new one, and the next text is written over it: on a file system
+    /// that is full to the last block, what was written once can still be written.
+    Stays,
+}
+
+fn new_name(name: &str) -> String {
+    format!("{name}.new")
+}
+
+fn replace_json<T: Serialize>(
+    folder: &OwnedFd,
+    folder_path: &Path,
+    name: &str,
+    value: &T,
+    durable: bool,
+    old: Old,
+) -> Result<(), Error> {
     let path = folder_path.join(name);
     let text = serde_json::to_vec_pretty(value)
         .map_err(|error| Error::Corrupt { path: path.clone(), reason: error.to_string() })?;
-    // A crash before the rename leaves this file; the next write truncates it.
-    let new = format!("{name}.new");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    // A crash before the rename leaves this file, with any content: nobody reads it.
+    let new = new_name(name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
     let fd = rfs::openat2(folder, &new, flags, Mode::from_raw_mode(0o600), inside())
         .tried(|| format!("making {}", folder_path.join(&new).display()))?;
     let mut file = File::from(fd);
-    file.write_all(&text).tried(|| format!("writing {}", folder_path.join(&new).display()))?;
+    // Shortened after, not before: its blocks are kept.
+    file.write_all(&text)
+        .and_then(|()| file.set_len(text.len() as u64))
+        .tried(|| format!("writing {}", folder_path.join(&new).display()))?;
     if durable {
         rfs::fsync(file.as_fd()).tried(|| format!("syncing {}", folder_path.join(&new).display()))?;
     }
     step::passed("json written beside the old one");
-    rfs::renameat(folder, &new, folder, name).tried(|| format!("renaming to {}", path.display()))?;
+    let exchanged = match old {
+        Old::Goes => false,
+        Old::Stays => match rfs::renameat_with(folder, &new, folder, name, RenameFlags::EXCHANGE) {
+            Ok(()) => true,
+            // There is no old one yet, or this file system exchanges nothing.
+            Err(Errno::NOENT | Errno::INVAL) => false,
+            Err(error) => return Err(error).tried(|| format!("renaming to {}", path.display())),
+        },
+    };
+    if !exchanged {
+        rfs::renameat(folder, &new, folder, name).tried(|| format!("renaming to {}", path.display()))?;
+    }
     step::passed("json renamed into place");
     if durable {
         rfs::fsync(folder).tried(|| format!("syncing {}", folder_path.display()))?;

@@ -94,7 +94,7 @@ impl Pool {
         path.starts_with(&self.path) || self.path.starts_with(path)
     }
 
-    /// Refuses to make anything new where the pool's folder is not what is at its path any
+    /// Refuses to change anything where the pool's folder is not what is at its path any
     /// more: its file system was unmounted, or something was mounted over it. What the
     /// driver holds open still is the pool, but nobody else finds it, and at the next start
     /// it is gone.
@@ -203,6 +203,7 @@ impl Pool {
         size: u64,
         grow: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.expect_in_place()?;
         let promise = self.ledger.reserve(id, size, &|sizes| self.measure(sizes))?;
         grow()?;
         promise.keep();
@@ -210,10 +211,9 @@ impl Pool {
     }
 
     fn measure(&self, sizes: &BTreeMap<VolumeId, Promise>) -> Result<Free, Error> {
-        // In this order: what is written in between is then missing in both, not in neither.
-        let unwritten = self.backend.unwritten(&self.volumes_path(), &self.volumes, sizes)?;
         let stat =
             rfs::fstatvfs(&self.volumes).tried(|| format!("asking {} for room", self.path.display()))?;
+        let unwritten = self.backend.unwritten(&self.volumes_path(), &self.volumes, sizes)?;
         Ok(Free { free: stat.f_bavail.saturating_mul(stat.f_frsize), unwritten })
     }
 }

@@ -147,7 +147,9 @@ pub(crate) fn open_root(config: &PoolConfig) -> Result<(PathBuf, OwnedFd), Error
 
 /// One driver a pool. The kernel drops the lock with the process, however it ends.
 fn lock(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not for writing: that would keep the file system from being made read-only, and the
+    // driver from serving one that is.
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rfs::openat(root, LOCK_FILE, flags, Mode::from_raw_mode(0o600))
         .tried(|| format!("making {}", path.join(LOCK_FILE).display()))?;
     match rfs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -96,6 +96,7 @@ impl Pool {
     /// Moves a volume to the trash: from here on it does not exist, whatever happens.
     /// Its space comes free with [`Pool::empty_trash`].
     pub(crate) fn discard(&self, id: &VolumeId) -> Result<(), Error> {
+        self.expect_in_place()?;
         let entry = Entry::new(id, Moment::now());
         let moved = self.move_to_trash(&self.volumes, &self.volumes_path(), id.as_str(), &entry.name)?;
         let kept = moved && !self.retention.is_zero();
@@ -230,6 +231,7 @@ impl Pool {
                 self.trash_path().join(&entry.name).display()
             ))
         };
+        self.expect_in_place()?;
         if self.find(&entry.id)?.is_some() {
             return Err(taken());
         }

@@ -76,6 +76,13 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    pub(crate) fn unmount(&self, point: &Path) {
+        assert!(point.starts_with(self.path()));
+        rustix::mount::unmount(point, rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         for point in self.mounts().iter().rev() {

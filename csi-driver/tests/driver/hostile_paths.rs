@@ -152,8 +152,7 @@ async fn one_place_has_one_name() {
     let unstage =
         csi::NodeUnstageVolumeRequest { volume_id: id.clone(), staging_target_path: format!("{staging}/.") };
     driver.node.node_unstage_volume(unstage).await.unwrap();
-    let journal = fs::read_to_string(driver.volume_folder(&id).join("node.json")).unwrap();
-    assert!(!journal.contains("pod") && !journal.contains("staging-"), "{journal}");
+    assert!(!driver.volume_folder(&id).join("node.json").exists(), "the journal has something left to say");
     driver.detach(&id).await.unwrap();
     driver.delete(&id).await.unwrap();
     driver.assert_nothing_left("pool").await;

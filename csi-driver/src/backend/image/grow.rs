@@ -4,12 +4,14 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::superblock;
 use crate::{
-    command::{Runner, Tool},
+    command::{CommandError, Runner, Tool},
     error::{Error, Tried as _},
     kernel::{loopdev::LoopDevice, place::Place},
     volume::FsType,
 };
 
+/// What xfs_growfs says (xfsprogs, growfs/xfs_growfs.c) when the kernel has another at work.
+const XFS_GROWS_ALREADY: &str = "growfs operation in progress";
 /// e2fsck(8): nothing found, or all of it corrected.
 const E2FSCK_FINE: [i32; 2] = [0, 1];
 
@@ -34,7 +36,13 @@ pub(super) fn mounted(
             ));
         }
         FsType::Ext4 => runner.run_on(Tool::RESIZE2FS, &[device.path.as_os_str()], &[0], device.handle()?)?,
-        FsType::Xfs => runner.run(Tool::XFS_GROWFS, &["-d".as_ref(), folder])?,
+        FsType::Xfs => match runner.run(Tool::XFS_GROWFS, &["-d".as_ref(), folder]) {
+            // One that outlived its driver still works on it.
+            Err(CommandError::Failed { stderr, .. }) if stderr.contains(XFS_GROWS_ALREADY) => {
+                return Err(Error::Busy(device.path.display().to_string()));
+            }
+            grown => grown?,
+        },
         FsType::Btrfs => {
             runner.run(Tool::BTRFS, &["filesystem".as_ref(), "resize".as_ref(), "max".as_ref(), folder])?
         }

@@ -3,6 +3,7 @@
 //! be exceeded.
 
 mod format;
+mod full;
 mod grow;
 mod superblock;
 
@@ -51,11 +52,16 @@ impl Image {
         folder.open_child(IMAGE, OFlags::RDWR)
     }
 
+    /// The image to ask what it is, and nothing more: that works where nothing can be written.
+    fn look_at_image(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+        folder.open_child(IMAGE, OFlags::PATH)
+    }
+
     /// The loop device on which the volume is, if any.
     fn find_device(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
         let end: PathBuf =
             folder.path().file_name().map(Path::new).into_iter().chain([Path::new(IMAGE)]).collect();
-        loopdev::find(&Self::open_image(folder)?, &end)
+        loopdev::find(&Self::look_at_image(folder)?, &end)
     }
 
     fn attached(folder: &VolumeFolder) -> Result<LoopDevice, Error> {
@@ -171,7 +177,7 @@ impl Backend for Image {
     }
 
     fn measured_size(&self, folder: &VolumeFolder) -> u64 {
-        Self::open_image(folder)
+        Self::look_at_image(folder)
             .ok()
             .and_then(|image| rfs::fstat(&image).ok())
             .and_then(|stat| u64::try_from(stat.st_size).ok())
@@ -179,7 +185,7 @@ impl Backend for Image {
     }
 
     fn occupied(&self, folder: &VolumeFolder, _volume: &Volume) -> Result<u64, Error> {
-        let stat = rfs::fstat(Self::open_image(folder)?)
+        let stat = rfs::fstat(Self::look_at_image(folder)?)
             .tried(|| format!("looking at {}", folder.child(IMAGE).display()))?;
         Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
     }
@@ -217,10 +223,13 @@ impl Backend for Image {
             }
             Content::Filesystem(fs) => {
                 let options = flags::check(stage.volume.content, stage.flags)?;
-                let device = format::formatted_device(&self.runner, stage, fs)?;
-                grow::before_mount(&self.runner, fs, &device)?;
-                // Dropping the device afterwards leaves it to the mount: the unmount frees it.
-                mount::mount_device(fs, &device.path, &options, stage.staging)
+                let mount = || {
+                    let device = format::formatted_device(&self.runner, stage, fs)?;
+                    grow::before_mount(&self.runner, fs, &device)?;
+                    // Dropping the device afterwards leaves it to the mount: the unmount frees it.
+                    mount::mount_device(fs, &device.path, &options, stage.staging)
+                };
+                mount().map_err(|error| full::explain(error, stage.folder, stage.volume.capacity))
             }
             Content::Folder => Err(Error::Corrupt {
                 path: stage.folder.path().to_owned(),
@@ -264,7 +273,8 @@ impl Backend for Image {
         let device = Self::attached(folder)?;
         let size = device.update_size()?;
         let (Content::Filesystem(fs), Some(mounted)) = (volume.content, mounted) else { return Ok(size) };
-        grow::mounted(&self.runner, fs, &device, mounted)?;
+        grow::mounted(&self.runner, fs, &device, mounted)
+            .map_err(|error| full::explain(error, folder, volume.capacity))?;
         Ok(size)
     }
 
