@@ -85,6 +85,16 @@ mod tests {
     }
 
     #[test]
+    fn every_row_is_proven_or_says_why_not() {
+        let unproven: Vec<_> = rows()
+            .into_iter()
+            .filter(|(_, proof)| *proof == Proof::Checks(Vec::new()))
+            .map(|(row, _)| format!("{}: {}", row.rpc_name(), row.condition))
+            .collect();
+        assert!(unproven.is_empty(), "no check for {unproven:#?}");
+    }
+
+    #[test]
     fn every_rpc_has_rows() {
         let with_rows: HashSet<_> = rows().iter().filter_map(|(row, _)| row.rpc).collect();
         for check in checks::all().filter_map(|check| check.rpc) {

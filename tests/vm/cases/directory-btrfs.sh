@@ -10,3 +10,4 @@ mkfs.btrfs -q /dev/vda
 mkdir /pool
 mount /dev/vda /pool
 sizes_are_enforced
+conforms

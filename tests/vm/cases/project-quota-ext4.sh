@@ -9,3 +9,5 @@ mkfs.ext4 -q -O quota,project /dev/vda
 mkdir /pool
 mount -o prjquota /dev/vda /pool
 kernel_enforces
+sizes_are_enforced
+conforms

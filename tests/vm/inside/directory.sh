@@ -17,18 +17,25 @@ TOML
 conforms() {
   /vm/driver start
   wait_for 60 "the driver's socket" test -S /run/csi.sock
-  if ! holdfast csi-check unix:///run/csi.sock --restart-command '/vm/driver restart' >/run/csi-check; then
+  if ! holdfast csi-check unix:///run/csi.sock --restart-command '/vm/driver restart' >/run/csi-check 2>&1; then
     grep -Ev '^(passed|skipped) ' /run/csi-check
     fail "the conformance suite"
   fi
+  no_volumes
   /vm/driver kill
   ok "CSI conformance: $(tail -n 1 /run/csi-check)"
+}
+
+no_volumes() {
+  local left
+  left=$(ls /pool/default/volumes) || fail "the pool has no folder of volumes"
+  equal "what is left of volumes" "" "$left"
 }
 
 # size_is FOLDER BYTES
 size_is() {
   holds "$1" "$2"
-  [ $df = no ] || shows_full "$1" "$2"
+  [ "$df" = no ] || shows_full "$1" "$2"
 }
 
 # The whole way from a claim to a full volume.
@@ -54,14 +61,14 @@ sizes_are_enforced() {
   up_start
   remove second
   volume third 48Mi
-  [ $df = no ] || nearly "what is available in a new volume" $((48 * mib)) "$(available "$path")"
+  [ "$df" = no ] || nearly "what is available in a new volume" $((48 * mib)) "$(available "$path")"
   size_is "$path" $((48 * mib))
   size_is "$first" $((96 * mib))
   ok "after kill -9, a new volume has a limit and a usage of its own"
 
   remove first
   remove third
-  equal "what is left of volumes" "" "$(ls /pool/default/volumes)"
+  no_volumes
   ok "deleted, nothing is left in the pool"
   up_stop
 }

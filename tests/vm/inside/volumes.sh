@@ -18,14 +18,14 @@ YAML
 driver_registered() { [ "$(k get csinodes -o 'jsonpath={.items[*].spec.drivers[*].name}')" = csi.holdfast.dev ]; }
 
 up_kill() {
-  kill -9 $up
-  wait $up || true
+  kill -9 "$up"
+  wait "$up" || true
 }
 
 # Ctrl-C: it must end by itself, and cleanly.
 up_stop() {
-  kill -INT $up
-  wait $up || fail "holdfast up ended with status $?"
+  kill -INT "$up"
+  wait "$up" || fail "holdfast up ended with status $?"
 }
 
 # volume NAME SIZE: a claim and a pod of that name; its path in the pod is then in $path.
@@ -72,4 +72,8 @@ remove() {
   wait_for 60 "volume $1 is gone" gone "$1"
 }
 
-gone() { [ -z "$(k get pod,pvc,pv -o "jsonpath={.items[?(@.metadata.name==\"$1\")].metadata.name}{.items[?(@.spec.claimRef.name==\"$1\")].metadata.name}")" ]; }
+gone() {
+  local left
+  left=$(k get pod,pvc,pv -o "jsonpath={.items[?(@.metadata.name==\"$1\")].kind}{.items[?(@.spec.claimRef.name==\"$1\")].kind}") &&
+    [ -z "$left" ]
+}

@@ -15,7 +15,9 @@ use crate::{
     need::{BLOCK, EXPAND, LOCAL, MOUNT, Need},
     rows::{
         BAD_CAPACITY, EXCEEDS, IDEMPOTENT, MISSING, NO_VOLUME, UNIMPLEMENTED,
-        controller::{EMPTY_RANGE, GROWN, IN_USE, LARGE_ENOUGH, MODIFIED, UNSUPPORTED_PARAMETERS},
+        controller::{
+            GROWN, IN_USE, LARGE_ENOUGH, MODIFIED, REVERSED_RANGE, SILENT_RANGE, UNSUPPORTED_PARAMETERS,
+        },
     },
 };
 
@@ -94,20 +96,24 @@ pub(super) const CHECKS: &[Check] = &[
     refuse!("controller-expand-volume/missing-range", ControllerExpandVolume, MISSING, [EXPAND], |f, v| {
         csi::ControllerExpandVolumeRequest { capacity_range: None, ..f.expand_request(&v.id, 0) }
     }),
-    refuse!("controller-expand-volume/range-empty", ControllerExpandVolume, EMPTY_RANGE, [EXPAND], |f, v| {
-        ranged(f, &v, 0, 0)
-    }),
+    refuse!(
+        "controller-expand-volume/range-empty",
+        ControllerExpandVolume,
+        SILENT_RANGE,
+        [EXPAND],
+        |f, v| ranged(f, &v, 0, 0)
+    ),
     refuse!(
         "controller-expand-volume/range-reversed",
         ControllerExpandVolume,
-        EMPTY_RANGE,
+        REVERSED_RANGE,
         [EXPAND],
         |f, v| { ranged(f, &v, 3 * f.options().size, 2 * f.options().size) }
     ),
     refuse!(
         "controller-expand-volume/range-negative",
         ControllerExpandVolume,
-        EMPTY_RANGE,
+        REVERSED_RANGE,
         [EXPAND],
         |f, v| { ranged(f, &v, -1, 0) }
     ),

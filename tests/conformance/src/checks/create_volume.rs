@@ -18,7 +18,7 @@ use crate::{
     need::{BLOCK, CREATE, MOUNT, Need},
     rows::{
         ANSWER, BAD_CAPACITY, IDEMPOTENT, INVALID, MISSING, TOO_LONG, UNIMPLEMENTED,
-        controller::{CAPACITY, ELSEWHERE, EMPTY_RANGE, NAMES, SEVERAL, TOPOLOGY},
+        controller::{CAPACITY, ELSEWHERE, NAMES, REVERSED_RANGE, SEVERAL, SILENT_RANGE, TOPOLOGY},
     },
 };
 
@@ -93,15 +93,17 @@ pub(super) const CHECKS: &[Check] = &[
     check!("create-volume/idempotent-within-range", CreateVolume, IDEMPOTENT, [CREATE], within_range),
     check!("create-volume/both-access-types", CreateVolume, SEVERAL, [CREATE, MOUNT, BLOCK], both),
     check!("create-volume/two-access-modes", CreateVolume, SEVERAL, [CREATE], two_modes),
-    refuse!("create-volume/range-empty", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(f, 0, 0)),
-    refuse!("create-volume/range-reversed", CreateVolume, EMPTY_RANGE, [CREATE], |f| {
+    check!("create-volume/range-empty", CreateVolume, SILENT_RANGE, [CREATE], silent_range),
+    refuse!("create-volume/range-reversed", CreateVolume, REVERSED_RANGE, [CREATE], |f| {
         sized(f, f.options().size, f.options().size - 1)
     }),
-    refuse!("create-volume/range-negative-required", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(
+    refuse!("create-volume/range-negative-required", CreateVolume, REVERSED_RANGE, [CREATE], |f| sized(
         f, -1, 0
     )),
-    refuse!("create-volume/range-negative-limit", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(f, 0, -1)),
-    refuse!("create-volume/range-smallest-number", CreateVolume, EMPTY_RANGE, [CREATE], |f| sized(
+    refuse!("create-volume/range-negative-limit", CreateVolume, REVERSED_RANGE, [CREATE], |f| sized(
+        f, 0, -1
+    )),
+    refuse!("create-volume/range-smallest-number", CreateVolume, REVERSED_RANGE, [CREATE], |f| sized(
         f,
         i64::MIN,
         i64::MIN
@@ -127,6 +129,15 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn with(f: &Fixture, volume_capabilities: Vec<VolumeCapability>) -> csi::CreateVolumeRequest {
     csi::CreateVolumeRequest { volume_capabilities, ..f.create_request() }
+}
+
+/// Refused, or the same as no range.
+async fn silent_range(f: &Fixture) -> Verdict {
+    let codes = [Code::Ok, Code::InvalidArgument, Code::OutOfRange];
+    if f.answers(sized(f, 0, 0), &codes).await?.is_some() {
+        f.create(csi::CreateVolumeRequest { capacity_range: None, ..f.create_request() }).await?;
+    }
+    Ok(())
 }
 
 fn sized(f: &Fixture, required_bytes: i64, limit_bytes: i64) -> csi::CreateVolumeRequest {

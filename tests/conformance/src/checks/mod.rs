@@ -1,6 +1,7 @@
 //! The checks, one file for each part of the specification.
 
 mod attach;
+mod blocks;
 mod capabilities;
 mod change;
 mod create_volume;
@@ -15,6 +16,8 @@ mod node_stage;
 mod node_use;
 mod second;
 mod snapshots;
+mod storm;
+mod wire;
 
 use crate::check::Check;
 
@@ -34,8 +37,11 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
         second::CHECKS,
         node_use::CHECKS,
         groups::CHECKS,
+        blocks::CHECKS,
+        storm::CHECKS,
         data::CHECKS,
         life::CHECKS,
+        wire::CHECKS,
     ]
     .into_iter()
     .flatten()

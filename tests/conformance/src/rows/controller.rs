@@ -10,7 +10,8 @@ use tonic::Code;
 
 pub(crate) const NAMES: &str =
     "Any Unicode name of at most 128 bytes without banned characters is a volume's";
-pub(crate) const EMPTY_RANGE: &str = "A capacity range that says nothing, or contradicts itself";
+pub(crate) const SILENT_RANGE: &str = "A capacity range that says nothing";
+pub(crate) const REVERSED_RANGE: &str = "A capacity range that contradicts itself";
 pub(crate) const CAPACITY: &str = "The volume has a size within the range";
 pub(crate) const SOURCE_UNSUPPORTED: &str = "Source incompatible or not supported";
 pub(crate) const NO_SOURCE: &str = "Source does not exist";
@@ -54,7 +55,9 @@ pub(super) const ROWS: &[Row] = &[
     rule(CreateVolume, ANSWER, OK),
     rule(CreateVolume, IDEMPOTENT, OK),
     rule(CreateVolume, NAMES, OK),
-    rule(CreateVolume, EMPTY_RANGE, BAD_RANGE),
+    // That one of the fields is set binds who calls; Docker Swarm leaves out both.
+    rule(CreateVolume, SILENT_RANGE, &[Code::Ok, Code::InvalidArgument, Code::OutOfRange]),
+    rule(CreateVolume, REVERSED_RANGE, BAD_RANGE),
     rule(CreateVolume, CAPACITY, ROUNDED),
     rule(CreateVolume, SEVERAL, &[Code::Ok, Code::InvalidArgument]),
     rule(CreateVolume, TOPOLOGY, OK),
@@ -116,7 +119,8 @@ pub(super) const ROWS: &[Row] = &[
     rule(ControllerGetCapabilities, CAPABILITIES, OK),
     scheme(ControllerExpandVolume, MISSING, INVALID_ARGUMENT),
     scheme(ControllerExpandVolume, UNIMPLEMENTED, UNIMPLEMENTED_CODE),
-    rule(ControllerExpandVolume, EMPTY_RANGE, BAD_RANGE),
+    rule(ControllerExpandVolume, SILENT_RANGE, BAD_RANGE),
+    rule(ControllerExpandVolume, REVERSED_RANGE, BAD_RANGE),
     rule(ControllerExpandVolume, GROWN, OK),
     rule(ControllerExpandVolume, LARGE_ENOUGH, OK).should(),
     rule(ControllerExpandVolume, IDEMPOTENT, OK),

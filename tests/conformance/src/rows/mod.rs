@@ -162,7 +162,7 @@ pub(crate) const PUBLISHED_INCOMPATIBLE: &str = "Volume published but is incompa
 const NEEDS_FULL: &str = "the storage would have to be filled, which is not this suite's to do";
 
 /// Every row, in the order of the specification.
-pub fn all() -> impl Iterator<Item = &'static Row> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     [general::ROWS, controller::ROWS, snapshot::ROWS, node::ROWS, group::ROWS].into_iter().flatten()
 }
 
