@@ -98,6 +98,16 @@ impl Error {
         matches!(self, Self::Io { source, .. } if is_full(source) || is_read_only(source))
     }
 
+    /// A capability that the volume does not support, as the tables of NodeStageVolume and
+    /// NodePublishVolume have it (CSI v1.12, "Exceeds capabilities"): FAILED_PRECONDITION
+    /// there, INVALID_ARGUMENT in all others.
+    pub(crate) fn into_exceeded_on_node(self) -> Self {
+        match self {
+            Self::Invalid(message) => Self::Precondition(message),
+            other => other,
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,

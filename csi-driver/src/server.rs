@@ -7,7 +7,7 @@ use holdfast_proto::csi::{
 };
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Server;
+use tonic::{Status, service::Routes, transport::Server};
 
 use crate::{
     admin, backend::Abilities, command::Runner, config::Config, controller::ControllerService, error::Error,
@@ -109,10 +109,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     }
     let stop_trash = shutdown.child_token();
     let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
+    let services =
+        Routes::new(IdentityServer::new(IdentityService { driver_name: config.driver_name.clone() }))
+            .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
+            .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
+            .into_axum_router()
+            .fallback(no_such_service);
     let server = Server::builder()
-        .add_service(IdentityServer::new(IdentityService { driver_name: config.driver_name.clone() }))
-        .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
-        .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
+        .add_routes(services.into())
         .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
     let served = {
         let mut server = std::pin::pin!(server);
@@ -138,6 +142,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         tracing::warn!(%error, "the task that listens ended badly");
     }
     served.map_err(Error::from)
+}
+
+/// CSI v1.12, "Error Scheme": every status but OK has a message, and tonic's own answer to a
+/// service that it does not know has none.
+async fn no_such_service() -> tonic::codegen::http::Response<tonic::body::Body> {
+    Status::unimplemented(
+        "this driver does not serve that service; GetPluginCapabilities names those that it does",
+    )
+    .into_http()
 }
 
 async fn open(config: &Config) -> Result<Driver, Error> {

@@ -38,6 +38,13 @@ pub(super) fn expand(
             Bytes(volume.capacity)
         )));
     }
+    if let Some(limit) = wanted.limit.filter(|limit| *limit < volume.capacity) {
+        return Err(Error::OutOfRange(format!(
+            "volume {id} has {} already, more than limit_bytes, {}; volumes do not shrink",
+            Bytes(volume.capacity),
+            Bytes(limit)
+        )));
+    }
     let not_here = || Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
     let mounted = match volume.content {
         // The device grows where it is attached; the path only names it.

@@ -35,19 +35,21 @@ pub(super) fn publish(
     request: &NodePublishVolumeRequest,
 ) -> Result<NodePublishVolumeResponse, Error> {
     let capability = Capability::required(request.volume_capability.as_ref())?;
-    for (field, path) in
-        [(TARGET, &request.target_path), ("staging_target_path", &request.staging_target_path)]
-    {
-        if path.is_empty() {
-            return Err(Error::Invalid(format!("{field} is required")));
-        }
+    if request.target_path.is_empty() {
+        return Err(Error::Invalid(format!("{TARGET} is required")));
+    }
+    // Not a missing field like others: the table has a row of its own for it.
+    if request.staging_target_path.is_empty() {
+        return Err(Error::Precondition(
+            "staging_target_path is not set; call NodeStageVolume first and give its path here".to_owned(),
+        ));
     }
     let id = VolumeId::parse(&request.volume_id)?;
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
-    check_use(pool.backend.as_ref(), volume.content, &capability)?;
+    check_use(pool.backend.as_ref(), volume.content, &capability).map_err(Error::into_exceeded_on_node)?;
     let path = plain(&request.target_path);
     let staging = plain(&request.staging_target_path);
     if path.starts_with(&staging) || staging.starts_with(&path) {

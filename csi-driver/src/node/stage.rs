@@ -36,7 +36,7 @@ pub(super) fn stage(
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
-    check_use(pool.backend.as_ref(), volume.content, &capability)?;
+    check_use(pool.backend.as_ref(), volume.content, &capability).map_err(Error::into_exceeded_on_node)?;
     if !volume.attachments.contains_key(&driver.node_id) {
         return Err(Error::Precondition(format!(
             "volume {id} is not published to node {:?}; ControllerPublishVolume comes first",

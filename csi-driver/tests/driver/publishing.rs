@@ -157,7 +157,7 @@ async fn order_is_kept() {
         ..Default::default()
     };
     assert_code(driver.node.node_stage_volume(nowhere).await, Code::FailedPrecondition, "not/there");
-    assert_code(driver.stage(&id, &mounted("xfs")).await, Code::InvalidArgument, "holds");
+    assert_code(driver.stage(&id, &mounted("xfs")).await, Code::FailedPrecondition, "holds");
     // Another path while staged here.
     driver.stage(&id, &capability).await.unwrap();
     fs::create_dir(driver.path("second")).unwrap();
