@@ -3,15 +3,17 @@
 
 use anyhow::{Context, Result};
 use holdfast_api::names;
+use holdfast_csi_driver::Attach;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec};
 use kube::{Api, Client, api::PostParams};
 
-/// Creates the object unless there is one; what a person changed stays.
-pub(crate) async fn csi_driver(client: Client) -> Result<()> {
+/// Creates the object unless there is one; what a person changed stays. `attach` is what the
+/// driver declares, and the object must say the same.
+pub(crate) async fn csi_driver(client: Client, attach: Attach) -> Result<()> {
     let object = CSIDriver {
         metadata: kube::api::ObjectMeta { name: Some(names::DRIVER.to_owned()), ..Default::default() },
         spec: CSIDriverSpec {
-            attach_required: Some(true),
+            attach_required: Some(attach == Attach::Required),
             pod_info_on_mount: Some(false),
             volume_lifecycle_modes: Some(vec!["Persistent".to_owned()]),
             ..Default::default()

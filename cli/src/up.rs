@@ -170,11 +170,10 @@ impl Machine {
         registry: &Mutex<Registry>,
     ) -> Result<PathBuf> {
         let client = client(kubeconfig).await?;
-        bootstrap::csi_driver(client.clone()).await?;
-
         let socket = self.root.path().join("csi.sock");
         let driver = driver::Config::new(&self.node_name, &socket, self.pools()?);
         driver.check().context("--pools")?;
+        bootstrap::csi_driver(client.clone(), driver.attach).await?;
         let kubelet = self.root.folder("kubelet")?;
         let node = node::Config::new(client.clone(), &self.node_name, &kubelet);
         let sidecars = sidecars::Config::new(client, socket.clone(), kubelet.join("plugins_registry"));

@@ -28,6 +28,8 @@ pub struct Config {
     pub endpoint: PathBuf,
     /// The pools; at least one.
     pub pools: Vec<PoolConfig>,
+    /// Whether a volume has to be attached before it is staged.
+    pub attach: Attach,
     /// Where outside tools are searched, as in PATH. Without it PATH itself and the
     /// usual system folders.
     pub tool_path: Option<OsString>,
@@ -36,6 +38,21 @@ pub struct Config {
     pub tool_timeout: Option<Duration>,
     /// What is measured; register it with [`Metrics::register`].
     pub metrics: Metrics,
+}
+
+/// Whether ControllerPublishVolume comes before NodeStageVolume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Attach {
+    /// It has to, and what it wrote down is checked: the driver declares
+    /// PUBLISH_UNPUBLISH_VOLUME, and in Kubernetes its CSIDriver object says
+    /// `attachRequired: true`.
+    #[default]
+    Required,
+    /// It is never called and not declared, and nothing that a former driver wrote down of it
+    /// counts: for orchestrators that attach nothing, and `attachRequired: false`.
+    None,
 }
 
 /// One pool of storage.
@@ -195,6 +212,7 @@ impl Config {
             node_id: node_id.into(),
             endpoint: endpoint.into(),
             pools,
+            attach: Attach::default(),
             tool_path: None,
             tool_timeout: None,
             metrics: Metrics::default(),

@@ -41,8 +41,8 @@ mod volume_id;
 
 pub use admin::{Order, Outcome, Trashed, carry_out, list_trash};
 pub use config::{
-    BackendKind, Config, ConfigError, ConfigFile, DRIVER_NAME, Limits, PoolConfig, ProjectIds, TOPOLOGY_NODE,
-    Trash, parse_duration,
+    Attach, BackendKind, Config, ConfigError, ConfigFile, DRIVER_NAME, Limits, PoolConfig, ProjectIds,
+    TOPOLOGY_NODE, Trash, parse_duration,
 };
 pub use error::Error;
 pub use metrics::Metrics;

@@ -10,9 +10,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Status, service::Routes, transport::Server};
 
 use crate::{
-    admin, backend::Abilities, command::Runner, config::Config, controller::ControllerService, error::Error,
-    guard::Guards, identity::IdentityService, kernel::place::Place, node::NodeService, operation::Operations,
-    pool::Pool, snapshot::SnapshotId, socket::Socket, volume_id::VolumeId,
+    admin,
+    backend::Abilities,
+    command::Runner,
+    config::{Attach, Config},
+    controller::ControllerService,
+    error::Error,
+    guard::Guards,
+    identity::IdentityService,
+    kernel::place::Place,
+    node::NodeService,
+    operation::Operations,
+    pool::Pool,
+    snapshot::SnapshotId,
+    socket::Socket,
+    volume::Volume,
+    volume_id::VolumeId,
 };
 
 /// How long clients have to let go of their connections when the driver ends.
@@ -24,6 +37,7 @@ const TRASH_PERIOD: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) node_id: String,
+    pub(crate) attach: Attach,
     pub(crate) pools: BTreeMap<String, Pool>,
     pub(crate) guards: Guards,
     /// Told when something was put into a trash.
@@ -69,6 +83,11 @@ impl Driver {
                 pool.path().display()
             ))),
         }
+    }
+
+    /// The node on which a volume is attached by what was written down, where that counts.
+    pub(crate) fn attached_to<'a>(&self, volume: &'a Volume) -> Option<&'a String> {
+        volume.attachments.keys().next().filter(|_| self.attach == Attach::Required)
     }
 
     /// What one pool at least can do.
@@ -166,7 +185,13 @@ async fn open(config: &Config) -> Result<Driver, Error> {
     let trash = Notify::new();
     // What a former driver deleted and did not free.
     trash.notify_one();
-    Ok(Driver { node_id: config.node_id.clone(), pools, guards: Guards::default(), trash })
+    Ok(Driver {
+        node_id: config.node_id.clone(),
+        attach: config.attach,
+        pools,
+        guards: Guards::default(),
+        trash,
+    })
 }
 
 async fn empty_trash(driver: Arc<Driver>, stop: CancellationToken) {

@@ -19,7 +19,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
 
-use super::{Config, ConfigError, DRIVER_NAME, PoolConfig};
+use super::{Attach, Config, ConfigError, DRIVER_NAME, PoolConfig};
 use crate::{metrics::Metrics, size::parse_bytes};
 
 /// A configuration file as it was read. What the command line says goes in before
@@ -38,6 +38,10 @@ pub struct ConfigFile {
     /// The pools; at least one.
     #[serde(rename = "pool", default)]
     pub pools: Vec<PoolConfig>,
+    /// Whether a volume has to be attached before it is staged: `"required"`, the default, or
+    /// `"none"`.
+    #[serde(default)]
+    pub attach: Attach,
     /// Where outside tools are searched, as in PATH. Without it PATH itself and the
     /// usual system folders.
     pub tool_path: Option<OsString>,
@@ -69,6 +73,7 @@ impl ConfigFile {
             node_id,
             endpoint,
             pools: self.pools,
+            attach: self.attach,
             tool_path: self.tool_path,
             tool_timeout: None,
             metrics: Metrics::default(),
@@ -196,6 +201,7 @@ mod tests {
         let config = read(GOOD).unwrap();
         assert_eq!(config.driver_name, DRIVER_NAME);
         assert_eq!(config.socket(), Path::new("/run/csi.sock"));
+        assert_eq!(config.attach, Attach::Required);
         assert_eq!(config.pools.len(), 2);
         assert_eq!(config.pools[0].limits.capacity, Some(100 << 30));
         assert_eq!(config.pools[0].limits.max_volume_size, Some(1 << 20));
@@ -213,6 +219,7 @@ mod tests {
             ("path = \"/srv/b\"", "path = \"srv/b\"", "absolute"),
             ("path = \"/srv/b\"", "path = \"/srv/b\"\ncolour = 1", "pools.toml:13:1: unknown field `colour`"),
             ("node_id = \"n1\"", "node_id = \"\"", "node_id"),
+            ("node_id = \"n1\"", "attach = \"no\"", "pools.toml:2:18: unknown variant `no`"),
             ("node_id = \"n1\"", "node_id = ", "pools.toml:2:"),
             ("unix:///run/csi.sock", "csi.sock", "absolute"),
             ("endpoint = \"unix:///run/csi.sock\"", "", "endpoint: the file has none"),

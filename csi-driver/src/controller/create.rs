@@ -204,7 +204,7 @@ pub(super) fn delete(driver: &Driver, request: &DeleteVolumeRequest) -> Result<D
     let _guard = driver.guards.take(&id)?;
     let Some(folder) = pool.find(&id)? else { return Ok(DeleteVolumeResponse {}) };
     let volume = folder.read_volume()?;
-    if let Some(node) = volume.attachments.keys().next() {
+    if let Some(node) = driver.attached_to(&volume) {
         return Err(Error::Precondition(format!("volume {id} is still published to node {node:?}")));
     }
     if pool.backend.is_in_use(&folder)? {

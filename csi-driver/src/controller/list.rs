@@ -8,7 +8,9 @@ use holdfast_proto::csi::{
 };
 
 use super::{check_use, create::parameters, page::Page, volume_context, wire_volume};
-use crate::{capability::Capability, error::Error, server::Driver, volume_id::VolumeId};
+use crate::{
+    capability::Capability, config::Attach, error::Error, server::Driver, volume::Volume, volume_id::VolumeId,
+};
 
 /// CSI v1.12, ListVolumes, in the order of ids.
 pub(super) fn list(driver: &Driver, request: &ListVolumesRequest) -> Result<ListVolumesResponse, Error> {
@@ -31,7 +33,7 @@ fn entry(driver: &Driver, id: &VolumeId) -> Result<Option<Entry>, Error> {
         Ok(volume) => Ok(Some(Entry {
             volume: Some(wire_volume(driver, pool, &volume)?),
             status: Some(VolumeStatus {
-                published_node_ids: volume.attachments.into_keys().collect(),
+                published_node_ids: published_nodes(driver, volume),
                 volume_condition: None,
             }),
         })),
@@ -47,6 +49,14 @@ fn entry(driver: &Driver, id: &VolumeId) -> Result<Option<Entry>, Error> {
     }
 }
 
+/// The nodes that a volume is published to; only with LIST_VOLUMES_PUBLISHED_NODES.
+fn published_nodes(driver: &Driver, volume: Volume) -> Vec<String> {
+    match driver.attach {
+        Attach::Required => volume.attachments.into_keys().collect(),
+        Attach::None => Vec::new(),
+    }
+}
+
 /// CSI v1.12, ControllerGetVolume.
 pub(super) fn get(
     driver: &Driver,
@@ -58,7 +68,7 @@ pub(super) fn get(
     Ok(ControllerGetVolumeResponse {
         volume: Some(wire_volume(driver, pool, &volume)?),
         status: Some(controller_get_volume_response::VolumeStatus {
-            published_node_ids: volume.attachments.into_keys().collect(),
+            published_node_ids: published_nodes(driver, volume),
             volume_condition: None,
         }),
     })

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     backend::{Abilities, Backend},
     capability::{Access, Capability},
-    config::TOPOLOGY_NODE,
+    config::{Attach, TOPOLOGY_NODE},
     error::Error,
     operation::Operations,
     pool::Pool,
@@ -32,16 +32,17 @@ use crate::{
 };
 
 /// What this driver can do with every pool; everything else answers UNIMPLEMENTED.
-const CAPABILITIES: [rpc::Type; 8] = [
+const CAPABILITIES: [rpc::Type; 6] = [
     rpc::Type::CreateDeleteVolume,
-    rpc::Type::PublishUnpublishVolume,
     rpc::Type::ListVolumes,
-    rpc::Type::ListVolumesPublishedNodes,
     rpc::Type::GetCapacity,
     rpc::Type::GetVolume,
     rpc::Type::ExpandVolume,
     rpc::Type::SingleNodeMultiWriter,
 ];
+
+/// What it can do besides where volumes are attached.
+const ATTACHING: [rpc::Type; 2] = [rpc::Type::PublishUnpublishVolume, rpc::Type::ListVolumesPublishedNodes];
 
 /// Answers the Controller calls.
 #[derive(Debug)]
@@ -114,6 +115,7 @@ impl Controller for ControllerService {
         &self,
         request: Request<csi::ControllerPublishVolumeRequest>,
     ) -> Answer<csi::ControllerPublishVolumeResponse> {
+        self.expect(self.driver.attach == Attach::Required, "PUBLISH_UNPUBLISH_VOLUME")?;
         call!(self, request, "ControllerPublishVolume", volume_id, attach::attach)
     }
 
@@ -121,6 +123,7 @@ impl Controller for ControllerService {
         &self,
         request: Request<csi::ControllerUnpublishVolumeRequest>,
     ) -> Answer<csi::ControllerUnpublishVolumeResponse> {
+        self.expect(self.driver.attach == Attach::Required, "PUBLISH_UNPUBLISH_VOLUME")?;
         call!(self, request, "ControllerUnpublishVolume", volume_id, attach::detach)
     }
 
@@ -155,6 +158,7 @@ impl Controller for ControllerService {
         Ok(Response::new(ControllerGetCapabilitiesResponse {
             capabilities: CAPABILITIES
                 .into_iter()
+                .chain(ATTACHING.into_iter().filter(|_| self.driver.attach == Attach::Required))
                 .chain(pool_capabilities(self.driver.abilities()))
                 .map(capability)
                 .collect(),

@@ -8,6 +8,7 @@ use holdfast_proto::csi::{
 use crate::{
     backend::Stage,
     capability::{Access, Capability},
+    config::Attach,
     controller::check_use,
     error::Error,
     kernel::{
@@ -37,7 +38,7 @@ pub(super) fn stage(
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
     check_use(pool.backend.as_ref(), volume.content, &capability).map_err(Error::into_exceeded_on_node)?;
-    if !volume.attachments.contains_key(&driver.node_id) {
+    if driver.attach == Attach::Required && !volume.attachments.contains_key(&driver.node_id) {
         return Err(Error::Precondition(format!(
             "volume {id} is not published to node {:?}; ControllerPublishVolume comes first",
             driver.node_id

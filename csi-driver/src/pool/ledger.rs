@@ -125,7 +125,9 @@ impl Ledger {
             Bytes(inner.promised()),
             inner.volumes.len(),
             inner.snapshots.len(),
-            self.limit.map(|limit| format!(", limits.capacity {}", Bytes(limit))).unwrap_or_default(),
+            self.limit
+                .map(|limit| format!(", limited to {} by limits.capacity or --pool-capacity", Bytes(limit)))
+                .unwrap_or_default(),
         )))
     }
 

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod attach;
 mod btrfs;
 mod config;
 mod crash;

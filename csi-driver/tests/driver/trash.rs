@@ -140,7 +140,11 @@ async fn what_is_kept_is_not_promised_again() {
     }
     assert_eq!(driver.empty(Duration::from_secs(3600)).await, Vec::<String>::new());
     driver.restore("default.a").await.unwrap();
-    assert_code(driver.create(volume("b", 60 * MIB, &capability)).await, Code::ResourceExhausted, "full");
+    assert_code(
+        driver.create(volume("b", 60 * MIB, &capability)).await,
+        Code::ResourceExhausted,
+        "limited to 100Mi by limits.capacity or --pool-capacity",
+    );
     driver.delete("default.a").await.unwrap();
     assert_eq!(driver.empty(Duration::ZERO).await.len(), 1);
     driver.create(volume("b", 60 * MIB, &capability)).await.unwrap();
