@@ -108,7 +108,7 @@ impl BackendKind {
 }
 
 /// How much of the storage a pool may use; sizes as `"100Gi"` or in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Limits {
@@ -119,6 +119,16 @@ pub struct Limits {
     /// The most bytes that one volume may have.
     #[serde(deserialize_with = "file::size")]
     pub max_volume_size: Option<u64>,
+    /// From this share of the pool's file system in use on, its volumes are reported as
+    /// abnormal: 1 to 100 percent.
+    pub nearly_full_percent: u8,
+}
+
+impl Default for Limits {
+    /// Nearly full at 90 %, where a kubelet, too, begins to worry about its disk.
+    fn default() -> Self {
+        Self { capacity: None, max_volume_size: None, nearly_full_percent: 90 }
+    }
 }
 
 /// What becomes of a pool's deleted volumes.
@@ -256,6 +266,10 @@ impl Config {
             if !pool.path.is_absolute() {
                 let reason = format!("{} is not an absolute path", pool.path.display());
                 return Err(ConfigError::value(field("path"), reason));
+            }
+            if !(1..=100).contains(&pool.limits.nearly_full_percent) {
+                let reason = "must be 1 to 100";
+                return Err(ConfigError::value(field("limits.nearly_full_percent"), reason));
             }
             if pool.project_ids.first == 0 || pool.project_ids.first > pool.project_ids.last {
                 let reason = "must have a first id of 1 at least and a last one that is not less";

@@ -25,6 +25,7 @@ mod config;
 mod controller;
 mod error;
 mod guard;
+mod health;
 mod identity;
 mod kernel;
 mod metrics;

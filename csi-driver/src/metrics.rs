@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{family::Family, histogram::Histogram},
+    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use tonic::Code;
@@ -19,27 +19,88 @@ struct Operation {
     grpc_status_code: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPool {
+    pool: String,
+}
+
+/// What was measured of a pool, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PoolFigures {
+    pub(crate) size: u64,
+    pub(crate) free: u64,
+    pub(crate) promised: u64,
+    pub(crate) healthy: bool,
+}
+
 /// The driver's metrics. Clones share their values.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     operations: Family<Operation, Histogram, fn() -> Histogram>,
+    pool_size: Family<OfPool, Gauge>,
+    pool_free: Family<OfPool, Gauge>,
+    pool_promised: Family<OfPool, Gauge>,
+    pool_healthy: Family<OfPool, Gauge>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { operations: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
+        Self {
+            operations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            pool_size: Family::default(),
+            pool_free: Family::default(),
+            pool_promised: Family::default(),
+            pool_healthy: Family::default(),
+        }
     }
 }
 
 impl Metrics {
     /// Adds the metrics to `registry` under upstream's names:
-    /// `csi_plugin_operations_seconds`, by driver, method and status code.
+    /// `csi_plugin_operations_seconds`, by driver, method and status code; and this driver's
+    /// own, `holdfast_pool_*`, by pool.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "csi_plugin_operations_seconds",
             "Duration of CSI operations in seconds, with the gRPC status code they ended with",
             self.operations.clone(),
         );
+        for (name, help, family) in [
+            (
+                "holdfast_pool_size_bytes",
+                "Size of the pool's file system in bytes, without what is reserved for root",
+                &self.pool_size,
+            ),
+            ("holdfast_pool_free_bytes", "Free bytes of the pool's file system", &self.pool_free),
+            (
+                "holdfast_pool_promised_bytes",
+                "Bytes promised to the pool's volumes and snapshots, written or not",
+                &self.pool_promised,
+            ),
+            (
+                "holdfast_pool_healthy",
+                "Whether the pool is healthy: 1, or 0 where its volumes are reported as abnormal or it does not answer",
+                &self.pool_healthy,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+    }
+
+    pub(crate) fn note_pool(&self, pool: &str, figures: PoolFigures) {
+        let pool = OfPool { pool: pool.to_owned() };
+        let set = |family: &Family<OfPool, Gauge>, value: u64| {
+            family.get_or_create(&pool).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.pool_size, figures.size);
+        set(&self.pool_free, figures.free);
+        set(&self.pool_promised, figures.promised);
+        set(&self.pool_healthy, figures.healthy.into());
+    }
+
+    /// The pool cannot be measured: its figures stay those of the last time.
+    pub(crate) fn pool_hangs(&self, pool: &str) {
+        self.pool_healthy.get_or_create(&OfPool { pool: pool.to_owned() }).set(0);
     }
 
     pub(crate) fn observe(&self, driver: &str, method: &'static str, code: Code, took: Duration) {

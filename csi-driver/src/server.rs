@@ -17,6 +17,7 @@ use crate::{
     controller::ControllerService,
     error::Error,
     guard::Guards,
+    health,
     identity::IdentityService,
     kernel::place::Place,
     node::NodeService,
@@ -126,6 +127,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             stop_orders.clone(),
         ));
     }
+    let watches = TaskTracker::new();
+    for pool in driver.pools.keys() {
+        watches.spawn(health::watch(
+            driver.clone(),
+            pool.clone(),
+            config.metrics.clone(),
+            shutdown.child_token(),
+        ));
+    }
     let stop_trash = shutdown.child_token();
     let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
     let services =
@@ -149,6 +159,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     operations.finish().await;
     orders.close();
     orders.wait().await;
+    watches.close();
+    watches.wait().await;
     stop_trash.cancel();
     if let Err(error) = trash.await {
         tracing::warn!(%error, "the task that frees deleted volumes ended badly");

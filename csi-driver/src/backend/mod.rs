@@ -74,6 +74,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// How many bytes of its size the volume occupies; too few where that is not known.
     fn occupied(&self, folder: &VolumeFolder, volume: &Volume) -> Result<u64, Error>;
 
+    /// What is wrong with the data as the pool shows it, used or not; one line each.
+    fn ailments(&self, _folder: &VolumeFolder, _volume: &Volume) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether the kernel still uses the data: then it must not be deleted.
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error>;
 

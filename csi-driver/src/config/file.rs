@@ -214,6 +214,7 @@ mod tests {
         for (from, to, said) in [
             ("\"100Gi\"", "\"100G\"", "pools.toml:8:31: \"100G\""),
             ("backend = \"image\"", "backend = \"lvm\"", "pools.toml:6:19: unknown variant `lvm`"),
+            ("max_volume_size = 1048576", "nearly_full_percent = 0", "nearly_full_percent: must be 1 to 100"),
             ("name = \"dirs\"", "name = \"default\"", "used twice"),
             ("name = \"dirs\"", "name = \"Dirs\"", "Dirs"),
             ("path = \"/srv/b\"", "path = \"srv/b\"", "absolute"),

@@ -9,7 +9,13 @@ use holdfast_proto::csi::{
 
 use super::{check_use, create::parameters, page::Page, volume_context, wire_volume};
 use crate::{
-    capability::Capability, config::Attach, error::Error, server::Driver, volume::Volume, volume_id::VolumeId,
+    capability::Capability,
+    config::Attach,
+    error::Error,
+    health::{Examination, condition},
+    server::Driver,
+    volume::Volume,
+    volume_id::VolumeId,
 };
 
 /// CSI v1.12, ListVolumes, in the order of ids.
@@ -21,20 +27,21 @@ pub(super) fn list(driver: &Driver, request: &ListVolumesRequest) -> Result<List
         ids.extend(pool.ids()?);
     }
     ids.sort();
-    let (entries, next_token) = page.fill(ids, |id| entry(driver, id))?;
+    let mut examination = Examination::begin();
+    let (entries, next_token) = page.fill(ids, |id| entry(driver, &mut examination, id))?;
     Ok(ListVolumesResponse { entries, next_token })
 }
 
 /// One line of the list; `None` when the volume went away meanwhile.
-fn entry(driver: &Driver, id: &VolumeId) -> Result<Option<Entry>, Error> {
+fn entry(driver: &Driver, examination: &mut Examination, id: &VolumeId) -> Result<Option<Entry>, Error> {
     let pool = driver.pool_of(id)?;
     let Some(folder) = pool.find(id)? else { return Ok(None) };
     match folder.read_volume() {
         Ok(volume) => Ok(Some(Entry {
             volume: Some(wire_volume(driver, pool, &volume)?),
             status: Some(VolumeStatus {
+                volume_condition: Some(condition(&examination.of(pool, &folder, &volume))),
                 published_node_ids: published_nodes(driver, volume),
-                volume_condition: None,
             }),
         })),
         // Renamed to the trash between the two lines above.
@@ -42,11 +49,21 @@ fn entry(driver: &Driver, id: &VolumeId) -> Result<Option<Entry>, Error> {
         // It exists, and one damaged volume must not hide the others. Capacity 0 is "unknown".
         Err(error @ Error::Corrupt { .. }) => {
             tracing::error!(volume = %id, %error, "this volume cannot be used");
-            let volume = csi::Volume { volume_id: id.to_string(), ..Default::default() };
-            Ok(Some(Entry { volume: Some(volume), status: None }))
+            Ok(Some(Entry {
+                volume: Some(damaged(id)),
+                status: Some(VolumeStatus {
+                    volume_condition: Some(condition(&[error.to_string()])),
+                    ..VolumeStatus::default()
+                }),
+            }))
         }
         Err(error) => Err(error),
     }
+}
+
+/// What can be said of a volume whose metadata cannot be read.
+fn damaged(id: &VolumeId) -> csi::Volume {
+    csi::Volume { volume_id: id.to_string(), ..Default::default() }
 }
 
 /// The nodes that a volume is published to; only with LIST_VOLUMES_PUBLISHED_NODES.
@@ -64,12 +81,23 @@ pub(super) fn get(
 ) -> Result<ControllerGetVolumeResponse, Error> {
     let id = VolumeId::parse(&request.volume_id)?;
     let pool = driver.pool_of(&id)?;
-    let volume = pool.folder(&id)?.read_volume()?;
+    let folder = pool.folder(&id)?;
+    let (volume, ailments, published_node_ids) = match folder.read_volume() {
+        Ok(volume) => {
+            let ailments = Examination::begin().of(pool, &folder, &volume);
+            (wire_volume(driver, pool, &volume)?, ailments, published_nodes(driver, volume))
+        }
+        Err(Error::Corrupt { .. }) if pool.find(&id)?.is_none() => {
+            return Err(Error::VolumeNotFound(id.to_string()));
+        }
+        Err(error @ Error::Corrupt { .. }) => (damaged(&id), vec![error.to_string()], Vec::new()),
+        Err(error) => return Err(error),
+    };
     Ok(ControllerGetVolumeResponse {
-        volume: Some(wire_volume(driver, pool, &volume)?),
+        volume: Some(volume),
         status: Some(controller_get_volume_response::VolumeStatus {
-            published_node_ids: published_nodes(driver, volume),
-            volume_condition: None,
+            published_node_ids,
+            volume_condition: Some(condition(&ailments)),
         }),
     })
 }

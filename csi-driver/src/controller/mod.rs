@@ -32,11 +32,12 @@ use crate::{
 };
 
 /// What this driver can do with every pool; everything else answers UNIMPLEMENTED.
-const CAPABILITIES: [rpc::Type; 6] = [
+const CAPABILITIES: [rpc::Type; 7] = [
     rpc::Type::CreateDeleteVolume,
     rpc::Type::ListVolumes,
     rpc::Type::GetCapacity,
     rpc::Type::GetVolume,
+    rpc::Type::VolumeCondition,
     rpc::Type::ExpandVolume,
     rpc::Type::SingleNodeMultiWriter,
 ];

@@ -32,7 +32,7 @@ impl<I: TryFrom<String> + Ord + fmt::Display> Page<I> {
     pub(super) fn fill<T>(
         self,
         ids: Vec<I>,
-        entry: impl Fn(&I) -> Result<Option<T>, Error>,
+        mut entry: impl FnMut(&I) -> Result<Option<T>, Error>,
     ) -> Result<(Vec<T>, String), Error> {
         let after = self.after;
         let mut rest = ids.into_iter().filter(|id| after.as_ref().is_none_or(|after| id > after)).peekable();

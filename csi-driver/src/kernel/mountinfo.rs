@@ -19,6 +19,10 @@ pub(crate) struct Mount {
     pub(crate) source: PathBuf,
     /// The file system's name.
     pub(crate) fs_type: String,
+    /// The options of this mount, with commas between them.
+    pub(crate) options: String,
+    /// The options of the file system itself, whoever mounted it.
+    pub(crate) fs_options: String,
 }
 
 impl Mount {
@@ -48,10 +52,12 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
     let root = unescape(fields.next()?);
     let mount_point = unescape(fields.next()?);
+    let options = String::from_utf8_lossy(fields.next()?).into_owned();
     let mut after = fields.skip_while(|field| *field != b"-").skip(1);
     let fs_type = String::from_utf8_lossy(after.next()?).into_owned();
     let source = unescape(after.next()?);
-    Some(Mount { id, device, root, mount_point, source, fs_type })
+    let fs_options = String::from_utf8_lossy(after.next()?).into_owned();
+    Some(Mount { id, device, root, mount_point, source, fs_type, options, fs_options })
 }
 
 /// Space, tab, newline and backslash stand there as `\` and three octal digits.
@@ -93,8 +99,9 @@ mod tests {
         assert_eq!(mount.mount_point, PathBuf::from(r"/mnt/with space\x"));
         assert_eq!(mount.source, PathBuf::from("/dev/loop7"));
         assert_eq!(mount.fs_type, "btrfs");
+        assert_eq!((mount.options.as_str(), mount.fs_options.as_str()), ("rw,noatime", "rw"));
         assert_eq!(parse(b"1 2 0:1 / /p rw - proc proc rw").map(|m| m.fs_type), Some("proc".to_owned()));
-        for bad in [&b""[..], b"x", b"1 2 3", b"1 2 0:1 / /p rw"] {
+        for bad in [&b""[..], b"x", b"1 2 3", b"1 2 0:1 / /p rw", b"1 2 0:1 / /p rw - proc proc"] {
             assert_eq!(parse(bad), None);
         }
     }

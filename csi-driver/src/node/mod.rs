@@ -17,9 +17,10 @@ use tonic::{Request, Response, Status};
 
 use crate::{config::TOPOLOGY_NODE, operation::Operations, server::Driver};
 
-const CAPABILITIES: [rpc::Type; 4] = [
+const CAPABILITIES: [rpc::Type; 5] = [
     rpc::Type::StageUnstageVolume,
     rpc::Type::GetVolumeStats,
+    rpc::Type::VolumeCondition,
     rpc::Type::ExpandVolume,
     rpc::Type::SingleNodeMultiWriter,
 ];

@@ -1,4 +1,4 @@
-//! NodeGetVolumeStats.
+//! NodeGetVolumeStats: how much of a volume is used, and how it is.
 
 use holdfast_proto::csi::{
     NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, VolumeUsage, volume_usage::Unit,
@@ -8,9 +8,14 @@ use rustix::fs::fstatvfs;
 use super::publish::is_this_volume;
 use crate::{
     error::{Error, Tried as _},
-    kernel::{loopdev, place::Place},
+    health::{Examination, condition, of_path},
+    kernel::{
+        loopdev,
+        place::{Place, Seen, plain},
+    },
+    pool::{Pool, VolumeFolder},
     server::Driver,
-    volume::Content,
+    volume::{Content, Volume},
     volume_id::VolumeId,
 };
 
@@ -19,6 +24,9 @@ pub(super) const NOT_MOUNTED: &str = "not mounted at";
 
 /// CSI v1.12, NodeGetVolumeStats. Without the volume's guard: it changes nothing, and a
 /// long operation must not blind monitoring.
+///
+/// A volume that is so damaged that its usage cannot be had is no error where the journal
+/// says that it was brought to this path: the condition is what the caller has to see.
 pub(super) fn stats(
     driver: &Driver,
     request: &NodeGetVolumeStatsRequest,
@@ -27,41 +35,96 @@ pub(super) fn stats(
     let place = Place::open("volume_path", &request.volume_path)?;
     let pool = driver.pool_of(&id)?;
     let folder = pool.folder(&id)?;
-    let volume = folder.read_volume()?;
+    let journal = folder.read_journal()?;
+    let path = plain(&request.volume_path).to_string_lossy().into_owned();
+    let was_here = journal.targets.contains_key(&path)
+        || journal.staging.as_ref().is_some_and(|staging| staging.path == path);
     let not_here = || Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
     let place = place.ok_or_else(not_here)?;
-    let seen = place.mounted()?.ok_or_else(not_here)?;
-    if !is_this_volume(pool, &folder, &volume, &seen)? {
-        return Err(not_here());
-    }
-    let usage = if volume.content == Content::Block {
-        let total = loopdev::device_size(seen.rdev)?;
-        vec![VolumeUsage { total: wire(total), unit: Unit::Bytes.into(), ..VolumeUsage::default() }]
-    } else {
-        let stat = fstatvfs(place.open_folder()?)
-            .tried(|| format!("asking {} for its usage", request.volume_path))?;
-        let mut bytes = VolumeUsage {
-            total: wire(stat.f_blocks.saturating_mul(stat.f_frsize)),
-            available: wire(stat.f_bavail.saturating_mul(stat.f_frsize)),
-            used: wire(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize)),
-            unit: Unit::Bytes.into(),
-        };
-        if let Some(used) = pool.backend.quota_usage(&folder, &volume)? {
-            let left = volume.capacity.saturating_sub(used);
-            bytes.available = bytes.available.min(wire(left));
-            bytes.total = wire(volume.capacity);
-            bytes.used = wire(used);
-        }
-        let inodes = VolumeUsage {
-            total: wire(stat.f_files),
-            available: wire(stat.f_favail),
-            used: wire(stat.f_files.saturating_sub(stat.f_ffree)),
-            unit: Unit::Inodes.into(),
-        };
-        // btrfs makes inodes as it needs them and counts none.
-        if stat.f_files == 0 { vec![bytes] } else { vec![bytes, inodes] }
+    // The one look that needs no answer of the file system: without a mount nothing is here.
+    let mount = place.mounted_even_dead()?.ok_or_else(not_here)?;
+    let damaged = |error: Error| {
+        tracing::warn!(%error, "the volume is damaged");
+        Ok(NodeGetVolumeStatsResponse {
+            usage: Vec::new(),
+            volume_condition: Some(condition(&[error.to_string()])),
+        })
     };
-    Ok(NodeGetVolumeStatsResponse { usage, volume_condition: None })
+    let volume = match folder.read_volume() {
+        Ok(volume) => volume,
+        Err(error @ Error::Corrupt { .. }) if was_here => return damaged(error),
+        Err(error) => return Err(error),
+    };
+    let mut ailments = Examination::begin().of(pool, &folder, &volume);
+    ailments.extend(of_path(&journal, volume.content, &path, mount.mount_id)?);
+    let usage = match measure(pool, &folder, &volume, &place) {
+        Ok(Some(usage)) => usage,
+        Ok(None) if was_here => {
+            ailments.push(format!("what is mounted at {path} is not on this volume's data any more"));
+            Vec::new()
+        }
+        Ok(None) => return Err(not_here()),
+        Err(error) if was_here && !ailments.is_empty() => {
+            tracing::warn!(%error, "the usage of a damaged volume cannot be had");
+            Vec::new()
+        }
+        Err(error @ Error::Io { .. }) if was_here => return damaged(error),
+        Err(error) => return Err(error),
+    };
+    Ok(NodeGetVolumeStatsResponse { usage, volume_condition: Some(condition(&ailments)) })
+}
+
+/// How much is used; `None` when it is not this volume that is mounted here.
+fn measure(
+    pool: &Pool,
+    folder: &VolumeFolder,
+    volume: &Volume,
+    place: &Place,
+) -> Result<Option<Vec<VolumeUsage>>, Error> {
+    let Some(seen) = place.mounted()? else { return Ok(None) };
+    if !is_this_volume(pool, folder, volume, &seen)? {
+        return Ok(None);
+    }
+    usage(pool, folder, volume, place, &seen).map(Some)
+}
+
+fn usage(
+    pool: &Pool,
+    folder: &VolumeFolder,
+    volume: &Volume,
+    place: &Place,
+    seen: &Seen,
+) -> Result<Vec<VolumeUsage>, Error> {
+    if volume.content == Content::Block {
+        let total = loopdev::device_size(seen.rdev)?;
+        return Ok(vec![VolumeUsage {
+            total: wire(total),
+            unit: Unit::Bytes.into(),
+            ..VolumeUsage::default()
+        }]);
+    }
+    let stat = fstatvfs(place.open_folder()?)
+        .tried(|| format!("asking {} for its usage", place.path().display()))?;
+    let mut bytes = VolumeUsage {
+        total: wire(stat.f_blocks.saturating_mul(stat.f_frsize)),
+        available: wire(stat.f_bavail.saturating_mul(stat.f_frsize)),
+        used: wire(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize)),
+        unit: Unit::Bytes.into(),
+    };
+    if let Some(used) = pool.backend.quota_usage(folder, volume)? {
+        let left = volume.capacity.saturating_sub(used);
+        bytes.available = bytes.available.min(wire(left));
+        bytes.total = wire(volume.capacity);
+        bytes.used = wire(used);
+    }
+    let inodes = VolumeUsage {
+        total: wire(stat.f_files),
+        available: wire(stat.f_favail),
+        used: wire(stat.f_files.saturating_sub(stat.f_ffree)),
+        unit: Unit::Inodes.into(),
+    };
+    // btrfs makes inodes as it needs them and counts none.
+    Ok(if stat.f_files == 0 { vec![bytes] } else { vec![bytes, inodes] })
 }
 
 fn wire(value: u64) -> i64 {

@@ -74,6 +74,11 @@ impl Ledger {
         self.inner.lock().available(self.limit, measure)
     }
 
+    /// How many bytes are promised to volumes and snapshots.
+    pub(crate) fn promised(&self) -> u64 {
+        self.inner.lock().promised()
+    }
+
     /// Promises `size` bytes in all to the volume, more or fewer than before. The
     /// promise is taken back when the reservation is dropped before it is kept.
     pub(crate) fn reserve(

@@ -141,6 +141,11 @@ impl Pool {
         self.ledger.available(&|sizes| self.measure(sizes))
     }
 
+    /// How many bytes are promised.
+    pub(crate) fn promised(&self) -> u64 {
+        self.ledger.promised()
+    }
+
     /// Makes a volume, with the data of `source` if there is one. It appears whole, in one
     /// rename, or not at all: what a crash leaves under the name `.new-…` is removed by the
     /// next try or the next start.

@@ -21,6 +21,7 @@ mod expand;
 mod faults;
 mod formatting;
 mod full;
+mod health;
 mod hostile_names;
 mod hostile_paths;
 mod idempotent;

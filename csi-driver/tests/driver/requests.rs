@@ -26,10 +26,10 @@ async fn identity() {
     assert_eq!(able.capabilities.len(), 3);
     let request = csi::ControllerGetCapabilitiesRequest {};
     let able = driver.controller.controller_get_capabilities(request).await.unwrap().into_inner();
-    assert_eq!(able.capabilities.len(), 8);
+    assert_eq!(able.capabilities.len(), 9);
     let able =
         driver.node.node_get_capabilities(csi::NodeGetCapabilitiesRequest {}).await.unwrap().into_inner();
-    assert_eq!(able.capabilities.len(), 4);
+    assert_eq!(able.capabilities.len(), 5);
     let node = driver.node.node_get_info(csi::NodeGetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(node.node_id, "node-1");
     assert_eq!(node.accessible_topology.unwrap().segments["topology.csi.holdfast.dev/node"], "node-1");

@@ -135,6 +135,14 @@ impl Backend for Folders {
         Ok(self.quota_usage(folder, volume)?.unwrap_or(0))
     }
 
+    fn ailments(&self, folder: &VolumeFolder, _volume: &Volume) -> Vec<String> {
+        match folder.try_open_child(DATA, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(Some(_)) => Vec::new(),
+            Ok(None) => vec![format!("its data is missing: there is no {}", folder.child(DATA).display())],
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
         let data = folder.child(DATA);
         let fd = sizes::open(folder)?;

@@ -190,6 +190,23 @@ impl Backend for Image {
         Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
     }
 
+    fn ailments(&self, folder: &VolumeFolder, volume: &Volume) -> Vec<String> {
+        let image = folder.child(IMAGE);
+        let length = match folder.try_open_child(IMAGE, OFlags::PATH).and_then(|image| {
+            image.map(|image| rfs::fstat(image).tried(|| "reading the image's size".to_owned())).transpose()
+        }) {
+            Ok(Some(stat)) => u64::try_from(stat.st_size).unwrap_or(0),
+            Ok(None) => return vec![format!("its data is missing: there is no {}", image.display())],
+            Err(error) => return vec![error.to_string()],
+        };
+        (length < volume.capacity)
+            .then(|| {
+                format!("its data was cut off: {} has {length} of {} bytes", image.display(), volume.capacity)
+            })
+            .into_iter()
+            .collect()
+    }
+
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
         Ok(Self::find_device(folder)?.is_some())
     }
