@@ -1,4 +1,8 @@
 //! How much of a pool is promised, so that it never promises more than there is.
+//!
+//! The file system is asked without the lock on the promises, for it may hang. What was
+//! promised while it was asked is subtracted from its answer, whether the answer has it or
+//! not: that can refuse too much, and then it is asked again, but never promise too much.
 
 use std::{
     collections::BTreeMap,
@@ -6,13 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{error::Error, size::Bytes, snapshot::SnapshotId, volume_id::VolumeId};
 
 /// How long a measurement of the file system is good. Our own promises in between
 /// are subtracted from it, so only what others write is seen this late.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
+
+/// How often the file system is asked again before a refusal, when others were promised
+/// something or gave it back while it answered.
+const ASKED_AGAIN: usize = 4;
 
 /// Asked for a fresh measurement, the file system's free bytes and those of them that
 /// volumes were promised and have not written yet.
@@ -46,7 +54,21 @@ struct Inner {
     being_cut: u64,
     /// The bytes of deleted volumes that can be restored, by their name in the trash.
     trashed: BTreeMap<String, u64>,
-    measured: Option<(Instant, u64)>,
+    /// All bytes ever promised, whatever became of them.
+    taken: u64,
+    /// How often bytes came free.
+    freed: u64,
+    measured: Option<Measured>,
+}
+
+/// What a measurement came to.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    when: Instant,
+    /// Bytes that can be promised; kept up with the promises since.
+    left: u64,
+    /// Whether it ran while something was promised or came free: there may be more.
+    disturbed: bool,
 }
 
 /// The promises of one pool.
@@ -54,7 +76,10 @@ struct Inner {
 pub(crate) struct Ledger {
     pool: String,
     limit: Option<u64>,
+    /// Never held while the file system is asked.
     inner: Arc<Mutex<Inner>>,
+    /// Held by the one who asks, so that many at once ask once.
+    measuring: Arc<Mutex<()>>,
 }
 
 impl Ledger {
@@ -66,12 +91,13 @@ impl Ledger {
         snapshots: BTreeMap<SnapshotId, u64>,
     ) -> Self {
         let inner = Inner { volumes, snapshots, ..Inner::default() };
-        Self { pool: pool.to_owned(), limit, inner: Arc::new(Mutex::new(inner)) }
+        Self { pool: pool.to_owned(), limit, inner: Arc::new(Mutex::new(inner)), measuring: Arc::default() }
     }
 
     /// How many bytes could still be promised.
     pub(crate) fn available(&self, measure: Measure<'_>) -> Result<u64, Error> {
-        self.inner.lock().available(self.limit, measure)
+        let inner = self.measured(measure)?;
+        Ok(inner.available(self.limit).unwrap_or(0))
     }
 
     /// How many bytes are promised to volumes and snapshots.
@@ -87,10 +113,10 @@ impl Ledger {
         size: u64,
         measure: Measure<'_>,
     ) -> Result<Reservation, Error> {
-        let mut inner = self.inner.lock();
-        let before = inner.volumes.get(id).copied();
-        let more = size.saturating_sub(before.map_or(0, |promise| promise.bytes));
-        self.expect_room(&mut inner, more, measure)?;
+        let held = |inner: &Inner| inner.volumes.get(id).copied();
+        let more = |inner: &Inner| size.saturating_sub(held(inner).map_or(0, |promise| promise.bytes));
+        let mut inner = self.with_room(self.limit, more, measure)?;
+        let before = held(&inner);
         inner.set(id, Some(Promise { bytes: size, ..before.unwrap_or_default() }));
         Ok(Reservation { ledger: self.clone(), id: id.clone(), before, kept: false })
     }
@@ -102,26 +128,67 @@ impl Ledger {
         measure: Measure<'_>,
     ) -> Result<SnapshotReservation, Error> {
         let bytes = snapshots.values().sum();
-        let mut inner = self.inner.lock();
-        self.expect_room(&mut inner, bytes, measure)?;
+        let mut inner = self.with_room(self.limit, |_| bytes, measure)?;
         inner.being_cut += bytes;
+        inner.take(bytes);
         inner.snapshots.extend(snapshots.iter().map(|(id, bytes)| (id.clone(), *bytes)));
         Ok(SnapshotReservation { ledger: self.clone(), snapshots, bytes, kept: false })
     }
 
-    fn expect_room(&self, inner: &mut Inner, more: u64, measure: Measure<'_>) -> Result<(), Error> {
-        if more == 0 {
-            return Ok(());
+    /// The lock on the promises, at a moment when there is room for `more` bytes.
+    fn with_room(
+        &self,
+        limit: Option<u64>,
+        more: impl Fn(&Inner) -> u64,
+        measure: Measure<'_>,
+    ) -> Result<MutexGuard<'_, Inner>, Error> {
+        for last in (0..=ASKED_AGAIN).map(|asked| asked == ASKED_AGAIN) {
+            let mut inner = self.inner.lock();
+            if more(&inner) == 0 {
+                return Ok(inner);
+            }
+            if inner.available(limit).is_none() {
+                drop(inner);
+                inner = self.measured(measure)?;
+            }
+            let more = more(&inner);
+            let available = inner.available(limit).unwrap_or(0);
+            if more <= available {
+                return Ok(inner);
+            }
+            if last || !inner.measured.is_some_and(|measured| measured.disturbed) {
+                return Err(self.is_full(&inner, more, available));
+            }
+            inner.measured = None;
         }
-        let available = inner.available(self.limit, measure)?;
-        if more <= available {
-            return Ok(());
+        Err(Error::Lost("asking for the pool's room".to_owned()))
+    }
+
+    /// The lock on the promises, with a measurement that is good.
+    fn measured(&self, measure: Measure<'_>) -> Result<MutexGuard<'_, Inner>, Error> {
+        let _one = self.measuring.lock();
+        let inner = self.inner.lock();
+        if inner.available(self.limit).is_some() {
+            return Ok(inner);
         }
+        let (volumes, being_cut) = (inner.volumes.clone(), inner.being_cut);
+        let (taken, freed) = (inner.taken, inner.freed);
+        drop(inner);
+        let Free { free, unwritten } = measure(&volumes)?;
+        let mut inner = self.inner.lock();
+        let since = inner.taken.saturating_sub(taken);
+        let left = free.saturating_sub(unwritten).saturating_sub(being_cut).saturating_sub(since);
+        let disturbed = since > 0 || inner.freed != freed;
+        inner.measured = Some(Measured { when: Instant::now(), left, disturbed });
+        Ok(inner)
+    }
+
+    fn is_full(&self, inner: &Inner, more: u64, available: u64) -> Error {
         let trash = match inner.trashed() {
             0 => String::new(),
             bytes => format!(", {} held in the trash: see `holdfast driver trash`", Bytes(bytes)),
         };
-        Err(Error::Exhausted(format!(
+        Error::Exhausted(format!(
             "pool {:?} is full: {} are needed and {} are available ({} promised to {} volumes and {} snapshots{}{trash}); \
              delete some, or give the pool more room",
             self.pool,
@@ -133,7 +200,7 @@ impl Ledger {
             self.limit
                 .map(|limit| format!(", limited to {} by limits.capacity or --pool-capacity", Bytes(limit)))
                 .unwrap_or_default(),
-        )))
+        ))
     }
 
     /// As [`Ledger::reserve`], for a volume that comes back from the trash and has
@@ -146,13 +213,11 @@ impl Ledger {
         occupied: u64,
         measure: Measure<'_>,
     ) -> Result<Reservation, Error> {
-        let mut inner = self.inner.lock();
         // It was counted within the limit all the time, so the limit is no reason to refuse it.
-        let held = inner.trashed.remove(entry);
-        if let Err(error) = self.expect_room(&mut inner, promise.bytes.saturating_sub(occupied), measure) {
-            inner.trashed.extend(held.map(|held| (entry.to_owned(), held)));
-            return Err(error);
-        }
+        let held = self.inner.lock().trashed.get(entry).copied().unwrap_or(0);
+        let limit = self.limit.map(|limit| limit.saturating_add(held));
+        let mut inner = self.with_room(limit, |_| promise.bytes.saturating_sub(occupied), measure)?;
+        inner.trashed.remove(entry);
         let before = inner.volumes.get(id).copied();
         inner.set(id, Some(promise));
         Ok(Reservation { ledger: self.clone(), id: id.clone(), before, kept: false })
@@ -168,7 +233,7 @@ impl Ledger {
     pub(crate) fn let_go(&self, entry: &str) {
         let mut inner = self.inner.lock();
         inner.trashed.remove(entry);
-        inner.measured = None;
+        inner.forget();
     }
 
     /// From now on the volume has blocks in common with something else.
@@ -176,15 +241,18 @@ impl Ledger {
         let mut inner = self.inner.lock();
         if let Some(promise) = inner.volumes.get_mut(id) {
             promise.shares = true;
+            let bytes = promise.bytes;
+            // All of it may need room anew.
+            inner.take(bytes);
         }
-        inner.measured = None;
+        inner.forget();
     }
 
     /// Forgets a snapshot that was deleted.
     pub(crate) fn release_snapshot(&self, id: &SnapshotId) {
         let mut inner = self.inner.lock();
         inner.snapshots.remove(id);
-        inner.measured = None;
+        inner.forget();
     }
 
     /// Forgets a volume that was deleted, or counts it as `trashed` from now on.
@@ -199,24 +267,31 @@ impl Ledger {
 
     /// Measures again at the next question: space was given back.
     pub(crate) fn forget_measurement(&self) {
-        self.inner.lock().measured = None;
+        self.inner.lock().forget();
     }
 }
 
 impl Inner {
-    fn available(&mut self, limit: Option<u64>, measure: Measure<'_>) -> Result<u64, Error> {
+    /// How many bytes can be promised; `None` when that has to be measured.
+    fn available(&self, limit: Option<u64>) -> Option<u64> {
+        let measured = self.measured.filter(|measured| measured.when.elapsed() < MEASURED_FOR)?;
         let promised = self.promised().saturating_add(self.trashed());
         let under_limit = limit.map_or(u64::MAX, |limit| limit.saturating_sub(promised));
-        let on_disk = match self.measured {
-            Some((when, left)) if when.elapsed() < MEASURED_FOR => left,
-            _ => {
-                let Free { free, unwritten } = measure(&self.volumes)?;
-                let left = free.saturating_sub(unwritten).saturating_sub(self.being_cut);
-                self.measured = Some((Instant::now(), left));
-                left
-            }
-        };
-        Ok(under_limit.min(on_disk))
+        Some(under_limit.min(measured.left))
+    }
+
+    /// So many bytes more are promised.
+    fn take(&mut self, bytes: u64) {
+        self.taken = self.taken.saturating_add(bytes);
+        if let Some(measured) = &mut self.measured {
+            measured.left = measured.left.saturating_sub(bytes);
+        }
+    }
+
+    /// Something came free: how much, only a measurement knows.
+    fn forget(&mut self) {
+        self.freed += 1;
+        self.measured = None;
     }
 
     fn promised(&self) -> u64 {
@@ -235,10 +310,10 @@ impl Inner {
         };
         let bytes = |promise: Option<Promise>| promise.map_or(0, |promise| promise.bytes);
         let (before, after) = (bytes(before), bytes(promise));
-        match &mut self.measured {
-            Some((_, left)) if after >= before => *left = left.saturating_sub(after - before),
-            // Less is promised: how much came free, only a measurement knows.
-            measured => *measured = None,
+        if after < before {
+            self.forget();
+        } else {
+            self.take(after - before);
         }
     }
 }
@@ -287,7 +362,7 @@ impl Drop for SnapshotReservation {
     fn drop(&mut self) {
         let mut inner = self.ledger.inner.lock();
         inner.being_cut = inner.being_cut.saturating_sub(self.bytes);
-        inner.measured = None;
+        inner.forget();
         if !self.kept {
             for id in self.snapshots.keys() {
                 inner.snapshots.remove(id);
@@ -362,6 +437,98 @@ mod tests {
         let stale = |_: &BTreeMap<VolumeId, Promise>| Ok(Free { free: 10 * GIB, unwritten: 0 });
         ledger.reserve(&id("a"), 6 * GIB, &stale).unwrap().keep();
         assert!(ledger.reserve(&id("b"), 6 * GIB, &stale).is_err());
+    }
+
+    #[test]
+    fn room_for_snapshots_being_cut_is_taken_at_once() {
+        let ledger = holding(None, &[]);
+        let stale = |_: &BTreeMap<VolumeId, Promise>| Ok(Free { free: 10 * GIB, unwritten: 0 });
+        let cut = |name| BTreeMap::from([(SnapshotId::derive("p", name), 6 * GIB)]);
+        let _first = ledger.reserve_snapshots(cut("s"), &stale).unwrap();
+        assert!(ledger.reserve_snapshots(cut("t"), &stale).is_err());
+    }
+
+    /// A disk of so many bytes on which nothing is written, and which is slow to answer.
+    fn slow_disk(bytes: u64) -> impl Fn(&BTreeMap<VolumeId, Promise>) -> Result<Free, Error> + Copy {
+        move |sizes| {
+            (0..100).for_each(|_| std::thread::yield_now());
+            Ok(Free { free: bytes, unwritten: sizes.values().map(|promise| promise.bytes).sum() })
+        }
+    }
+
+    #[test]
+    fn many_at_once_are_never_promised_more_than_there_is() {
+        let disk = slow_disk(20 * GIB);
+        let ledger = holding(None, &[]);
+        std::thread::scope(|scope| {
+            for client in 0..8 {
+                let ledger = &ledger;
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let id = id(&format!("{client}-{round}"));
+                        match ledger.reserve(&id, GIB, &disk) {
+                            Ok(promise) if round % 3 == 0 => drop(promise),
+                            Ok(promise) => promise.keep(),
+                            Err(Error::Exhausted(_)) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                        let promised = ledger.inner.lock().promised();
+                        assert!(promised <= 20 * GIB, "{} are promised", Bytes(promised));
+                        if round % 4 == 0 {
+                            ledger.release(&id, None);
+                        }
+                        ledger.note_sharing(&id);
+                    }
+                });
+            }
+        });
+        let promised = ledger.inner.lock().promised();
+        assert!(promised > 15 * GIB, "the pool stays empty: {}", Bytes(promised));
+    }
+
+    #[test]
+    fn what_comes_to_be_shared_while_the_disk_answers_counts() {
+        let ledger = holding(None, &[("a", 4 * GIB)]);
+        let answer = |sizes: &BTreeMap<VolumeId, Promise>| {
+            // All of it is written, and to change what is shared takes room anew.
+            let unwritten =
+                sizes.values().filter(|promise| promise.shares).map(|promise| promise.bytes).sum();
+            if unwritten == 0 {
+                ledger.note_sharing(&id("a"));
+            }
+            Ok(Free { free: 5 * GIB, unwritten })
+        };
+        assert!(ledger.reserve(&id("b"), 3 * GIB, &answer).is_err());
+        assert!(ledger.reserve(&id("b"), GIB, &answer).is_ok());
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_only_those_who_ask_it() {
+        let ledger = holding(Some(10 * GIB), &[("a", GIB)]);
+        let (release, hung) = std::sync::mpsc::channel::<()>();
+        let (asked, begun) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let measuring = scope.spawn({
+                let ledger = &ledger;
+                move || {
+                    let hanging = |sizes: &BTreeMap<VolumeId, Promise>| {
+                        asked.send(()).unwrap();
+                        let _ = hung.recv();
+                        free(100 * GIB)(sizes)
+                    };
+                    ledger.reserve(&id("b"), GIB, &hanging).map(Reservation::keep)
+                }
+            });
+            begun.recv().unwrap();
+            ledger.release(&id("a"), Some("a.1-1"));
+            ledger.hold("old", GIB);
+            ledger.let_go("old");
+            ledger.note_sharing(&id("a"));
+            assert_eq!(ledger.inner.lock().trashed(), GIB);
+            release.send(()).unwrap();
+            measuring.join().unwrap().unwrap();
+        });
+        assert_eq!(ledger.inner.lock().promised(), GIB);
     }
 
     #[test]

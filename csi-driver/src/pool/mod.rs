@@ -216,9 +216,10 @@ impl Pool {
     }
 
     fn measure(&self, sizes: &BTreeMap<VolumeId, Promise>) -> Result<Free, Error> {
+        // In this order: what is written in between is then missing in both, not in neither.
+        let unwritten = self.backend.unwritten(&self.volumes_path(), &self.volumes, sizes)?;
         let stat =
             rfs::fstatvfs(&self.volumes).tried(|| format!("asking {} for room", self.path.display()))?;
-        let unwritten = self.backend.unwritten(&self.volumes_path(), &self.volumes, sizes)?;
         Ok(Free { free: stat.f_bavail.saturating_mul(stat.f_frsize), unwritten })
     }
 }
