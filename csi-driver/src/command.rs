@@ -92,6 +92,9 @@ impl Tool {
     pub(crate) const E2FSCK: Self = Self { name: "e2fsck", package: "e2fsprogs", seconds: 3600 };
     pub(crate) const RESIZE2FS: Self = Self { name: "resize2fs", package: "e2fsprogs", seconds: 900 };
     pub(crate) const XFS_GROWFS: Self = Self { name: "xfs_growfs", package: "xfsprogs", seconds: 900 };
+    pub(crate) const TUNE2FS: Self = Self { name: "tune2fs", package: "e2fsprogs", seconds: 900 };
+    pub(crate) const XFS_ADMIN: Self = Self { name: "xfs_admin", package: "xfsprogs", seconds: 300 };
+    pub(crate) const BTRFSTUNE: Self = Self { name: "btrfstune", package: "btrfs-progs", seconds: 300 };
     pub(crate) const BTRFS: Self = Self { name: "btrfs", package: "btrfs-progs", seconds: 300 };
 }
 

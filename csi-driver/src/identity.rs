@@ -10,10 +10,14 @@ use holdfast_proto::csi::{
 };
 use tonic::{Request, Response, Status};
 
+use crate::backend::Abilities;
+
 /// Says who this driver is.
 #[derive(Debug)]
 pub(crate) struct IdentityService {
     pub(crate) driver_name: String,
+    /// What its pools can do.
+    pub(crate) abilities: Abilities,
 }
 
 #[tonic::async_trait]
@@ -36,13 +40,17 @@ impl Identity for IdentityService {
         let service = |r#type: service::Type| PluginCapability {
             r#type: Some(plugin_capability::Type::Service(Service { r#type: r#type.into() })),
         };
+        let groups = self.abilities.groups.then(|| service(service::Type::GroupControllerService));
         let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
         Ok(Response::new(GetPluginCapabilitiesResponse {
-            capabilities: vec![
+            capabilities: [
                 service(service::Type::ControllerService),
                 service(service::Type::VolumeAccessibilityConstraints),
                 PluginCapability { r#type: Some(plugin_capability::Type::VolumeExpansion(online)) },
-            ],
+            ]
+            .into_iter()
+            .chain(groups)
+            .collect(),
         }))
     }
 

@@ -1,4 +1,4 @@
-//! The CSI driver: Identity, Controller and Node over one unix socket, on top of
+//! The CSI driver: Identity, Controller, GroupController and Node over one unix socket, on top of
 //! pools of local storage. It knows nothing of Kubernetes; any orchestrator that
 //! speaks CSI v1.12 can use it.
 //!
@@ -24,6 +24,7 @@ mod command;
 mod config;
 mod controller;
 mod error;
+mod group_controller;
 mod guard;
 mod health;
 mod identity;

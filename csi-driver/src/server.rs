@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use holdfast_proto::csi::{
-    controller_server::ControllerServer, identity_server::IdentityServer, node_server::NodeServer,
+    controller_server::ControllerServer, group_controller_server::GroupControllerServer,
+    identity_server::IdentityServer, node_server::NodeServer,
 };
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -16,6 +17,7 @@ use crate::{
     config::{Attach, Config},
     controller::ControllerService,
     error::Error,
+    group_controller::GroupControllerService,
     guard::Guards,
     health,
     identity::IdentityService,
@@ -138,12 +140,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     }
     let stop_trash = shutdown.child_token();
     let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
-    let services =
-        Routes::new(IdentityServer::new(IdentityService { driver_name: config.driver_name.clone() }))
-            .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
-            .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
-            .into_axum_router()
-            .fallback(no_such_service);
+    let identity = IdentityService { driver_name: config.driver_name.clone(), abilities: driver.abilities() };
+    let groups = GroupControllerService::new(driver.clone(), operations.clone());
+    let services = Routes::new(IdentityServer::new(identity))
+        .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
+        .add_service(GroupControllerServer::new(groups))
+        .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
+        .into_axum_router()
+        .fallback(no_such_service);
     let server = Server::builder()
         .add_routes(services.into())
         .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());

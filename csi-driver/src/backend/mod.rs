@@ -23,7 +23,7 @@ use crate::{
     kernel::place::{Place, Seen},
     pool::{VolumeFolder, ledger::Promise},
     size::Bounds,
-    volume::{Content, Volume},
+    volume::{Content, Format, Identity, Volume},
     volume_id::VolumeId,
 };
 
@@ -126,6 +126,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// [`Backend::create`], durably. `volume.capacity` is not less than the source's.
     fn populate(&self, _cut: &Cut<'_>, _volume: &Volume) -> Result<(), Error> {
         Err(self.cannot("volumes from snapshots and volumes"))
+    }
+
+    /// Whose UUID the file system of a volume has that [`Backend::populate`] made.
+    fn copied_identity(&self, _content: Content, _format: Format) -> Identity {
+        Identity::Own
     }
 
     /// Ends a freeze that a crash left; called for volumes whose journal says `frozen`.

@@ -6,14 +6,19 @@ use holdfast_proto::csi::{
     CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, TopologyRequirement,
 };
 
-use super::{check_use, is_here, name::check_name, wire_volume};
+use super::{
+    check_use, is_here,
+    name::check_name,
+    source::{self, Source},
+    wire_volume,
+};
 use crate::{
     capability::Capability,
     error::Error,
     pool::Pool,
     server::Driver,
     size::{self, Bounds, Bytes, Wanted},
-    volume::{Content, Format, Identity, Volume},
+    volume::{Content, Format, Identity, Origin, Volume},
     volume_id::VolumeId,
 };
 
@@ -109,12 +114,7 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
             "mutable parameter {name:?} is not known; this driver has none (MODIFY_VOLUME is not declared)"
         )));
     }
-    if request.volume_content_source.is_some() {
-        return Err(Error::Invalid(
-            "volume_content_source: this driver does not make volumes from snapshots or other volumes"
-                .to_owned(),
-        ));
-    }
+    let origin = source::asked(request.volume_content_source.as_ref())?;
     let content = content(pool, &capabilities)?;
     if let Some(requirement) = &request.accessibility_requirements {
         check_topology(driver, requirement)?;
@@ -124,7 +124,7 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     let _guard = driver.guards.take(&id)?;
     if let Some(folder) = pool.find(&id)? {
         let volume = folder.read_volume()?;
-        check_same(&volume, &request.name, wanted, content, enforce)?;
+        check_same(&volume, request, wanted, content, enforce, origin.as_ref())?;
         return Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) });
     }
 
@@ -140,19 +140,29 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     if enforce {
         pool.backend.can_enforce()?;
     }
+    let source = origin.as_ref().map(|origin| Source::find(driver, origin)).transpose()?;
+    let bounds = match &source {
+        Some(source) => source.bounds(pool, content, wanted, bounds(pool, content))?,
+        None => bounds(pool, content),
+    };
+    let format = source.as_ref().map_or(Format::Never, |source| source.format);
     let volume = Volume {
         id,
         name: request.name.clone(),
-        capacity: size::choose(wanted, bounds(pool, content))?,
+        capacity: size::choose(wanted, bounds)?,
         content,
         enforced: enforce,
-        format: Format::Never,
-        origin: None,
-        identity: Identity::Own,
+        format,
+        identity: if origin.is_some() {
+            pool.backend.copied_identity(content, format)
+        } else {
+            Identity::Own
+        },
+        origin: origin.clone(),
         attachments: BTreeMap::new(),
     };
     pool.backend.check(&volume)?;
-    pool.create(&volume, None)?;
+    pool.create(&volume, source.as_ref().map(|source| &source.folder))?;
     tracing::info!(volume = %volume.id, size = %Bytes(volume.capacity), %content, "created");
     Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) })
 }
@@ -171,15 +181,17 @@ fn check_topology(driver: &Driver, requirement: &TopologyRequirement) -> Result<
 
 fn check_same(
     volume: &Volume,
-    name: &str,
+    request: &CreateVolumeRequest,
     wanted: Wanted,
     content: Content,
     enforce: bool,
+    origin: Option<&Origin>,
 ) -> Result<(), Error> {
+    let name = &request.name;
     let differs = |what: String| {
         Err(Error::Exists(format!("volume {name:?} exists and {what}; use another name or the same request")))
     };
-    if volume.name != name {
+    if volume.name != *name {
         return differs(format!("was made as {:?}", volume.name));
     }
     if !wanted.admits(volume.capacity) {
@@ -190,6 +202,12 @@ fn check_same(
     }
     if volume.enforced != enforce {
         return differs(format!("has enforceSize {}", volume.enforced));
+    }
+    if volume.origin.as_ref() != origin {
+        return differs(match &volume.origin {
+            Some(origin) => format!("was made from {origin}"),
+            None => "was made empty".to_owned(),
+        });
     }
     Ok(())
 }

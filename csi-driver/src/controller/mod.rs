@@ -8,9 +8,12 @@ mod expand;
 mod list;
 mod name;
 mod page;
-mod snapshot;
+pub(crate) mod snapshot;
+mod source;
 
 use std::{collections::HashMap, sync::Arc};
+
+pub(crate) use name::check_name;
 
 use holdfast_proto::csi::{
     self, ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse, ControllerServiceCapability,
@@ -220,7 +223,8 @@ impl Controller for ControllerService {
     }
 }
 
-fn undeclared(capability: &str) -> Status {
+/// The answer to a call of a capability that is not declared.
+pub(crate) fn undeclared(capability: &str) -> Status {
     Status::unimplemented(format!("this driver does not declare the capability {capability}"))
 }
 
@@ -240,7 +244,7 @@ fn wire_volume(driver: &Driver, pool: &Pool, volume: &Volume) -> Result<csi::Vol
         capacity_bytes: wire_bytes(volume.capacity),
         volume_id: volume.id.to_string(),
         volume_context: volume_context(pool),
-        content_source: None,
+        content_source: volume.origin.as_ref().map(source::wire),
         accessible_topology: vec![topology(driver)],
     })
 }

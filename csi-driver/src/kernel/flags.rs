@@ -20,6 +20,12 @@ pub(crate) struct MountOptions {
     pub(crate) fs_options: Vec<(String, Option<String>)>,
 }
 
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self { attributes: MountAttrFlags::empty(), fs_options: Vec::new() }
+    }
+}
+
 const EXT4: &[&str] = &[
     "acl",
     "auto_da_alloc",
@@ -123,7 +129,7 @@ pub(crate) fn check(content: Content, flags: &[String]) -> Result<MountOptions, 
         Content::Folder | Content::Block => &[],
     };
     let has_own_fs = matches!(content, Content::Filesystem(_));
-    let mut options = MountOptions { attributes: MountAttrFlags::empty(), fs_options: Vec::new() };
+    let mut options = MountOptions::default();
     // One entry may hold several flags, as in /etc/fstab.
     for flag in flags.iter().flat_map(|entry| entry.split(',')).map(str::trim).filter(|f| !f.is_empty()) {
         let (name, value) = match flag.split_once('=') {

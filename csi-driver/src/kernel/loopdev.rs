@@ -97,8 +97,31 @@ fn control() -> Result<File, Error> {
         .tried(|| "opening /dev/loop-control (root and a kernel with loop devices are needed)".to_owned())
 }
 
+/// How large the sectors of a device are: fixed by what is on it, for a file system does
+/// not mount on larger ones than it was made on.
+///
+/// Left to the kernel, it follows from the file: from Linux 6.15 on, an xfs file that shares
+/// blocks gets other sectors than before it did, and what is on it would not mount again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sector {
+    /// What every content takes. Where the file's own blocks are larger, the kernel does
+    /// without direct I/O.
+    Bytes512,
+    /// What direct I/O always takes.
+    Bytes4096,
+}
+
 /// Attaches the file to a free device. With direct I/O where its file system can.
-pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Result<LoopDevice, Error> {
+pub(crate) fn attach(
+    backing: &OwnedFd,
+    sector: Sector,
+    detach: Detach,
+    read_only: bool,
+) -> Result<LoopDevice, Error> {
+    let sector = match sector {
+        Sector::Bytes512 => 512,
+        Sector::Bytes4096 => 4096,
+    };
     let mut flags = raw::LO_FLAGS_DIRECT_IO;
     if detach == Detach::WithLastUser {
         flags |= raw::LO_FLAGS_AUTOCLEAR;
@@ -112,7 +135,7 @@ pub(crate) fn attach(backing: &OwnedFd, detach: Detach, read_only: bool) -> Resu
             raw::loop_get_free(control.as_fd()).tried(|| "asking for a free loop device".to_owned())?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
         let device = open(path.clone()).tried(|| format!("opening {}", path.display()))?;
-        match raw::loop_configure(device.file.as_fd(), backing.as_fd(), flags) {
+        match raw::loop_configure(device.file.as_fd(), backing.as_fd(), sector, flags) {
             Ok(()) => {
                 step::passed("loop device attached");
                 return Ok(device);
@@ -134,6 +157,11 @@ impl LoopDevice {
     pub(crate) fn update_size(&self) -> Result<u64, Error> {
         raw::loop_set_capacity(self.file.as_fd()).tried(|| format!("growing {}", self.path.display()))?;
         self.size()
+    }
+
+    /// Writes out what was written into the device.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_all().tried(|| format!("syncing {}", self.path.display()))
     }
 
     /// The device's size in bytes.

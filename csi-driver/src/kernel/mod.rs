@@ -3,13 +3,16 @@
 pub(crate) mod btrfs;
 pub(crate) mod damage;
 pub(crate) mod flags;
+pub(crate) mod freeze;
 pub(crate) mod loopdev;
 pub(crate) mod mount;
 pub(crate) mod mountinfo;
 pub(crate) mod place;
 pub(crate) mod quota;
 pub(crate) mod raw;
+pub(crate) mod reflink;
 pub(crate) mod removal;
+pub(crate) mod sparse;
 
 use std::{fs, sync::OnceLock};
 

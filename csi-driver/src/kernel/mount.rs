@@ -29,6 +29,12 @@ pub(crate) fn mount_device(
     options: &MountOptions,
     target: &Place,
 ) -> Result<(), Error> {
+    attach(&mount_nowhere(fs, device, options)?, target)
+}
+
+/// Mounts the file system on `device` where nobody sees it, for as long as the answer is
+/// held. A crash ends that as well.
+pub(crate) fn mount_nowhere(fs: FsType, device: &Path, options: &MountOptions) -> Result<OwnedFd, Error> {
     let context = fsopen(fs.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)
         .tried(|| format!("asking the kernel for {fs}; does it have this file system?"))?;
     let failed = |tried: String, error: Errno| {
@@ -52,9 +58,8 @@ pub(crate) fn mount_device(
     }
     fsconfig_create(&context)
         .map_err(|error| failed(format!("mounting {fs} from {}", device.display()), error))?;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
-        .map_err(|error| failed(format!("mounting {fs} from {}", device.display()), error))?;
-    attach(&mount, target)
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
+        .map_err(|error| failed(format!("mounting {fs} from {}", device.display()), error))
 }
 
 /// Mounts what `source` is, without what is mounted below it, at `target`.

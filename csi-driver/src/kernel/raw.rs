@@ -1,4 +1,4 @@
-//! The system calls that no safe binding covers: the ioctls of loop(4) and
+//! The system calls that no safe binding covers: the ioctls of loop(4), FIFREEZE and
 //! mount_setattr(2), and in the files below those of single file systems. The only
 //! unsafe code of this crate.
 #![allow(unsafe_code)]
@@ -7,11 +7,13 @@ pub(crate) mod btrfs;
 pub(crate) mod quota;
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, c_int},
     io,
     mem::size_of,
     os::fd::{AsRawFd as _, BorrowedFd, RawFd},
 };
+
+use rustix::ioctl::{Opcode, opcode};
 
 // linux/loop.h
 const LOOP_CLR_FD: u64 = 0x4C01;
@@ -25,6 +27,9 @@ pub(crate) const LO_FLAGS_READ_ONLY: u32 = 1;
 pub(crate) const LO_FLAGS_AUTOCLEAR: u32 = 4;
 /// The backing file is read and written without the page cache.
 pub(crate) const LO_FLAGS_DIRECT_IO: u32 = 16;
+// linux/fs.h
+const FIFREEZE: Opcode = opcode::read_write::<c_int>(b'X', 119);
+const FITHAW: Opcode = opcode::read_write::<c_int>(b'X', 120);
 // linux/mount.h
 const MOUNT_ATTR_ATIME: u64 = 0x70;
 
@@ -86,10 +91,17 @@ pub(crate) fn loop_get_free(control: BorrowedFd<'_>) -> io::Result<u32> {
     u32::try_from(number).map_err(|_| io::Error::last_os_error())
 }
 
-/// Attaches `backing` to the loop device; EBUSY when it is taken.
-pub(crate) fn loop_configure(device: BorrowedFd<'_>, backing: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
+/// Attaches `backing` to the loop device, whose sectors are to have `sector` bytes; EBUSY
+/// when it is taken.
+pub(crate) fn loop_configure(
+    device: BorrowedFd<'_>,
+    backing: BorrowedFd<'_>,
+    sector: u32,
+    flags: u32,
+) -> io::Result<()> {
     let fd = u32::try_from(backing.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let config = LoopConfig { fd, block_size: 0, info: LoopInfo { flags, ..EMPTY_INFO }, reserved: [0; 8] };
+    let config =
+        LoopConfig { fd, block_size: sector, info: LoopInfo { flags, ..EMPTY_INFO }, reserved: [0; 8] };
     // SAFETY: the kernel reads one `struct loop_config`, which `config` is by layout
     // (asserted above) and which lives until the call returns.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
@@ -114,6 +126,17 @@ pub(crate) fn loop_set_capacity(device: BorrowedFd<'_>) -> io::Result<()> {
 /// Detaches the backing file: at once, or when the last user closes the device.
 pub(crate) fn loop_clear(device: BorrowedFd<'_>) -> io::Result<()> {
     plain(device.as_raw_fd(), LOOP_CLR_FD)
+}
+
+/// Writes out everything in the file system of `root` and holds back every change to it;
+/// EBUSY when it is frozen already.
+pub(crate) fn fs_freeze(root: BorrowedFd<'_>) -> io::Result<()> {
+    plain(root.as_raw_fd(), FIFREEZE.into())
+}
+
+/// Ends the freeze; EINVAL when there is none.
+pub(crate) fn fs_thaw(root: BorrowedFd<'_>) -> io::Result<()> {
+    plain(root.as_raw_fd(), FITHAW.into())
 }
 
 /// Sets `MOUNT_ATTR_*` on one mount.

@@ -4,6 +4,7 @@
 use holdfast_proto::csi::{
     NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse,
 };
+use rustix::mount::MountAttrFlags;
 
 use crate::{
     backend::Stage,
@@ -12,12 +13,12 @@ use crate::{
     controller::check_use,
     error::Error,
     kernel::{
-        mount,
+        flags, mount,
         place::{Place, Seen, plain},
     },
     pool::{Pool, VolumeFolder},
     server::Driver,
-    volume::{Content, NodeJournal, Staging},
+    volume::{Content, NodeJournal, Staging, Volume},
     volume_id::VolumeId,
 };
 
@@ -53,11 +54,11 @@ pub(super) fn stage(
         )));
     }
 
-    let flags = match capability.access {
+    let mount_flags = match capability.access {
         Access::Mount { flags, .. } => flags,
         Access::Block => Vec::new(),
     };
-    let wanted = Staging { path: place.text(), flags };
+    let wanted = Staging { path: place.text(), flags: mount_flags };
     let mut journal = folder.read_journal()?;
     let is_here = is_staged(pool, &folder, volume.content, &place)?;
     if let Some(staging) = &journal.staging {
@@ -76,6 +77,7 @@ pub(super) fn stage(
         }
     }
     if is_here && volume.content != Content::Block {
+        fill_copy(pool, &folder, &volume, &place, &wanted.flags)?;
         return Ok(NodeStageVolumeResponse {});
     }
 
@@ -91,8 +93,27 @@ pub(super) fn stage(
         read_only: capability.mode.is_read_only(),
     };
     pool.backend.stage(&stage)?;
+    fill_copy(pool, &folder, &stage.volume, &place, &wanted.flags)?;
     tracing::info!(path = ?wanted.path, "staged");
     Ok(NodeStageVolumeResponse {})
+}
+
+/// Makes the file system of a copy as large as its volume, which may be larger than what
+/// it was copied from. Nobody asks for that (NodeExpandVolume): to an orchestrator the
+/// volume has had this size from the beginning.
+fn fill_copy(
+    pool: &Pool,
+    folder: &VolumeFolder,
+    volume: &Volume,
+    place: &Place,
+    mount_flags: &[String],
+) -> Result<(), Error> {
+    let Content::Filesystem(_) = volume.content else { return Ok(()) };
+    let attributes = flags::check(volume.content, mount_flags)?.attributes;
+    if volume.origin.is_none() || attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+        return Ok(());
+    }
+    pool.backend.node_expand(folder, volume, Some(place)).map(drop)
 }
 
 /// Whether the volume is staged at `place`. Something else mounted there is an error.

@@ -74,6 +74,22 @@ impl VolumeFolder {
         }
     }
 
+    /// Gives a file in it the name of another, which is gone then, durably.
+    pub(crate) fn rename_child(&self, from: &str, to: &str) -> Result<(), Error> {
+        rfs::renameat(&self.fd, from, &self.fd, to)
+            .tried(|| format!("renaming to {}", self.child(to).display()))?;
+        step::passed("file renamed into place");
+        self.sync()
+    }
+
+    /// Removes a file in it, if it is there.
+    pub(crate) fn remove_child(&self, name: &str) -> Result<(), Error> {
+        match rfs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error).tried(|| format!("removing {}", self.child(name).display())),
+        }
+    }
+
     /// Makes a folder in it, open to everybody who can reach it: who may, the
     /// orchestrator decides when it publishes the volume.
     pub(crate) fn make_folder(&self, name: &str) -> Result<(), Error> {

@@ -15,6 +15,7 @@ use crate::{
     command::Runner,
     config::{BackendKind, Config, PoolConfig},
     error::{Error, Tried as _},
+    kernel::reflink,
 };
 
 /// Whose the pool's folder is.
@@ -111,7 +112,7 @@ fn look(pool: &PoolConfig, runner: &Runner) -> Result<Findings, Error> {
         fs,
         free: stat.f_bavail.saturating_mul(stat.f_frsize),
         unenforced: backend.can_enforce().err().map(|error| error.to_string()),
-        reflink: can_reflink(&root)?,
+        reflink: reflink::is_possible(&root)?,
         lacks,
     })
 }
@@ -131,17 +132,5 @@ fn state(pool: &PoolConfig, root: &OwnedFd, path: &std::path::Path) -> Result<Po
         Ok(()) => Ok(PoolState::Ready),
         Err(Errno::WOULDBLOCK) => Ok(PoolState::InUse),
         Err(error) => Err(error).tried(|| format!("asking who has {}", path.display())),
-    }
-}
-
-/// Tries it with two files that have no name, so that nothing is left whatever happens.
-/// Empty ones do: the file system is asked before the bytes are counted.
-fn can_reflink(root: &OwnedFd) -> Result<bool, Error> {
-    let file = || rfs::openat(root, c".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR);
-    let cloned = (|| rfs::ioctl_ficlone(file()?, file()?))();
-    match cloned {
-        Ok(()) => Ok(true),
-        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::ROFS) => Ok(false),
-        Err(error) => Err(error).tried(|| "trying whether files can share blocks".to_owned()),
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     command::Runner,
     config::{BackendKind, ConfigError, PoolConfig},
     error::{Error, Tried as _},
+    step,
     volume::Origin,
     volume_id::VolumeId,
 };
@@ -72,6 +73,8 @@ impl Pool {
             retention: config.trash.retention,
             lock,
         };
+        // First of all: whoever writes there waits for it.
+        pool.thaw_volumes()?;
         pool.remove_half_made()?;
         pool.finish_groups()?;
         let snapshots = pool.snapshot_promises()?;
@@ -90,6 +93,29 @@ impl Pool {
         // Without `create`: a folder that is no pool is an error.
         is_pool(&config, &root, &path)?;
         Self::open(&config, runner)
+    }
+
+    /// Ends the freezes that a crash left. One that cannot be ended keeps its record, for
+    /// the next start, and must not keep the other volumes from their users.
+    fn thaw_volumes(&self) -> Result<(), Error> {
+        for id in self.ids()? {
+            let Some(folder) = self.find(&id)? else { continue };
+            let thawed = folder.read_journal().and_then(|mut journal| {
+                if journal.frozen {
+                    self.backend.thaw(&folder)?;
+                    step::passed("volume left frozen is thawed");
+                    journal.frozen = false;
+                    folder.write_journal(&journal)?;
+                    tracing::warn!(volume = %id, "was left frozen by a driver that ended in a snapshot; it is thawed");
+                }
+                Ok(())
+            });
+            if let Err(error) = thawed {
+                tracing::error!(volume = %id, %error,
+                    "this volume may be frozen still; thaw it where it is mounted (fsfreeze --unfreeze)");
+            }
+        }
+        Ok(())
     }
 
     fn remove_half_made(&self) -> Result<(), Error> {

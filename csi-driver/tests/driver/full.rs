@@ -195,7 +195,7 @@ async fn folders_on_btrfs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_room_for_a_file_system() {
     needs!("xfs");
-    for (fs_type, size) in [("ext4", 64 * MIB), ("xfs", 300 * MIB)] {
+    for (fs_type, size) in [("ext4", 300 * MIB), ("xfs", 300 * MIB)] {
         let scratch = Scratch::new();
         let disk = small_disk(&scratch, "xfs");
         let pool = PoolConfig::image("default", disk.join("pool"));

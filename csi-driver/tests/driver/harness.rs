@@ -111,8 +111,13 @@ pub(crate) fn command(program: &str, args: &[&str]) -> Result<String, String> {
 
 /// A file system of its own kind and of 512 MiB, mounted in the scratch folder; where.
 pub(crate) fn filesystem(scratch: &Scratch, fs: &str) -> PathBuf {
+    filesystem_of(scratch, fs, 512 * MIB)
+}
+
+/// As [`filesystem`], of so many bytes.
+pub(crate) fn filesystem_of(scratch: &Scratch, fs: &str, bytes: i64) -> PathBuf {
     let image = scratch.path().join(format!("{fs}.img"));
-    fs::File::create(&image).unwrap().set_len(512 * MIB as u64).unwrap();
+    fs::File::create(&image).unwrap().set_len(bytes as u64).unwrap();
     command(&format!("mkfs.{fs}"), &["-q", image.to_str().unwrap()]).unwrap();
     let disk = scratch.path().join(format!("disk-{fs}"));
     fs::create_dir(&disk).unwrap();

@@ -32,5 +32,6 @@ mod publishing;
 mod requests;
 mod restart;
 mod secrets;
+mod snapshots;
 mod tools;
 mod trash;

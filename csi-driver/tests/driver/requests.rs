@@ -26,15 +26,16 @@ async fn identity() {
     assert_eq!(able.capabilities.len(), 3);
     let request = csi::ControllerGetCapabilitiesRequest {};
     let able = driver.controller.controller_get_capabilities(request).await.unwrap().into_inner();
-    assert_eq!(able.capabilities.len(), 9);
+    assert_eq!(able.capabilities.len(), 13);
     let able =
         driver.node.node_get_capabilities(csi::NodeGetCapabilitiesRequest {}).await.unwrap().into_inner();
     assert_eq!(able.capabilities.len(), 5);
     let node = driver.node.node_get_info(csi::NodeGetInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(node.node_id, "node-1");
     assert_eq!(node.accessible_topology.unwrap().segments["topology.csi.holdfast.dev/node"], "node-1");
-    let snapshot = driver.controller.create_snapshot(csi::CreateSnapshotRequest::default()).await;
-    assert_code(snapshot, Code::Unimplemented, "CREATE_DELETE_SNAPSHOT");
+    let modify = csi::ControllerModifyVolumeRequest::default();
+    let modified = driver.controller.controller_modify_volume(modify).await;
+    assert_code(modified, Code::Unimplemented, "MODIFY_VOLUME");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,12 +12,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Image, mkfs};
+use super::{Image, mkfs, superblock};
 use crate::{
     backend::Stage,
     command::{Runner, Tool},
     error::{Error, Tried as _},
-    kernel::loopdev::{self, Detach, LoopDevice},
+    kernel::loopdev::{self, Detach, LoopDevice, Sector},
     volume::{Format, FsType},
 };
 
@@ -46,7 +46,13 @@ pub(super) fn formatted_device(runner: &Runner, stage: &Stage<'_>, fs: FsType) -
 
     let device = match attached {
         Some(device) => device,
-        None => loopdev::attach(&image, Detach::WithLastUser, false)?,
+        None => {
+            let sector = match stage.volume.format {
+                Format::Done => superblock::sector(fs, &image)?,
+                Format::Never | Format::Started => Sector::Bytes4096,
+            };
+            loopdev::attach(&image, sector, Detach::WithLastUser, false)?
+        }
     };
     device.update_size()?;
 

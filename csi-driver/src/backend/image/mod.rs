@@ -2,9 +2,11 @@
 //! its own or as a raw block device. The file's length is the size, so it cannot
 //! be exceeded.
 
+mod cut;
 mod format;
 mod full;
 mod grow;
+mod identity;
 mod superblock;
 
 use std::{
@@ -15,22 +17,24 @@ use std::{
 
 use rustix::fs::{self as rfs, OFlags};
 
-use super::{Backend, Stage, Surroundings};
+use super::{Abilities, Backend, Cut, Stage, Surroundings};
 use crate::{
     capability::Access,
+    clock::Moment,
     command::{Runner, Tool},
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
         flags,
-        loopdev::{self, Detach, LoopDevice},
+        loopdev::{self, Detach, LoopDevice, Sector},
         mount, mountinfo,
         place::{Place, Seen},
+        reflink,
     },
     pool::{VolumeFolder, allocated, ledger::Promise},
     size::{Bounds, GIB, MIB},
     step,
-    volume::{Content, FsType, Volume},
+    volume::{Content, Format, FsType, Identity, Volume},
     volume_id::VolumeId,
 };
 
@@ -41,11 +45,19 @@ const IMAGE: &str = "disk.img";
 #[derive(Debug)]
 pub(crate) struct Image {
     runner: Runner,
+    /// Whether images of this pool can share their blocks.
+    reflink: bool,
 }
 
 impl Image {
     pub(crate) fn new(surroundings: Surroundings) -> Self {
-        Self { runner: surroundings.runner }
+        let reflink = reflink::is_possible(&surroundings.root).unwrap_or_else(|error| {
+            // A full disk, for one, which must not keep the driver from serving what is there.
+            let supposed = ["btrfs", "xfs"].contains(&surroundings.fs_name.as_str());
+            tracing::warn!(path = %surroundings.path.display(), %error, supposed, "cannot try whether files share blocks");
+            supposed
+        });
+        Self { runner: surroundings.runner, reflink }
     }
 
     fn open_image(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
@@ -121,7 +133,17 @@ impl Backend for Image {
             Tool::XFS_GROWFS,
             Tool::MKFS_BTRFS,
             Tool::BTRFS,
+            Tool::TUNE2FS,
+            Tool::XFS_ADMIN,
+            Tool::BTRFSTUNE,
         ]);
+        if !self.reflink {
+            lacks.push(
+                "this file system cannot share blocks between files (use xfs or btrfs): snapshots and clones are \
+                 full copies, of volumes that are not staged, and there are no group snapshots"
+                    .to_owned(),
+            );
+        }
         lacks.extend(loopdev::check().err().map(|error| error.to_string()));
         if let Ok(false) = grow::may_grow_mounted_ext4() {
             lacks.push(
@@ -171,8 +193,13 @@ impl Backend for Image {
         sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error> {
         sizes.iter().try_fold(0_u64, |sum, (id, promise)| {
-            Ok(sum
-                .saturating_add(promise.bytes.saturating_sub(allocated(volumes, &format!("{id}/{IMAGE}"))?)))
+            // What is shared, and how much of it, the file system does not say cheaply: such a
+            // volume may have to write all of its bytes anew.
+            let written = match promise.shares && self.reflink {
+                true => 0,
+                false => allocated(volumes, &format!("{id}/{IMAGE}"))?,
+            };
+            Ok(sum.saturating_add(promise.bytes.saturating_sub(written)))
         })
     }
 
@@ -185,9 +212,7 @@ impl Backend for Image {
     }
 
     fn occupied(&self, folder: &VolumeFolder, _volume: &Volume) -> Result<u64, Error> {
-        let stat = rfs::fstat(Self::look_at_image(folder)?)
-            .tried(|| format!("looking at {}", folder.child(IMAGE).display()))?;
-        Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+        occupied(folder)
     }
 
     fn ailments(&self, folder: &VolumeFolder, volume: &Volume) -> Vec<String> {
@@ -227,7 +252,8 @@ impl Backend for Image {
                     Some(device) => device,
                     None => {
                         let image = Self::open_image(stage.folder)?;
-                        loopdev::attach(&image, Detach::WhenTold, stage.read_only)?
+                        // Whatever was put on it was put on these.
+                        loopdev::attach(&image, Sector::Bytes512, Detach::WhenTold, stage.read_only)?
                     }
                 };
                 if device.is_read_only()? != stage.read_only {
@@ -241,6 +267,12 @@ impl Backend for Image {
             Content::Filesystem(fs) => {
                 let options = flags::check(stage.volume.content, stage.flags)?;
                 let mount = || {
+                    if stage.volume.identity == Identity::Inherited {
+                        identity::give_own(&self.runner, stage.folder, fs)?;
+                        stage
+                            .folder
+                            .write_volume(&Volume { identity: Identity::Own, ..stage.volume.clone() })?;
+                    }
                     let device = format::formatted_device(&self.runner, stage, fs)?;
                     grow::before_mount(&self.runner, fs, &device)?;
                     // Dropping the device afterwards leaves it to the mount: the unmount frees it.
@@ -295,9 +327,51 @@ impl Backend for Image {
         Ok(size)
     }
 
+    fn abilities(&self) -> Abilities {
+        Abilities { snapshots: true, clones: true, groups: self.reflink, block_metadata: false }
+    }
+
+    fn snapshot_bytes(&self, source: &VolumeFolder) -> Result<u64, Error> {
+        occupied(source)
+    }
+
+    fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
+        cut::cut(cuts, self.reflink)
+    }
+
+    fn populate(&self, cut: &Cut<'_>, volume: &Volume) -> Result<(), Error> {
+        cut::cut(std::slice::from_ref(cut), self.reflink)?;
+        if let Content::Filesystem(fs) = volume.content
+            && volume.format == Format::Done
+            && self.copied_identity(volume.content, volume.format) == Identity::Own
+        {
+            // Not to be seen by anybody yet, so a crash in it leaves nothing.
+            identity::rewrite(&self.runner, cut.into, IMAGE, fs)?;
+        }
+        self.expand(cut.into, volume)
+    }
+
+    fn copied_identity(&self, content: Content, format: Format) -> Identity {
+        match (content, format) {
+            // Where a second copy costs nothing, the new UUID can wait for the first stage.
+            (Content::Filesystem(_), Format::Done) if self.reflink => Identity::Inherited,
+            _ => Identity::Own,
+        }
+    }
+
+    fn thaw(&self, folder: &VolumeFolder) -> Result<(), Error> {
+        cut::thaw(folder)
+    }
+
     fn quota_usage(&self, _folder: &VolumeFolder, _volume: &Volume) -> Result<Option<u64>, Error> {
         Ok(None)
     }
+}
+
+fn occupied(folder: &VolumeFolder) -> Result<u64, Error> {
+    let stat = rfs::fstat(Image::look_at_image(folder)?)
+        .tried(|| format!("looking at {}", folder.child(IMAGE).display()))?;
+    Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
 }
 
 fn resize(image: &OwnedFd, size: u64) -> Result<(), Error> {

@@ -1,6 +1,16 @@
-//! How large a file system thinks it is, read from its first superblock.
+//! What a file system says of itself in its first superblock: how large it thinks it is,
+//! and who it is.
 
-use crate::{error::Error, kernel::loopdev::LoopDevice, volume::FsType};
+use std::{
+    fs::File,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+};
+
+use crate::{
+    error::{Error, Tried as _},
+    kernel::loopdev::{LoopDevice, Sector},
+    volume::FsType,
+};
 
 /// Where the superblocks of all three end.
 const ENOUGH: usize = 0x1_0000 + 0x1000;
@@ -26,6 +36,66 @@ pub(super) fn size(fs: FsType, device: &LoopDevice) -> Result<Option<Filled>, Er
     let mut start = vec![0_u8; ENOUGH];
     let length = device.read_at(&mut start, 0)?;
     Ok(parse(fs, start.get(..length).unwrap_or_default()))
+}
+
+/// Who a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) uuid: [u8; 16],
+    /// ext4: the checksums of all metadata begin with the UUID.
+    pub(super) seeds_checksums_with_uuid: bool,
+    /// btrfs: there is a log that has to be replayed.
+    pub(super) has_log: bool,
+}
+
+/// The largest sectors on which the file system in the image mounts.
+pub(super) fn sector(fs: FsType, image: &OwnedFd) -> Result<Sector, Error> {
+    let start = start_of(image)?;
+    let takes_large = match fs {
+        // Their blocks, which are no smaller than sectors.
+        FsType::Ext4 | FsType::Btrfs => parse(fs, &start).is_some_and(|filled| filled.unit >= 4096),
+        // Those that it was made on, which lie in the superblock by themselves.
+        FsType::Xfs => array(&start, 102).is_some_and(|sector| u16::from_be_bytes(sector) >= 4096),
+    };
+    Ok(if takes_large { Sector::Bytes4096 } else { Sector::Bytes512 })
+}
+
+fn start_of(image: &OwnedFd) -> Result<Vec<u8>, Error> {
+    let file = File::from(image.try_clone().tried(|| "keeping an image open".to_owned())?);
+    let mut start = vec![0_u8; ENOUGH];
+    file.read_exact_at(&mut start, 0).tried(|| "reading a superblock".to_owned())?;
+    Ok(start)
+}
+
+/// Reads it from an image; what is no such file system is damage.
+pub(super) fn read(fs: FsType, image: &OwnedFd) -> Result<Who, Error> {
+    who(fs, &start_of(image)?).ok_or_else(|| {
+        Error::Precondition(format!(
+            "the copied image does not hold {fs}; make the copy again from a whole one"
+        ))
+    })
+}
+
+fn who(fs: FsType, start: &[u8]) -> Option<Who> {
+    // It has the superblock of this file system.
+    parse(fs, start)?;
+    let mut who = Who { uuid: [0; 16], seeds_checksums_with_uuid: false, has_log: false };
+    match fs {
+        FsType::Ext4 => {
+            let sb = start.get(1024..2048)?;
+            who.uuid = array(sb, 0x68)?;
+            let has_checksums = u32::from_le_bytes(array(sb, 0x64)?) & 0x400 != 0;
+            let has_seed = u32::from_le_bytes(array(sb, 0x60)?) & 0x2000 != 0;
+            who.seeds_checksums_with_uuid = has_checksums && !has_seed;
+        }
+        FsType::Xfs => who.uuid = array(start, 32)?,
+        FsType::Btrfs => {
+            let sb = start.get(0x1_0000..)?;
+            who.uuid = array(sb, 0x20)?;
+            who.has_log = u64::from_le_bytes(array(sb, 0x60)?) != 0;
+        }
+    }
+    Some(who)
 }
 
 fn parse(fs: FsType, start: &[u8]) -> Option<Filled> {
