@@ -15,6 +15,8 @@
 //! A test runner hides what a passing test prints. So the line also goes to the file that
 //! `HOLDFAST_NOT_RUN` names, if it does; `make test` shows that file at its end.
 
+pub mod postgres;
+
 use std::{
     env, fmt,
     fs::{self, OpenOptions},

@@ -1,13 +1,20 @@
 //! What a store is opened with.
 
-use std::path::PathBuf;
 use std::time::Duration;
+
+use super::Location;
 
 /// Where the store is and what it may use.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The SQLite file. Its folder must exist; `<file>.lock`, `<file>-wal` and `<file>-shm` lie next to it.
-    pub path: PathBuf,
+    /// The file or the database.
+    pub location: Location,
+    /// Whether no other process that asks for the same may have the store open: for a process whose
+    /// controllers assume that there are no others. A store in an SQLite file is always alone.
+    pub is_alone: bool,
+    /// For tests only: accept a PostgreSQL server with `fsync=off`, which loses acknowledged writes
+    /// when its machine crashes.
+    pub allow_fsync_off: bool,
     /// How much of the past is kept for watches.
     pub log: LogLimits,
     /// How much one SQL transaction may hold.
@@ -19,11 +26,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// The limits that fit one machine, for the file at `path`.
+    /// The limits that fit one machine, for the store at `location`; a path is that of an SQLite file.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
+    pub fn new(location: impl Into<Location>) -> Self {
         Self {
-            path: path.into(),
+            location: location.into(),
+            is_alone: false,
+            allow_fsync_off: false,
             log: LogLimits::default(),
             batch: BatchLimits::default(),
             queue: 1024,

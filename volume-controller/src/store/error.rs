@@ -1,48 +1,67 @@
 //! Why a store does not open.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why a store does not open. Nothing was changed in the file.
+use super::Location;
+
+/// Why a store does not open. Nothing was changed in it.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("{} is in use by {}; stop that process, or choose another folder", path.display(), holder(*pid))]
+    #[error("{store} is in use by {}; stop that process, or choose another place", holder.as_deref().unwrap_or("another process"))]
     InUse {
-        /// The database file.
-        path: PathBuf,
+        /// The store.
+        store: Location,
         /// Who holds it, where known.
-        pid: Option<u32>,
+        holder: Option<String>,
     },
-    /// The file is not one of ours.
-    #[error("{} is not a Holdfast store ({why}); it was left alone, choose another folder", path.display())]
+    /// It is not one of ours.
+    #[error("{store} is not a Holdfast store ({why}); it was left alone, choose another place")]
     Foreign {
-        /// The database file.
-        path: PathBuf,
+        /// The store.
+        store: Location,
         /// What was found instead.
         why: String,
     },
-    /// A later version of this program wrote the file.
+    /// A later version of this program wrote it.
     #[error(
-        "{} has schema version {found}, this program knows versions up to {known}; use the newer program that wrote it",
-        path.display()
+        "{store} has schema version {found}, this program knows versions up to {known}; use the newer program that wrote it"
     )]
     Newer {
-        /// The database file.
-        path: PathBuf,
-        /// The file's version.
+        /// The store.
+        store: Location,
+        /// The version found.
         found: i64,
         /// The newest version that is understood.
         known: i64,
     },
     /// The integrity check failed.
-    #[error("{} is damaged: {why}; restore a backup", path.display())]
+    #[error("{store} is damaged: {why}; restore a backup")]
     Damaged {
-        /// The database file.
-        path: PathBuf,
+        /// The store.
+        store: Location,
         /// What is wrong with it.
         why: String,
+    },
+    /// The database server would not keep what it acknowledges, or cannot be written to.
+    #[error("{store} cannot hold a store: {why}")]
+    Unfit {
+        /// The store.
+        store: Location,
+        /// What is wrong with the server, and what to do.
+        why: String,
+    },
+    /// The database server does not answer there.
+    #[error("cannot reach {store}: {source}; is the server running, and the address right?")]
+    Unreachable {
+        /// The store.
+        store: Location,
+        /// What the kernel said.
+        #[source]
+        source: Said,
     },
     /// The file or its lock cannot be reached.
     #[error("cannot {doing} {}: {source}", path.display())]
@@ -56,26 +75,44 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The database engine failed.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {store}: {source}")]
     Database {
         /// What was tried.
         doing: &'static str,
-        /// The database file.
-        path: PathBuf,
+        /// The store.
+        store: Location,
         /// What it said.
         #[source]
-        source: sqlx::Error,
+        source: Said,
     },
 }
 
 impl OpenError {
-    /// Whether opening may succeed later without anybody doing something to the file.
+    /// Whether opening may succeed later without anybody doing something to it.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::InUse { .. })
+        matches!(self, Self::InUse { .. } | Self::Unreachable { .. })
     }
 }
 
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+/// What a database said, without what the library puts around it.
+#[derive(Debug)]
+pub struct Said(sqlx::Error);
+
+impl From<sqlx::Error> for Said {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error)
+    }
 }
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            sqlx::Error::Database(said) => f.write_str(said.message()),
+            sqlx::Error::Io(said) => said.fmt(f),
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Said {}

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::dialect::{ChangeRow, CommitFailure, Dialect, DialectError, Loaded, Sqlite};
+use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Sqlite};
 use super::plan::Plan;
-use super::{Change, Watch, lock::ProcessLock};
+use super::{Change, Watch};
 use super::{ChangeKind, CommitError, Config, Key, Next, Precondition, Store, Write, open};
 
 enum Fault {
@@ -43,7 +43,7 @@ impl Faulty {
 }
 
 fn error() -> DialectError {
-    DialectError { doing: "go on", source: sqlx::Error::Io(std::io::ErrorKind::StorageFull.into()) }
+    DialectError { doing: "go on", source: sqlx::Error::Io(std::io::ErrorKind::StorageFull.into()).into() }
 }
 
 #[async_trait]
@@ -52,7 +52,7 @@ impl Dialect for Faulty {
         self.inner.load(changes).await
     }
 
-    async fn begin(&mut self, seen: u64) -> Result<Vec<ChangeRow>, DialectError> {
+    async fn begin(&mut self, seen: u64) -> Result<Foreign, DialectError> {
         match self.next(|fault| matches!(fault, Fault::BeginFails | Fault::Foreign(_))) {
             Some(Fault::Foreign(writes)) => {
                 let current = self.inner.load(0).await?;
@@ -95,19 +95,31 @@ impl Dialect for Faulty {
         }
     }
 
-    async fn settle(&mut self, base: u64) -> Result<u64, DialectError> {
+    async fn settle(&mut self, base: u64, last: u64) -> Result<Settled, DialectError> {
         match self.next(|fault| matches!(fault, Fault::SettleFails)) {
             Some(_) => Err(error()),
-            None => self.inner.settle(base).await,
+            None => self.inner.settle(base, last).await,
         }
     }
 
-    async fn compact(&mut self, from: u64, to: u64) -> Result<(), DialectError> {
-        self.inner.compact(from, to).await
+    async fn tail(&mut self, seen: u64) -> Result<Foreign, DialectError> {
+        self.inner.tail(seen).await
+    }
+
+    async fn changed(&mut self) {
+        self.inner.changed().await;
+    }
+
+    async fn compact(&mut self, to: u64) -> Result<u64, DialectError> {
+        self.inner.compact(to).await
     }
 
     async fn maintain(&mut self) -> Result<(), DialectError> {
         self.inner.maintain().await
+    }
+
+    fn lost(&self) -> Option<&str> {
+        self.inner.lost()
     }
 
     async fn close(&mut self) {
@@ -121,10 +133,9 @@ async fn faulty(folder: &tempfile::TempDir, faults: Vec<Fault>) -> (Store, Watch
     let store = Store::open(config.clone()).await.unwrap();
     store.commit(vec![create("before")]).await.unwrap();
     store.close().await;
-    let lock = ProcessLock::take(&config.path).unwrap();
-    let inner = Sqlite::open(&config.path).await.unwrap();
+    let inner = Sqlite::open(&folder.path().join("state.db")).await.unwrap();
     let dialect = Faulty { inner, faults: Arc::new(Mutex::new(faults.into())) };
-    let store = open::start(Box::new(dialect), lock, config.path.clone(), config).await.unwrap();
+    let store = open::start(Box::new(dialect), config).await.unwrap();
     let watch = store.watch(&[], store.revision()).unwrap();
     (store, watch)
 }

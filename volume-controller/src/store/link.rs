@@ -2,20 +2,27 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::dialect::{ChangeRow, Loaded, ObjectRow};
 use super::{Change, Key, Object, plan};
 
 /// Objects and changes, ready for memory.
 pub(crate) struct Linked {
+    /// The latest revision.
+    pub(crate) revision: u64,
+    /// The revision before the first of `changes`.
+    pub(crate) floor: u64,
     pub(crate) objects: Vec<Arc<Object>>,
-    /// With the age of each.
-    pub(crate) changes: Vec<(Arc<Change>, Duration)>,
+    /// With when each was made.
+    pub(crate) changes: Vec<(Arc<Change>, Instant)>,
 }
 
 /// Links what was loaded. The error says what does not fit together.
 pub(crate) fn loaded(rows: Loaded) -> Result<Linked, String> {
+    let Loaded { revision, floor, .. } = rows;
+    let now = Instant::now();
     let objects = rows.objects.into_iter().map(object).collect::<Result<Vec<_>, _>>()?;
     let mut known: HashMap<u64, Arc<Object>> =
         objects.iter().map(|object| (object.revision, object.clone())).collect();
@@ -24,7 +31,8 @@ pub(crate) fn loaded(rows: Loaded) -> Result<Linked, String> {
     }
     let mut changes = Vec::with_capacity(rows.changes.len());
     for row in rows.changes {
-        let age = row.age;
+        // Older than the clock itself: as if made now, which keeps it longer, never shorter.
+        let at = now.checked_sub(row.age).unwrap_or(now);
         let revision = row.object.revision;
         if let Some(missing) = row.previous.filter(|previous| !known.contains_key(previous)) {
             return Err(format!("change {revision} replaced revision {missing}, which is not there"));
@@ -35,19 +43,25 @@ pub(crate) fn loaded(rows: Loaded) -> Result<Linked, String> {
             |row| known.get(&row.revision).cloned(),
         )?;
         known.insert(revision, change.object.clone());
-        changes.push((change, age));
+        changes.push((change, at));
     }
-    Ok(Linked { objects, changes })
+    Ok(Linked { revision, floor, objects, changes })
 }
 
-/// Links what somebody else committed to the objects as they are here.
+/// Links what somebody else committed after revision `seen` to the objects as they are
+/// here. A gap is an error: a watch would miss what belongs there.
 pub(crate) fn foreign(
+    seen: u64,
     rows: Vec<ChangeRow>,
     current: impl Fn(&Key) -> Option<Arc<Object>>,
 ) -> Result<Vec<Arc<Change>>, String> {
     let mut latest: HashMap<Key, Arc<Object>> = HashMap::new();
     let mut changes = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (row, expected) in rows.into_iter().zip(seen + 1..) {
+        let found = row.object.revision;
+        if found != expected {
+            return Err(format!("the change log goes on at revision {found} where {expected} belongs"));
+        }
         let change = change(
             row,
             |row| {

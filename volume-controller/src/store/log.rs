@@ -36,6 +36,10 @@ impl Log {
         self.floor
     }
 
+    pub(crate) fn limits(&self) -> &LogLimits {
+        &self.limits
+    }
+
     /// Appends the next change.
     pub(crate) fn push(&mut self, change: Arc<Change>, at: Instant) {
         debug_assert_eq!(change.revision, self.floor + self.entries.len() as u64 + 1);

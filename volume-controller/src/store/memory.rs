@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::link::Linked;
 use super::log::Log;
 use super::{Change, ChangeKind, Expired, Key, List, LogLimits, Object};
 
@@ -31,7 +32,7 @@ impl std::fmt::Debug for Memory {
 
 struct State {
     revision: u64,
-    resources: HashMap<Arc<str>, BTreeMap<Place, Arc<Object>>>,
+    resources: Resources,
     log: Log,
     subscriptions: Vec<Weak<Subscription>>,
     is_closed: bool,
@@ -79,28 +80,34 @@ const LOOK_AT_MOST: usize = 2048;
 const TAKE_AT_MOST: usize = 128;
 
 impl Memory {
-    /// Memory as loaded: `changes` lead from `floor` to `revision` and carry when they were made.
-    pub(crate) fn new(
-        revision: u64,
-        floor: u64,
-        objects: Vec<Arc<Object>>,
-        changes: Vec<(Arc<Change>, Instant)>,
-        limits: LogLimits,
-    ) -> Self {
-        let mut resources: HashMap<Arc<str>, BTreeMap<Place, Arc<Object>>> = HashMap::new();
-        for object in objects {
-            resources
-                .entry(object.key.resource.clone())
-                .or_default()
-                .insert((object.key.namespace.clone(), object.key.name.clone()), object);
-        }
-        let mut log = Log::new(floor, limits);
-        for (change, at) in changes {
-            log.push(change, at);
-        }
-        log.trim(Instant::now());
+    /// Memory as loaded.
+    pub(crate) fn new(contents: Linked, limits: LogLimits) -> Self {
+        let revision = contents.revision;
+        let (resources, log) = arrange(contents, limits);
         let state = State { revision, resources, log, subscriptions: Vec::new(), is_closed: false };
         Self { state: RwLock::new(state), revision: watch::Sender::new(revision) }
+    }
+
+    /// Everything anew, where the changes that lead there cannot be told any more. A watch
+    /// that would have to deliver one of them is [`Read::Gone`].
+    pub(crate) fn replace(&self, contents: Linked) {
+        let (revision, floor) = (contents.revision, contents.floor);
+        let limits = self.state.read().log.limits().clone();
+        let (resources, log) = arrange(contents, limits);
+        let mut state = self.state.write();
+        let old =
+            (std::mem::replace(&mut state.resources, resources), std::mem::replace(&mut state.log, log));
+        state.revision = revision;
+        for subscription in state.subscriptions.iter().filter_map(Weak::upgrade) {
+            // Below every floor, so that what should come next is gone. One that waits for a
+            // revision which is still in the log misses nothing.
+            let next = if subscription.from < floor { 1 } else { subscription.from + 1 };
+            subscription.next.store(if next <= revision { next } else { 0 }, Ordering::Relaxed);
+            subscription.woken.notify_one();
+        }
+        drop(state);
+        drop(old);
+        self.revision.send_replace(revision);
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -247,6 +254,25 @@ impl Memory {
             subscription.woken.notify_one();
         }
     }
+}
+
+type Resources = HashMap<Arc<str>, BTreeMap<Place, Arc<Object>>>;
+
+/// What was loaded, as it is read.
+fn arrange(contents: Linked, limits: LogLimits) -> (Resources, Log) {
+    let mut resources = Resources::new();
+    for object in contents.objects {
+        resources
+            .entry(object.key.resource.clone())
+            .or_default()
+            .insert((object.key.namespace.clone(), object.key.name.clone()), object);
+    }
+    let mut log = Log::new(contents.floor, limits);
+    for (change, at) in contents.changes {
+        log.push(change, at);
+    }
+    log.trim(Instant::now());
+    (resources, log)
 }
 
 impl State {

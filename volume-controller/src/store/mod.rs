@@ -6,19 +6,25 @@
 //! The revision is taken inside that transaction, so commit order is revision
 //! order, and every write of a transaction has a revision of its own.
 //!
+//! In a PostgreSQL database several processes may have the same store open, each with
+//! its own memory and its own writer. What one commits the others follow; before
+//! one commits it knows everything that the others have.
+//!
 //! Reads and watches are served from memory. The window of changes in which a
 //! watch can start is kept on disk as well, so watches resume after a restart.
 
 mod config;
 mod dialect;
 mod error;
+mod follow;
 mod link;
-mod lock;
+mod location;
 mod log;
 mod memory;
 mod metrics;
 mod open;
 mod plan;
+mod settle;
 mod types;
 mod watch;
 mod writer;
@@ -32,7 +38,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{BatchLimits, Config, LogLimits};
-pub use error::OpenError;
+pub use error::{OpenError, Said};
+pub use location::{Database, Location, NotADatabase};
 pub use metrics::{Metrics, ResourceLabel};
 pub use types::{
     Change, ChangeKind, CommitError, Committed, Guard, Key, List, Object, Precondition, Transaction, Write,
@@ -42,6 +49,16 @@ pub use watch::{Expired, Next, Watch, WatchError};
 use memory::Memory;
 use writer::Request;
 
+/// Why a store is open no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was closed, or nobody had it any more.
+    Closed,
+    /// This process may not write to it any more, for this reason. Whatever else of it acts on
+    /// what the store says should end, too.
+    Lost(String),
+}
+
 /// An open store. Clones are cheap and are the same store. When the last clone
 /// is gone the store closes by itself; [`Store::close`] waits for it.
 #[derive(Debug, Clone)]
@@ -50,16 +67,16 @@ pub struct Store {
     queue: mpsc::Sender<Request>,
     metrics: Metrics,
     closing: CancellationToken,
-    closed: tokio::sync::watch::Receiver<bool>,
+    ended: tokio::sync::watch::Receiver<Option<Ended>>,
     progress: std::time::Duration,
 }
 
 impl Store {
-    /// Opens the store, creates it when its file is not there or empty, and starts
-    /// its writer on the current tokio runtime.
+    /// Opens the store, creates it when its file or database is empty or the file not there,
+    /// and starts its writer on the current tokio runtime.
     ///
     /// # Errors
-    /// See [`OpenError`]; each of them leaves the file as it was.
+    /// See [`OpenError`]; each of them leaves the file or database as it was.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         open::open(config).await
     }
@@ -133,11 +150,18 @@ impl Store {
         &self.metrics
     }
 
-    /// Writes what waits, closes the file and frees its lock. Later commits are
+    /// Writes what waits, closes the database and frees its lock. Later commits are
     /// refused, reads still work, watches end once they have delivered everything.
     pub async fn close(&self) {
         self.closing.cancel();
+        self.ended().await;
+    }
+
+    /// Waits until the store is open no more, and says why.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
         // An error means that the writer is gone, and the lock with it.
-        let _ = self.closed.clone().wait_for(|is_closed| *is_closed).await;
+        let ended = ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+        ended.unwrap_or_else(|| Ended::Lost("the store's writer was stopped".to_owned()))
     }
 }

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::dialect::{ChangeRow, CommitFailure, Dialect, DialectError};
-use super::lock::ProcessLock;
+use super::dialect::{CommitFailure, Dialect, DialectError};
 use super::memory::Memory;
 use super::metrics::ResourceLabel;
 use super::plan::Plan;
-use super::{BatchLimits, Change, CommitError, Committed, Metrics, Transaction, link};
+use super::settle::Unsettled;
+use super::{BatchLimits, Change, CommitError, Committed, Ended, Metrics, Transaction};
 
 /// One transaction and who waits for it.
 pub(crate) struct Request {
@@ -31,14 +31,6 @@ const TICK: Duration = Duration::from_secs(5);
 const COMPACT_STEP: u64 = 512;
 /// Writes do not wait longer than about this for a round of compaction.
 const COMPACT_DEADLINE: Duration = Duration::from_millis(20);
-/// Pauses between the attempts to learn what became of a failed commit, while its callers wait.
-const SETTLE_PAUSES: [Duration; 5] = [
-    Duration::from_millis(10),
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
 /// A batch above this is worth a log line.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -48,28 +40,25 @@ pub(crate) struct Writer {
     pub(crate) memory: Arc<Memory>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: BatchLimits,
+    /// How many changes of the past are loaded.
+    pub(crate) window: usize,
     pub(crate) queue: mpsc::Receiver<Request>,
     /// Taken from the queue, not yet begun.
     pub(crate) waiting: VecDeque<Request>,
     /// Cancelled to end the task, once the queue is empty.
     pub(crate) closing: CancellationToken,
-    /// Set to true at the very end, when the file is closed and its lock free.
-    pub(crate) closed: watch::Sender<bool>,
-    pub(crate) lock: ProcessLock,
+    /// Set at the very end, when the database is closed and its lock free.
+    pub(crate) ended: watch::Sender<Option<Ended>>,
     /// The log is compacted on disk up to here.
     pub(crate) compacted: u64,
     /// A commit of which nobody knows whether it happened. While there is one, nothing is written.
     pub(crate) unsettled: Option<Unsettled>,
-}
-
-/// What a commit would have changed.
-pub(crate) struct Unsettled {
-    changes: Vec<Arc<Change>>,
-    error: String,
+    /// Whether the last attempt to learn what others committed failed.
+    pub(crate) is_cut_off: bool,
 }
 
 /// What became of a batch.
-enum Outcome {
+pub(super) enum Outcome {
     Done,
     /// Nothing was written.
     Refused(String),
@@ -77,12 +66,12 @@ enum Outcome {
 }
 
 impl Writer {
-    /// Runs until the store is closed or nobody has it any more.
+    /// Runs until the store is closed, nobody has it any more, or it may not write any more.
     pub(crate) async fn run(mut self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let closing = self.closing.clone();
-        loop {
+        while self.dialect.lost().is_none() {
             tokio::select! {
                 biased;
                 () = closing.cancelled() => break,
@@ -91,21 +80,26 @@ impl Writer {
                     self.serve(request).await;
                     self.housekeep(false).await;
                 }
+                // While requests come in, each of them brings what others committed along.
+                () = self.dialect.changed() => self.follow().await,
                 _ = tick.tick() => {
                     self.memory.trim();
                     self.housekeep(true).await;
                 }
             }
         }
-        // What was accepted into the queue is still written.
+        // What was accepted into the queue is still written, or refused when that may not be.
         self.queue.close();
         while let Some(request) = self.queue.recv().await {
             self.serve(request).await;
         }
+        let ended = self.dialect.lost().map_or(Ended::Closed, |why| Ended::Lost(why.to_owned()));
+        if let Ended::Lost(why) = &ended {
+            tracing::error!(%why, "the store was lost to this process");
+        }
         self.dialect.close().await;
         self.memory.close();
-        drop(self.lock);
-        self.closed.send_replace(true);
+        self.ended.send_replace(Some(ended));
     }
 
     /// Commits one request, together with all others that wait as far as the limits allow.
@@ -146,13 +140,7 @@ impl Writer {
         if let Err(error) = self.settle().await {
             return (self.refuse_waiting(), Outcome::Refused(error));
         }
-        let mut begun = self.dialect.begin(self.memory.revision()).await;
-        if begun.is_err() {
-            // The connection may have been the only thing that was wrong.
-            begun = self.dialect.begin(self.memory.revision()).await;
-        }
-        if let Err(error) = begun.map_err(|error| error.to_string()).and_then(|rows| self.learn(rows)) {
-            let _ = self.dialect.rollback().await;
+        if let Err(error) = self.begin().await {
             return (self.refuse_waiting(), Outcome::Refused(error));
         }
         let memory = self.memory.clone();
@@ -175,7 +163,7 @@ impl Writer {
             Err(CommitFailure::Refused(error)) => return (answers, Outcome::Refused(error.to_string())),
             Err(CommitFailure::Unknown(error)) => {
                 let error = error.to_string();
-                self.unsettled = Some(Unsettled { changes, error: error.clone() });
+                self.unsettled = Some(Unsettled::new(changes, error.clone()));
                 return (answers, self.settle_patiently(error).await);
             }
         }
@@ -189,52 +177,7 @@ impl Writer {
         self.waiting.drain(..).map(|request| (request.answer, Ok(Vec::new()))).collect()
     }
 
-    /// Makes visible what others have committed.
-    fn learn(&mut self, rows: Vec<ChangeRow>) -> Result<(), String> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let changes = link::foreign(rows, |key| self.memory.get(key))?;
-        self.publish(&changes);
-        Ok(())
-    }
-
-    /// Learns what became of a commit that failed, while its callers wait.
-    async fn settle_patiently(&mut self, error: String) -> Outcome {
-        let base = self.memory.revision();
-        for pause in SETTLE_PAUSES {
-            if self.settle().await.is_ok() {
-                let happened = self.memory.revision() != base;
-                return if happened { Outcome::Done } else { Outcome::Refused(error) };
-            }
-            sleep(pause).await;
-        }
-        Outcome::Unknown(error)
-    }
-
-    /// Learns what became of a commit that failed, if there is one. As long as that
-    /// is not known nothing can be written: its revisions may or may not be taken.
-    async fn settle(&mut self) -> Result<(), String> {
-        let Some(unsettled) = &self.unsettled else { return Ok(()) };
-        let base = self.memory.revision();
-        let last = unsettled.changes.last().map_or(base, |change| change.revision);
-        let unknown = |why: &dyn std::fmt::Display| {
-            format!("what became of an earlier write is not known ({}): {why}", unsettled.error)
-        };
-        let found = self.dialect.settle(base).await.map_err(|error| unknown(&error))?;
-        if found != base && found != last {
-            return Err(unknown(&format_args!("the counter is at {found}, neither {base} nor {last}")));
-        }
-        if let Some(unsettled) = self.unsettled.take()
-            && found != base
-        {
-            self.publish(&unsettled.changes);
-        }
-        tracing::info!(revision = found, "learned what became of a failed commit");
-        Ok(())
-    }
-
-    fn publish(&self, changes: &[Arc<Change>]) {
+    pub(super) fn publish(&self, changes: &[Arc<Change>]) {
         self.memory.publish(changes);
         self.tell();
     }
@@ -276,9 +219,8 @@ impl Writer {
         // Small remainders wait for the tick, so that a write does not always bring a compaction along.
         while self.compacted < floor && (is_idle || floor - self.compacted >= COMPACT_STEP) {
             let to = floor.min(self.compacted + COMPACT_STEP);
-            self.dialect.compact(self.compacted, to).await?;
-            self.compacted = to;
-            self.metrics.compacted.set(gauge(to));
+            self.compacted = self.dialect.compact(to).await?;
+            self.metrics.compacted.set(gauge(self.compacted));
             let is_late = !is_idle && started.elapsed() > COMPACT_DEADLINE;
             if is_late || !self.queue.is_empty() || self.closing.is_cancelled() {
                 break;

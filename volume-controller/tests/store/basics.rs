@@ -3,9 +3,18 @@
 use super::*;
 use holdfast_volume_controller::store::{CommitError, WatchError};
 
-#[tokio::test]
-async fn what_is_written_is_read_listed_watched_and_there_after_a_restart() {
-    let (folder, store) = fresh().await;
+in_every_place! {
+    what_is_written_is_read_listed_watched_and_there_after_a_restart,
+    a_transaction_is_all_or_none,
+    lists_are_in_order_and_in_pieces,
+    writes_that_wait_together_are_committed_together,
+    a_large_batch_is_cut_by_bytes,
+    a_write_whose_caller_went_away_still_happens,
+    closing_writes_what_waits,
+}
+
+async fn what_is_written_is_read_listed_watched_and_there_after_a_restart(place: Place) {
+    let store = place.open().await;
     let start = store.revision();
     assert_eq!(start, 1, "revision 0 means `any` to Kubernetes' clients");
     let mut watch = store.watch(&[], start).unwrap();
@@ -42,7 +51,7 @@ async fn what_is_written_is_read_listed_watched_and_there_after_a_restart() {
     }
     assert!(matches!(store.commit(vec![create("c")]).await, Err(CommitError::Closed)));
 
-    let store = Store::open(config(&folder)).await.unwrap();
+    let store = place.open().await;
     assert_eq!(store.revision(), 5);
     assert_eq!(store.list(CLAIMS, None, None, None).objects, before.objects);
     let mut watch = store.watch(&[CLAIMS], 3).unwrap();
@@ -51,9 +60,8 @@ async fn what_is_written_is_read_listed_watched_and_there_after_a_restart() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_transaction_is_all_or_none() {
-    let (_folder, store) = fresh().await;
+async fn a_transaction_is_all_or_none(place: Place) {
+    let store = place.open().await;
     store.commit(vec![create("a"), create("b")]).await.unwrap();
     let revision = store.revision();
     let before = listed(&store, &[CLAIMS]);
@@ -76,9 +84,8 @@ async fn a_transaction_is_all_or_none() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn lists_are_in_order_and_in_pieces() {
-    let (_folder, store) = fresh().await;
+async fn lists_are_in_order_and_in_pieces(place: Place) {
+    let store = place.open().await;
     let names = [("", "z"), ("a", "b"), ("a", "c"), ("a-b", "a"), ("a.b", "a"), ("b", "a"), ("b", "é")];
     for (namespace, name) in names.iter().rev() {
         put(&store, Key::new("pods", namespace, name), json!({})).await;
@@ -114,9 +121,8 @@ async fn lists_are_in_order_and_in_pieces() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn writes_that_wait_together_are_committed_together() {
-    let (_folder, store) = fresh().await;
+async fn writes_that_wait_together_are_committed_together(place: Place) {
+    let store = place.open().await;
     let names: Vec<String> = (0..400).map(|index| format!("claim-{index}")).collect();
     let done = futures::future::join_all(names.iter().map(|name| store.commit(vec![create(name)]))).await;
     assert!(done.iter().all(Result::is_ok));
@@ -126,10 +132,8 @@ async fn writes_that_wait_together_are_committed_together() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_large_batch_is_cut_by_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = config(&folder);
+async fn a_large_batch_is_cut_by_bytes(place: Place) {
+    let mut config = place.config();
     config.batch.bytes = 10_000;
     let store = Store::open(config).await.unwrap();
     let commits = (0..40).map(|index| {
@@ -142,9 +146,8 @@ async fn a_large_batch_is_cut_by_bytes() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_write_whose_caller_went_away_still_happens() {
-    let (_folder, store) = fresh().await;
+async fn a_write_whose_caller_went_away_still_happens(place: Place) {
+    let store = place.open().await;
     let mut watch = store.watch(&[], store.revision()).unwrap();
     let mut commit = Box::pin(store.commit(vec![create("a")]));
     assert!(futures::poll!(&mut commit).is_pending());
@@ -153,9 +156,8 @@ async fn a_write_whose_caller_went_away_still_happens() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn closing_writes_what_waits() {
-    let (folder, store) = fresh().await;
+async fn closing_writes_what_waits(place: Place) {
+    let store = place.open().await;
     let names: Vec<String> = (0..100).map(|index| format!("claim-{index}")).collect();
     let mut commits: Vec<_> = names.iter().map(|name| Box::pin(store.commit(vec![create(name)]))).collect();
     for commit in &mut commits {
@@ -163,7 +165,7 @@ async fn closing_writes_what_waits() {
     }
     store.close().await;
     assert!(futures::future::join_all(commits).await.iter().all(Result::is_ok));
-    let store = Store::open(config(&folder)).await.unwrap();
+    let store = place.open().await;
     assert_eq!(store.list(CLAIMS, None, None, None).objects.len(), 100);
     store.close().await;
 }

@@ -33,8 +33,8 @@ async fn a_second_open_is_refused_and_says_who_has_it() {
     std::os::unix::fs::symlink(folder.path().join("state.db"), &link).unwrap();
     for path in [folder.path().join("state.db"), link] {
         let error = Store::open(Config::new(path)).await.unwrap_err();
-        let OpenError::InUse { pid, .. } = &error else { panic!("{error}") };
-        assert_eq!(*pid, Some(std::process::id()));
+        let OpenError::InUse { holder, .. } = &error else { panic!("{error}") };
+        assert_eq!(*holder, Some(format!("process {}", std::process::id())));
         assert!(error.to_string().contains("state.db is in use by process"), "{error}");
         assert!(error.is_retryable());
     }
@@ -65,7 +65,7 @@ async fn a_tool_that_holds_the_file_is_waited_for_and_then_named() {
     let mut tool = connect(&folder.path().join("state.db")).await;
     sqlx::raw_sql("BEGIN; SELECT * FROM revision;").execute(&mut tool).await.unwrap();
     let error = Store::open(config(&folder)).await.unwrap_err();
-    assert!(matches!(error, OpenError::InUse { pid: None, .. }), "{error}");
+    assert!(matches!(error, OpenError::InUse { holder: None, .. }), "{error}");
     tool.close().await.unwrap();
     Store::open(config(&folder)).await.unwrap().close().await;
 }

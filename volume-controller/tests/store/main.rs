@@ -1,4 +1,4 @@
-//! The store through its public interface, on real SQLite files.
+//! The store through its public interface, on real SQLite files and real PostgreSQL servers.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,11 @@ mod basics;
 mod crash;
 mod disk;
 mod file;
+mod lost;
 mod order;
+mod place;
+mod postgres;
+mod replicas;
 mod speed;
 mod window;
 
@@ -23,6 +27,7 @@ use std::time::Duration;
 use holdfast_volume_controller::store::{
     Change, ChangeKind, Config, Key, Next, Object, Precondition, Store, Watch, Write,
 };
+use place::{Place, in_every_place};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

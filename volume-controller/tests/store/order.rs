@@ -5,6 +5,10 @@ use super::*;
 use holdfast_volume_controller::store::{CommitError, Committed};
 use proptest::prelude::*;
 
+in_every_place! {
+    sixty_four_writers(flavor = "multi_thread", worker_threads = 4),
+}
+
 const RESOURCES: [&str; 3] = [CLAIMS, "persistentvolumes", "pods"];
 
 fn shared_key(index: usize) -> Key {
@@ -34,9 +38,8 @@ async fn step(store: &Store, writer: usize, round: usize) -> Option<Vec<Committe
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sixty_four_writers() {
-    let (folder, store) = fresh().await;
+async fn sixty_four_writers(place: Place) {
+    let store = place.open().await;
     let start = store.revision();
     let writers = (0..64).map(|writer| {
         let store = store.clone();
@@ -92,7 +95,7 @@ async fn sixty_four_writers() {
     every_start_leads_to_the_list(&store, start, &all).await;
     store.close().await;
 
-    let again = Store::open(config(&folder)).await.unwrap();
+    let again = place.open().await;
     assert_eq!(listed(&again, &RESOURCES), listed(&store, &RESOURCES));
     every_start_leads_to_the_list(&again, start, &all).await;
     again.close().await;
@@ -160,62 +163,80 @@ fn expected(model: &State, writes: &[Write]) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any transactions, sent one by one or at once, leave what a plain map would hold,
-    /// in every watch and after a restart.
     #[test]
-    fn any_transactions(transactions in transactions(), at_once in any::<bool>()) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-            let (folder, store) = fresh().await;
-            let start = store.revision();
-            let mut model = State::new();
-            let mut pending = Vec::new();
-            for (number, steps) in transactions.iter().enumerate() {
-                let writes: Vec<Write> = steps.iter().map(|step| {
-                    let key = shared_key(step.key);
-                    let current = model.get(&key);
-                    let precondition = match step.precondition {
-                        0 => Precondition::Absent,
-                        1 => Precondition::Present,
-                        2 => Precondition::Revision(current.map_or(1, |current| current.revision)),
-                        3 => Precondition::Uid(current.map_or("other".into(), |current| current.uid.clone())),
-                        _ => Precondition::Revision(start),
-                    };
-                    let body = json!({"metadata": {"uid": format!("{}", number % 3)}, "number": number});
-                    Write { key, precondition, body: (!step.delete).then_some(body) }
-                }).collect();
-                if at_once {
-                    let store = store.clone();
-                    pending.push(tokio::spawn(async move { store.commit(writes).await }));
-                    continue;
-                }
-                let is_expected = expected(&model, &writes);
-                let result = store.commit(writes.clone()).await;
-                assert_eq!(result.is_ok(), is_expected, "{writes:?}: {result:?}");
-                for (write, done) in writes.iter().zip(result.unwrap_or_default()) {
-                    match write.body {
-                        Some(_) => model.insert(write.key.clone(), done.object),
-                        None => model.remove(&write.key),
-                    };
-                }
+    fn any_transactions_in_a_file(transactions in transactions(), at_once in any::<bool>()) {
+        block_on(any_transactions(Place::file(), transactions, at_once));
+    }
+
+    #[test]
+    fn any_transactions_in_postgres(transactions in transactions(), at_once in any::<bool>()) {
+        block_on(async {
+            if let Some(place) = Place::postgres().await {
+                any_transactions(place, transactions, at_once).await;
             }
-            for commit in pending {
-                let _ = commit.await.unwrap();
-            }
-            if at_once {
-                model = listed(&store, &RESOURCES);
-            }
-            assert_eq!(listed(&store, &RESOURCES), model);
-            let all = if store.revision() == start {
-                Vec::new()
-            } else {
-                changes_until(&mut store.watch(&[], start).unwrap(), store.revision()).await
-            };
-            every_start_leads_to_the_list(&store, start, &all).await;
-            store.close().await;
-            let again = Store::open(config(&folder)).await.unwrap();
-            assert_eq!(listed(&again, &RESOURCES), model);
-            every_start_leads_to_the_list(&again, start, &all).await;
-            again.close().await;
         });
     }
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+/// Any transactions, sent one by one or at once, leave what a plain map would hold,
+/// in every watch and after a restart.
+async fn any_transactions(place: Place, transactions: Vec<Vec<Step>>, at_once: bool) {
+    let store = place.open().await;
+    let start = store.revision();
+    let mut model = State::new();
+    let mut pending = Vec::new();
+    for (number, steps) in transactions.iter().enumerate() {
+        let writes: Vec<Write> = steps
+            .iter()
+            .map(|step| {
+                let key = shared_key(step.key);
+                let current = model.get(&key);
+                let precondition = match step.precondition {
+                    0 => Precondition::Absent,
+                    1 => Precondition::Present,
+                    2 => Precondition::Revision(current.map_or(1, |current| current.revision)),
+                    3 => Precondition::Uid(current.map_or("other".into(), |current| current.uid.clone())),
+                    _ => Precondition::Revision(start),
+                };
+                let body = json!({"metadata": {"uid": format!("{}", number % 3)}, "number": number});
+                Write { key, precondition, body: (!step.delete).then_some(body) }
+            })
+            .collect();
+        if at_once {
+            let store = store.clone();
+            pending.push(tokio::spawn(async move { store.commit(writes).await }));
+            continue;
+        }
+        let is_expected = expected(&model, &writes);
+        let result = store.commit(writes.clone()).await;
+        assert_eq!(result.is_ok(), is_expected, "{writes:?}: {result:?}");
+        for (write, done) in writes.iter().zip(result.unwrap_or_default()) {
+            match write.body {
+                Some(_) => model.insert(write.key.clone(), done.object),
+                None => model.remove(&write.key),
+            };
+        }
+    }
+    for commit in pending {
+        let _ = commit.await.unwrap();
+    }
+    if at_once {
+        model = listed(&store, &RESOURCES);
+    }
+    assert_eq!(listed(&store, &RESOURCES), model);
+    let all = if store.revision() == start {
+        Vec::new()
+    } else {
+        changes_until(&mut store.watch(&[], start).unwrap(), store.revision()).await
+    };
+    every_start_leads_to_the_list(&store, start, &all).await;
+    store.close().await;
+    let again = place.open().await;
+    assert_eq!(listed(&again, &RESOURCES), model);
+    every_start_leads_to_the_list(&again, start, &all).await;
+    again.close().await;
 }

@@ -4,17 +4,24 @@
 use super::*;
 use holdfast_volume_controller::store::{Expired, WatchError};
 
-async fn with_window(changes: usize) -> (TempDir, Config, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = config(&folder);
-    config.log.changes = changes;
-    let store = Store::open(config.clone()).await.unwrap();
-    (folder, config, store)
+in_every_place! {
+    a_watch_starts_at_the_compacted_revision_and_not_before,
+    a_slow_watch_ends_and_a_quiet_one_does_not,
+    a_watch_without_changes_tells_how_far_it_is,
+    a_watch_from_a_revision_to_come_waits_for_it,
+    the_window_is_bounded_by_bytes_and_age_as_well,
+    the_disk_keeps_the_window_and_what_lives,
 }
 
-#[tokio::test]
-async fn a_watch_starts_at_the_compacted_revision_and_not_before() {
-    let (_folder, config, store) = with_window(10).await;
+async fn with_window(place: &Place, changes: usize) -> (Config, Store) {
+    let mut config = place.config();
+    config.log.changes = changes;
+    let store = Store::open(config.clone()).await.unwrap();
+    (config, store)
+}
+
+async fn a_watch_starts_at_the_compacted_revision_and_not_before(place: Place) {
+    let (config, store) = with_window(&place, 10).await;
     for value in 0..50 {
         put(&store, key(&format!("claim-{}", value % 7)), body("x", value)).await;
     }
@@ -33,9 +40,8 @@ async fn a_watch_starts_at_the_compacted_revision_and_not_before() {
     reopened.close().await;
 }
 
-#[tokio::test]
-async fn a_slow_watch_ends_and_a_quiet_one_does_not() {
-    let (_folder, _config, store) = with_window(10).await;
+async fn a_slow_watch_ends_and_a_quiet_one_does_not(place: Place) {
+    let (_config, store) = with_window(&place, 10).await;
     let start = store.revision();
     let mut slow = store.watch(&[CLAIMS], start).unwrap();
     let mut quiet = store.watch(&["nodes"], start).unwrap();
@@ -51,10 +57,8 @@ async fn a_slow_watch_ends_and_a_quiet_one_does_not() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_watch_without_changes_tells_how_far_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = config(&folder);
+async fn a_watch_without_changes_tells_how_far_it_is(place: Place) {
+    let mut config = place.config();
     config.progress = Duration::from_millis(20);
     let store = Store::open(config).await.unwrap();
     let mut quiet = store.watch(&["nodes"], store.revision()).unwrap();
@@ -67,9 +71,8 @@ async fn a_watch_without_changes_tells_how_far_it_is() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_watch_from_a_revision_to_come_waits_for_it() {
-    let (_folder, store) = fresh().await;
+async fn a_watch_from_a_revision_to_come_waits_for_it(place: Place) {
+    let store = place.open().await;
     let mut watch = store.watch(&[CLAIMS], store.revision() + 2).unwrap();
     for value in 0..4 {
         put(&store, key("a"), body("a", value)).await;
@@ -79,10 +82,8 @@ async fn a_watch_from_a_revision_to_come_waits_for_it() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn the_window_is_bounded_by_bytes_and_age_as_well() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = config(&folder);
+async fn the_window_is_bounded_by_bytes_and_age_as_well(place: Place) {
+    let mut config = place.config();
     config.log.bytes = 20_000;
     config.log.age = Duration::from_millis(300);
     let store = Store::open(config).await.unwrap();
@@ -99,9 +100,8 @@ async fn the_window_is_bounded_by_bytes_and_age_as_well() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn the_disk_keeps_the_window_and_what_lives() {
-    let (_folder, config, store) = with_window(100).await;
+async fn the_disk_keeps_the_window_and_what_lives(place: Place) {
+    let (config, store) = with_window(&place, 100).await;
     for name in ["old-1", "old-2", "gone"] {
         put(&store, key(name), body(name, 0)).await;
     }
@@ -117,9 +117,7 @@ async fn the_disk_keeps_the_window_and_what_lives() {
     .await;
     let before = listed(&store, &[CLAIMS]);
     store.close().await;
-    let mut file = file::connect(&config.path).await;
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM change").fetch_one(&mut file).await.unwrap();
-    sqlx::Connection::close(file).await.unwrap();
+    let rows = place.number("SELECT count(*) FROM change").await;
     // The window, what its first changes replaced, and the two that nobody touched.
     assert_eq!(rows, 100 + 20 + 2);
     let store = Store::open(config).await.unwrap();

@@ -3,6 +3,8 @@
 //! A dialect may lose its connection on any error; the next call makes a new
 //! one. So after an error nothing of an unfinished transaction is left.
 
+mod columns;
+mod postgres;
 mod sqlite;
 
 use std::sync::Arc;
@@ -12,8 +14,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::error::Said;
 use super::{Change, ChangeKind, Key};
 
+pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;
 
 /// A database that keeps the tables `object`, `change` and `revision`.
@@ -24,9 +28,9 @@ pub(crate) trait Dialect: Send {
     async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError>;
 
     /// Opens a transaction that keeps every other writer out, and returns what
-    /// others have committed after revision `seen`, in order and without a gap.
+    /// others have committed after revision `seen`.
     /// Whoever commits must know these first: preconditions are checked against them.
-    async fn begin(&mut self, seen: u64) -> Result<Vec<ChangeRow>, DialectError>;
+    async fn begin(&mut self, seen: u64) -> Result<Foreign, DialectError>;
 
     /// Ends the transaction without having written.
     async fn rollback(&mut self) -> Result<(), DialectError>;
@@ -35,19 +39,49 @@ pub(crate) trait Dialect: Send {
     /// the counter to the last of them, and commits durably.
     async fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), CommitFailure>;
 
-    /// Asks the database, on a new connection, for the revision of its counter,
-    /// after a commit on top of `base` failed. An answer other than `base` is
-    /// given only when what it tells is durable.
-    async fn settle(&mut self, base: u64) -> Result<u64, DialectError>;
+    /// Asks the database, on a new connection and after whatever the old one still
+    /// does, whether the last commit happened, which had failed. It was to take the
+    /// revisions after `base` up to `last`. That it happened is said only when it is durable.
+    async fn settle(&mut self, base: u64, last: u64) -> Result<Settled, DialectError>;
 
-    /// Compacts the log from `from` (where it is compacted to now) to `to`, in one transaction.
-    async fn compact(&mut self, from: u64, to: u64) -> Result<(), DialectError>;
+    /// What others have committed after revision `seen`. Keeps nobody out.
+    async fn tail(&mut self, seen: u64) -> Result<Foreign, DialectError>;
+
+    /// Returns when others may have committed something: at once, later than that, or
+    /// without reason, but never never. Cancel-safe. Where there are no others it does not return.
+    async fn changed(&mut self);
+
+    /// Compacts the log up to `to` in one transaction, unless it is already; returns
+    /// up to where it is compacted now.
+    async fn compact(&mut self, to: u64) -> Result<u64, DialectError>;
 
     /// What the database needs now and then; called when nobody waits for a write.
     async fn maintain(&mut self) -> Result<(), DialectError>;
 
-    /// Leaves the database in order.
+    /// Why this process may never write to the database again, once that is so.
+    fn lost(&self) -> Option<&str>;
+
+    /// Leaves the database in order, and frees what keeps others away from it.
     async fn close(&mut self);
+}
+
+/// What others have committed.
+pub(crate) enum Foreign {
+    /// These, in order and without a gap; often none.
+    Changes(Vec<ChangeRow>),
+    /// Some of it is compacted and cannot be told any more: everything has to be loaded again.
+    Compacted,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// All of it is there, durably.
+    Happened,
+    /// Nothing of it is there, nor will be.
+    DidNot,
+    /// Its place in the log is compacted. Whether it happened is not known, what there is now is.
+    Compacted,
 }
 
 /// What a database failed at.
@@ -58,7 +92,7 @@ pub(crate) struct DialectError {
     pub(crate) doing: &'static str,
     /// What it said.
     #[source]
-    pub(crate) source: sqlx::Error,
+    pub(crate) source: Said,
 }
 
 /// How a commit failed.

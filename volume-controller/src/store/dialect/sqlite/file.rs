@@ -1,14 +1,16 @@
 //! The database file: what it is, how it is made, opened and checked.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteLockingMode};
 use sqlx::{ConnectOptions, Connection};
 
-use super::rows::{counter, to_sql};
+use super::super::columns::to_sql;
+use super::rows::counter;
 use crate::store::OpenError;
 
 /// `PRAGMA application_id` of our files, "Hold" in ASCII.
@@ -18,6 +20,37 @@ const SCHEMA_VERSION: i64 = 1;
 /// How long to wait for another process to let go of the file. The lock file keeps
 /// stores apart; this is for tools that look into the database.
 const BUSY: Duration = Duration::from_secs(2);
+
+/// The file as it is called without links, so that two names of it have one lock.
+pub(super) fn real_path(path: &Path) -> Result<PathBuf, OpenError> {
+    let failed = |source| OpenError::File { doing: "find", path: path.to_owned(), source };
+    match path.canonicalize() {
+        Ok(path) => Ok(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = path.file_name().ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+            let folder = match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder,
+                _ => Path::new("."),
+            };
+            Ok(folder.canonicalize().map_err(failed)?.join(name))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Creates the file if it is not there. It holds secrets: only its owner may
+/// read it. SQLite gives the files next to it the same mode.
+pub(super) fn create(path: &Path) -> Result<(), OpenError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|source| OpenError::File { doing: "open", path: path.to_owned(), source })
+}
 
 pub(super) async fn connect(path: &Path) -> sqlx::Result<SqliteConnection> {
     SqliteConnectOptions::new()
@@ -45,7 +78,7 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     if begin.is_empty() || begin == MAGIC {
         return Ok(());
     }
-    Err(OpenError::Foreign { path: path.to_owned(), why: "it is not an SQLite database".to_owned() })
+    Err(OpenError::Foreign { store: path.into(), why: "it is not an SQLite database".to_owned() })
 }
 
 /// What a file is that may be opened.
@@ -70,14 +103,14 @@ pub(super) async fn identify(connection: &mut SqliteConnection, path: &Path) -> 
     if application != APPLICATION_ID {
         let why =
             format!("it is a database of another application, id {application}, {tables} tables and indices");
-        return Err(OpenError::Foreign { path: path.to_owned(), why });
+        return Err(OpenError::Foreign { store: path.into(), why });
     }
     let version: i64 = sqlx::query_scalar("SELECT version FROM schema_version")
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)?;
     if version > SCHEMA_VERSION {
-        return Err(OpenError::Newer { path: path.to_owned(), found: version, known: SCHEMA_VERSION });
+        return Err(OpenError::Newer { store: path.into(), found: version, known: SCHEMA_VERSION });
     }
     Ok(Found::Ours)
 }
@@ -106,7 +139,7 @@ pub(super) async fn tune(connection: &mut SqliteConnection) -> sqlx::Result<()> 
 /// Whether the file is in order, and the tables agree with one another.
 pub(super) async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
     let failed = |source| open_error("read", path, source);
-    let damaged = |why: String| Err(OpenError::Damaged { path: path.to_owned(), why });
+    let damaged = |why: String| Err(OpenError::Damaged { store: path.into(), why });
     let found: String =
         sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(failed)?;
     if found != "ok" {
@@ -145,13 +178,13 @@ pub(super) fn open_error(doing: &'static str, path: &Path, source: sqlx::Error) 
     const BUSY: i32 = 5;
     const CORRUPT: i32 = 11;
     const NOTADB: i32 = 26;
-    let path = path.to_owned();
+    let store = path.into();
     let code = source.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
     // The low byte is the primary code.
     match code.map(|code| code & 0xff) {
-        Some(BUSY) => OpenError::InUse { path, pid: None },
-        Some(NOTADB) => OpenError::Foreign { path, why: "it is not an SQLite database".to_owned() },
-        Some(CORRUPT) => OpenError::Damaged { path, why: source.to_string() },
-        _ => OpenError::Database { doing, path, source },
+        Some(BUSY) => OpenError::InUse { store, holder: None },
+        Some(NOTADB) => OpenError::Foreign { store, why: "it is not an SQLite database".to_owned() },
+        Some(CORRUPT) => OpenError::Damaged { store, why: source.to_string() },
+        _ => OpenError::Database { doing, store, source: source.into() },
     }
 }

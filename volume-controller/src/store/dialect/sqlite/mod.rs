@@ -8,6 +8,7 @@
 //! in as one JSON array, the bodies as one blob of which each row takes its slice.
 
 mod file;
+mod lock;
 mod rows;
 
 use std::path::{Path, PathBuf};
@@ -17,10 +18,14 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
-use super::{ChangeRow, CommitFailure, Dialect, DialectError, Loaded};
+use super::columns::to_sql;
+use super::{ChangeRow, CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled};
 use crate::store::{Change, OpenError};
-use file::{Found, check, connect, identify, initialize, open_error, refuse_foreign, tune};
-use rows::{Batch, begin, changes_after, counter, object_row, to_sql};
+use file::{
+    Found, check, connect, create, identify, initialize, open_error, real_path, refuse_foreign, tune,
+};
+use lock::ProcessLock;
+use rows::{Batch, begin, changes_after, counter, object_row};
 
 /// The WAL is copied into the database when about so much was written to it.
 /// SQLite then starts over at the WAL's beginning, so this bounds its size.
@@ -32,24 +37,32 @@ const PAGES_OF_A_COMMIT: usize = 8 * 4096;
 /// The database file and the one connection to it.
 pub(crate) struct Sqlite {
     path: PathBuf,
+    /// Free again once the file is closed.
+    lock: Option<ProcessLock>,
     connection: Option<SqliteConnection>,
     /// About how much was written since the last checkpoint.
     written: usize,
 }
 
 impl Sqlite {
-    /// Opens the file, makes it a store when it is new or empty, and checks it.
-    /// The caller holds the lock of the file. A file that is not ours is not written to.
+    /// Locks and opens the file, makes it a store when it is new or empty, and checks it.
+    /// A file that is not ours is not written to.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        let failed = |doing| move |source| open_error(doing, path, source);
-        refuse_foreign(path)?;
-        let mut connection = connect(path).await.map_err(failed("open"))?;
-        if identify(&mut connection, path).await? == Found::Empty {
+        let path = real_path(path)?;
+        let lock = ProcessLock::take(&path)?;
+        create(&path)?;
+        refuse_foreign(&path)?;
+        let failed = |doing| {
+            let path = &path;
+            move |source| open_error(doing, path, source)
+        };
+        let mut connection = connect(&path).await.map_err(failed("open"))?;
+        if identify(&mut connection, &path).await? == Found::Empty {
             initialize(&mut connection).await.map_err(failed("create the tables of"))?;
         }
         tune(&mut connection).await.map_err(failed("set up"))?;
-        check(&mut connection, path).await?;
-        Ok(Self { path: path.to_owned(), connection: Some(connection), written: 0 })
+        check(&mut connection, &path).await?;
+        Ok(Self { path, lock: Some(lock), connection: Some(connection), written: 0 })
     }
 
     /// The connection; a new one when the last one failed.
@@ -78,7 +91,7 @@ impl Sqlite {
             Ok(value) => Ok(value),
             Err(source) => {
                 self.disconnect().await;
-                Err(DialectError { doing, source })
+                Err(DialectError { doing, source: source.into() })
             }
         }
     }
@@ -150,29 +163,35 @@ impl Sqlite {
         Ok(())
     }
 
-    async fn try_settle(&mut self, base: u64) -> sqlx::Result<u64> {
+    async fn try_settle(&mut self, base: u64, last: u64) -> sqlx::Result<Settled> {
         // A new connection reads the WAL itself: what a failed COMMIT left there
         // in full is then committed, what it left in part never happened. The old
         // one would only tell what it believed.
         self.disconnect().await;
         let connection = self.connection().await?;
         let (revision, _) = counter(connection).await?;
-        if revision != base {
-            // It is in the WAL as the kernel has it, which is not yet on the disk:
-            // the fsync may be what failed. A complete checkpoint syncs both files.
-            let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
-            if row.try_get::<i64, _>(0)? != 0 {
-                return Err(sqlx::Error::Protocol("a reader holds up the checkpoint".to_owned()));
-            }
-            self.written = 0;
+        if revision == base {
+            return Ok(Settled::DidNot);
         }
-        Ok(revision)
+        if revision != last {
+            return Err(sqlx::Error::Protocol(format!(
+                "the counter is at {revision}, neither {base} nor {last}"
+            )));
+        }
+        // It is in the WAL as the kernel has it, which is not yet on the disk:
+        // the fsync may be what failed. A complete checkpoint syncs both files.
+        let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
+        if row.try_get::<i64, _>(0)? != 0 {
+            return Err(sqlx::Error::Protocol("a reader holds up the checkpoint".to_owned()));
+        }
+        self.written = 0;
+        Ok(Settled::Happened)
     }
 
-    async fn try_compact(&mut self, from: u64, to: u64) -> sqlx::Result<()> {
-        let (from, to) = (to_sql(from)?, to_sql(to)?);
+    async fn try_compact(&mut self, to: u64) -> sqlx::Result<()> {
         let connection = self.connection().await?;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        let (_, compacted) = begin(connection).await?;
+        let (from, to) = (to_sql(compacted)?, to_sql(to)?);
         // A body may go when the change that replaced it is compacted: then no
         // living object and no remaining change refers to it.
         sqlx::query(
@@ -211,9 +230,9 @@ impl Dialect for Sqlite {
         self.check("read the objects", result).await
     }
 
-    async fn begin(&mut self, seen: u64) -> Result<Vec<ChangeRow>, DialectError> {
+    async fn begin(&mut self, seen: u64) -> Result<Foreign, DialectError> {
         let result = self.try_begin(seen).await;
-        self.check("begin a transaction", result).await
+        self.check("begin a transaction", result).await.map(Foreign::Changes)
     }
 
     async fn rollback(&mut self) -> Result<(), DialectError> {
@@ -236,14 +255,23 @@ impl Dialect for Sqlite {
         self.check("commit", result).await.map(drop).map_err(CommitFailure::Unknown)
     }
 
-    async fn settle(&mut self, base: u64) -> Result<u64, DialectError> {
-        let result = self.try_settle(base).await;
+    async fn settle(&mut self, base: u64, last: u64) -> Result<Settled, DialectError> {
+        let result = self.try_settle(base, last).await;
         self.check("learn what became of a commit", result).await
     }
 
-    async fn compact(&mut self, from: u64, to: u64) -> Result<(), DialectError> {
-        let result = self.try_compact(from, to).await;
-        self.check("compact the change log", result).await
+    /// Nobody else writes to the file.
+    async fn tail(&mut self, _seen: u64) -> Result<Foreign, DialectError> {
+        Ok(Foreign::Changes(Vec::new()))
+    }
+
+    async fn changed(&mut self) {
+        std::future::pending().await
+    }
+
+    async fn compact(&mut self, to: u64) -> Result<u64, DialectError> {
+        let result = self.try_compact(to).await;
+        self.check("compact the change log", result).await.map(|()| to)
     }
 
     async fn maintain(&mut self) -> Result<(), DialectError> {
@@ -251,8 +279,14 @@ impl Dialect for Sqlite {
         self.check("copy the WAL into the database", result).await
     }
 
+    /// The lock is held for as long as the process has the store open.
+    fn lost(&self) -> Option<&str> {
+        None
+    }
+
     async fn close(&mut self) {
         // The last connection copies the WAL into the file and removes it.
         self.disconnect().await;
+        self.lock = None;
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use super::super::columns::{from_sql, kind_from_sql, kind_to_sql, to_sql};
 use super::super::{ChangeRow, ObjectRow};
 use crate::store::{Change, ChangeKind, Key};
 
@@ -113,29 +114,4 @@ fn change_row(row: SqliteRow) -> sqlx::Result<ChangeRow> {
         age: Duration::from_secs(from_sql(row.try_get(7)?)?),
         object: object_row(row)?,
     })
-}
-
-fn kind_to_sql(kind: ChangeKind) -> i64 {
-    match kind {
-        ChangeKind::Created => 0,
-        ChangeKind::Updated => 1,
-        ChangeKind::Deleted => 2,
-    }
-}
-
-fn kind_from_sql(kind: i64) -> sqlx::Result<ChangeKind> {
-    match kind {
-        0 => Ok(ChangeKind::Created),
-        1 => Ok(ChangeKind::Updated),
-        2 => Ok(ChangeKind::Deleted),
-        other => Err(sqlx::Error::Decode(format!("there is no kind {other} of change").into())),
-    }
-}
-
-pub(super) fn to_sql(revision: u64) -> sqlx::Result<i64> {
-    i64::try_from(revision).map_err(|error| sqlx::Error::Encode(error.into()))
-}
-
-fn from_sql(revision: i64) -> sqlx::Result<u64> {
-    u64::try_from(revision).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::OpenError;
+use crate::store::OpenError;
 
 /// The lock, held until dropped.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl ProcessLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(OpenError::InUse { path: database.to_owned(), pid: holder(&mut file) });
+                return Err(OpenError::InUse { store: database.into(), holder: holder(&mut file) });
             }
             Err(errno) => return Err(failed("lock")(errno.into())),
         }
@@ -62,8 +62,9 @@ fn note_pid(file: &mut File) -> std::io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-fn holder(file: &mut File) -> Option<u32> {
+fn holder(file: &mut File) -> Option<String> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let pid: u32 = text.trim().parse().ok()?;
+    Some(format!("process {pid}"))
 }

@@ -1,0 +1,352 @@
+//! PostgreSQL: any number of processes, each with one connection to write and read by,
+//! and one to hear of the others.
+//!
+//! Whoever writes locks the one row of `revision` first and holds it until COMMIT has done
+//! its work. So transactions happen one after the other, in the order of their revisions, and a
+//! reader who sees a revision sees all before it.
+//!
+//! What a process has read must stay true. Each commit leaves a random token; when the
+//! database no longer has the token that belongs to the last revision read here, it was restored or
+//! failed over to a copy that lacked commits, and nothing is written on top of that.
+
+mod listen;
+mod owner;
+mod rows;
+mod schema;
+mod session;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+
+use super::columns::to_sql;
+use super::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled};
+use crate::store::{Change, Config, Database, OpenError};
+use listen::News;
+use owner::Ownership;
+use rows::{Counter, after, append, change_row, counter, lock_counter, object_row};
+use session::{DEADLINE, LOAD_DEADLINE, within};
+
+/// The database and the connection to it.
+pub(crate) struct Postgres {
+    database: Database,
+    allow_fsync_off: bool,
+    connection: Option<PgConnection>,
+    /// Of a process that must be alone.
+    ownership: Option<Ownership>,
+    news: News,
+    /// Names this store in the words that it sends.
+    origin: i64,
+    /// The last revision known here and the token of its commit.
+    known: Option<(u64, i64)>,
+    /// The token of the last commit that was tried.
+    tried: i64,
+    lost: Option<String>,
+}
+
+impl Postgres {
+    /// Opens the database, makes its tables when it has none, and checks them. What is not
+    /// ours is not written to. Runs a task on the current tokio runtime until it is dropped.
+    pub(crate) async fn open(database: &Database, config: &Config) -> Result<Self, OpenError> {
+        let mut connection = session::connect(database, config.allow_fsync_off)
+            .await
+            .map_err(|error| error.into_open(database))?;
+        schema::prepare(&mut connection, database).await?;
+        let ownership = match config.is_alone {
+            true => Some(Ownership::take(&mut connection, database).await?),
+            false => None,
+        };
+        schema::check(&mut connection, database).await?;
+        let origin = rand::random();
+        Ok(Self {
+            database: database.clone(),
+            allow_fsync_off: config.allow_fsync_off,
+            connection: Some(connection),
+            ownership,
+            news: News::of(database, origin),
+            origin,
+            known: None,
+            tried: 0,
+            lost: None,
+        })
+    }
+
+    /// The connection; a new one when the last one failed.
+    async fn connection(&mut self) -> sqlx::Result<&mut PgConnection> {
+        if let Some(why) = &self.lost {
+            return Err(sqlx::Error::Protocol(why.clone()));
+        }
+        if self.connection.is_none() {
+            let mut connection = session::connect(&self.database, self.allow_fsync_off)
+                .await
+                .map_err(session::SessionError::into_sqlx)?;
+            if self.ownership.is_some() {
+                let counter = counter(&mut connection).await?;
+                self.verify_owner(&counter)?;
+            }
+            if let Some(ownership) = &self.ownership {
+                ownership.lock(&mut connection).await?;
+            }
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
+    }
+
+    /// Runs to its end or names what failed. Then the connection is given up at once, so that
+    /// nothing of a half-done transaction can reach the next one; the server rolls it back.
+    fn check<T>(&mut self, doing: &'static str, result: sqlx::Result<T>) -> Result<T, DialectError> {
+        result.map_err(|source| {
+            self.connection = None;
+            DialectError { doing, source: source.into() }
+        })
+    }
+
+    /// Refuses to go on for good.
+    fn lose<T>(&mut self, why: String) -> sqlx::Result<T> {
+        let error = sqlx::Error::Protocol(why.clone());
+        self.lost = Some(why);
+        Err(error)
+    }
+
+    fn verify_owner(&mut self, counter: &Counter) -> sqlx::Result<()> {
+        match &self.ownership {
+            Some(ownership) if !ownership.is_ours(counter) => self.lose(format!(
+                "another process has taken {} over while this one was cut off from it; stop one of them",
+                self.database
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the database still has what was read here: `token` is that of revision `seen`,
+    /// where it could be read.
+    fn verify_history(&mut self, seen: u64, counter: &Counter, token: Option<i64>) -> sqlx::Result<()> {
+        let is_same = match (self.known, token) {
+            (Some((revision, known)), Some(token)) if revision == seen => token == known,
+            _ => true,
+        };
+        if is_same && counter.current >= seen {
+            return Ok(());
+        }
+        self.lose(format!(
+            "{} does not continue what this process has read up to revision {seen}: it was restored, or failed over to \
+             a copy that lacks commits; start this process again",
+            self.database
+        ))
+    }
+
+    /// What others have committed after `seen`, given the counter as it is now.
+    async fn foreign(&mut self, seen: u64, counter: Counter) -> sqlx::Result<Foreign> {
+        self.verify_owner(&counter)?;
+        if counter.current <= seen {
+            self.verify_history(seen, &counter, Some(counter.token))?;
+            return Ok(Foreign::Changes(Vec::new()));
+        }
+        let after = after(self.connection().await?, seen).await?;
+        self.verify_history(seen, &after.counter, after.token)?;
+        if after.counter.compacted > seen {
+            return Ok(Foreign::Compacted);
+        }
+        self.known = Some((after.counter.current, after.counter.token));
+        Ok(Foreign::Changes(after.changes))
+    }
+
+    /// Begins a transaction in which nobody else writes.
+    async fn lock(&mut self) -> sqlx::Result<Counter> {
+        let (counter, version) = lock_counter(self.connection().await?).await?;
+        if version != schema::VERSION {
+            return self.lose(format!(
+                "a newer program has brought {} to schema version {version}, this one knows version {}; start the \
+                 newer program in its place",
+                self.database,
+                schema::VERSION
+            ));
+        }
+        Ok(counter)
+    }
+
+    async fn try_load(&mut self, limit: u64) -> sqlx::Result<Loaded> {
+        let connection = self.connection().await?;
+        sqlx::raw_sql(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10min'",
+        )
+        .execute(&mut *connection)
+        .await?;
+        let Counter { current: revision, compacted, token, .. } = counter(connection).await?;
+        let floor = revision.saturating_sub(limit).max(compacted);
+        let objects = sqlx::query(
+            "SELECT c.revision, c.resource, c.namespace, c.name, c.body
+             FROM object o JOIN change c ON c.revision = o.revision",
+        )
+        .try_map(|row| object_row(&row, 0))
+        .fetch_all(&mut *connection)
+        .await?;
+        let changes = sqlx::query(
+            "SELECT revision, resource, namespace, name, body, kind, previous,
+                    greatest(0, extract(epoch FROM now() - committed))::bigint
+             FROM change WHERE revision > $1 ORDER BY revision",
+        )
+        .bind(to_sql(floor)?)
+        .try_map(|row| change_row(&row, 0))
+        .fetch_all(&mut *connection)
+        .await?;
+        let replaced = sqlx::query(
+            "SELECT revision, resource, namespace, name, body FROM change WHERE revision IN
+             (SELECT previous FROM change WHERE revision > $1 AND previous <= $1)",
+        )
+        .bind(to_sql(floor)?)
+        .try_map(|row| object_row(&row, 0))
+        .fetch_all(&mut *connection)
+        .await?;
+        sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+        self.known = Some((revision, token));
+        Ok(Loaded { revision, compacted, floor, objects, changes, replaced })
+    }
+
+    async fn try_begin(&mut self, seen: u64) -> sqlx::Result<Foreign> {
+        let counter = self.lock().await?;
+        self.foreign(seen, counter).await
+    }
+
+    async fn try_tail(&mut self, seen: u64) -> sqlx::Result<Foreign> {
+        let counter = counter(self.connection().await?).await?;
+        self.foreign(seen, counter).await
+    }
+
+    async fn try_append(&mut self, changes: &[Arc<Change>]) -> sqlx::Result<()> {
+        self.tried = rand::random();
+        let (token, origin) = (self.tried, self.origin);
+        append(self.same_connection()?, changes, token, origin).await
+    }
+
+    /// The connection on which a transaction was begun. Never a new one: there COMMIT would
+    /// succeed without having committed anything.
+    fn same_connection(&mut self) -> sqlx::Result<&mut PgConnection> {
+        self.connection.as_mut().ok_or_else(|| sqlx::Error::Protocol("there is no transaction".to_owned()))
+    }
+
+    /// Goes on in a transaction that was begun.
+    async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        sqlx::raw_sql(sql).execute(self.same_connection()?).await.map(drop)
+    }
+
+    async fn try_settle(&mut self, base: u64, last: u64) -> sqlx::Result<Settled> {
+        // What the server still does for the old connection ends before the lock is
+        // had: a transaction lets go of the counter when it is either durable or gone.
+        self.connection = None;
+        let counter = self.lock().await?;
+        let connection = self.same_connection()?;
+        let token: Option<i64> = sqlx::query_scalar("SELECT token FROM change WHERE revision = $1")
+            .bind(to_sql(base + 1)?)
+            .fetch_optional(connection)
+            .await?;
+        self.run("ROLLBACK").await?;
+        match token {
+            Some(token) if token == self.tried => {
+                self.known = Some((last, token));
+                Ok(Settled::Happened)
+            }
+            Some(_) => Ok(Settled::DidNot),
+            None if counter.compacted > base => Ok(Settled::Compacted),
+            None => {
+                self.verify_history(base, &counter, None)?;
+                Ok(Settled::DidNot)
+            }
+        }
+    }
+
+    async fn try_compact(&mut self, to: u64) -> sqlx::Result<u64> {
+        let counter = self.lock().await?;
+        self.verify_owner(&counter)?;
+        if counter.compacted >= to {
+            self.run("ROLLBACK").await?;
+            return Ok(counter.compacted);
+        }
+        let (from, until) = (to_sql(counter.compacted)?, to_sql(to)?);
+        let connection = self.same_connection()?;
+        // A body may go when the change that replaced it is compacted: then no
+        // living object and no remaining change refers to it.
+        sqlx::query(
+            "DELETE FROM change WHERE revision IN
+             (SELECT previous FROM change WHERE revision > $1 AND revision <= $2)",
+        )
+        .bind(from)
+        .bind(until)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query("DELETE FROM change WHERE revision > $1 AND revision <= $2 AND kind = 2")
+            .bind(from)
+            .bind(until)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("UPDATE revision SET compacted = $1").bind(until).execute(&mut *connection).await?;
+        self.run("COMMIT").await?;
+        Ok(to)
+    }
+}
+
+#[async_trait]
+impl Dialect for Postgres {
+    async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError> {
+        let limit = u64::try_from(changes).unwrap_or(u64::MAX);
+        let result = within(LOAD_DEADLINE, self.try_load(limit)).await;
+        self.check("read the objects", result)
+    }
+
+    async fn begin(&mut self, seen: u64) -> Result<Foreign, DialectError> {
+        let result = within(DEADLINE, self.try_begin(seen)).await;
+        self.check("begin a transaction", result)
+    }
+
+    async fn rollback(&mut self) -> Result<(), DialectError> {
+        let result = within(DEADLINE, self.run("ROLLBACK")).await;
+        self.check("roll back", result)
+    }
+
+    async fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), CommitFailure> {
+        let result = within(DEADLINE, self.try_append(changes)).await;
+        self.check("write the changes", result).map_err(CommitFailure::Refused)?;
+        let result = within(DEADLINE, self.run("COMMIT")).await;
+        self.check("commit", result).map_err(CommitFailure::Unknown)?;
+        self.known = changes.last().map(|change| (change.revision, self.tried));
+        Ok(())
+    }
+
+    async fn settle(&mut self, base: u64, last: u64) -> Result<Settled, DialectError> {
+        let result = within(DEADLINE, self.try_settle(base, last)).await;
+        self.check("learn what became of a commit", result)
+    }
+
+    async fn tail(&mut self, seen: u64) -> Result<Foreign, DialectError> {
+        let result = within(DEADLINE, self.try_tail(seen)).await;
+        self.check("look for commits of other replicas", result)
+    }
+
+    async fn changed(&mut self) {
+        self.news.wait().await;
+    }
+
+    async fn compact(&mut self, to: u64) -> Result<u64, DialectError> {
+        let result = within(DEADLINE, self.try_compact(to)).await;
+        self.check("compact the change log", result)
+    }
+
+    /// Autovacuum does it.
+    async fn maintain(&mut self) -> Result<(), DialectError> {
+        Ok(())
+    }
+
+    fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
+    async fn close(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = within(DEADLINE, connection.close()).await
+        {
+            tracing::debug!(%error, "closing the connection");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Being alone: for a process whose controllers assume that there are no others.
+//!
+//! Two things together. A lock of the session, held on the very connection that writes,
+//! keeps a second process from opening the store while this one is connected. And the counter's
+//! row names its owner: every transaction reads that row under its lock, so a process that was cut
+//! off, and overtaken meanwhile, cannot write any more, whatever it believes.
+
+use sqlx::postgres::PgConnection;
+
+use super::rows::Counter;
+use super::session::failed;
+use crate::store::{Database, Location, OpenError};
+
+/// The lock's number: "Holdfast" in ASCII.
+const ALONE: i64 = 0x486f_6c64_6661_7374;
+
+/// SQLSTATE of a lock that was not had in time (PostgreSQL, appendix A).
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// The right to be the only one.
+#[derive(Debug)]
+pub(super) struct Ownership {
+    token: i64,
+}
+
+impl Ownership {
+    /// Takes the lock and puts this process's name into the counter, or says who is there.
+    pub(super) async fn take(connection: &mut PgConnection, database: &Database) -> Result<Self, OpenError> {
+        // Zero is nobody's.
+        let ownership = Self { token: rand::random::<i64>() | 1 };
+        match ownership.lock(connection).await {
+            Ok(()) => {}
+            Err(error) if is_held(&error) => {
+                let holder = holder(connection).await.unwrap_or_default();
+                return Err(OpenError::InUse { store: Location::Postgres(database.clone()), holder });
+            }
+            Err(error) => return Err(failed("lock", database)(error)),
+        }
+        sqlx::query("UPDATE revision SET owner = $1")
+            .bind(ownership.token)
+            .execute(connection)
+            .await
+            .map_err(failed("note the owner in", database))?;
+        Ok(ownership)
+    }
+
+    /// Takes the lock again, on a new connection. The server may take a moment to notice that
+    /// the old one is gone; the session's `lock_timeout` ends the wait.
+    pub(super) async fn lock(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(ALONE).execute(connection).await.map(drop)
+    }
+
+    pub(super) fn is_ours(&self, counter: &Counter) -> bool {
+        counter.owner == self.token
+    }
+}
+
+fn is_held(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+}
+
+/// Who has the lock, for people. `pg_locks` shows the number's halves (PostgreSQL, section 54.12).
+async fn holder(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar(
+        "SELECT format('%s (%s, server process %s)', a.application_name,
+                       coalesce('at ' || host(a.client_addr), 'by unix socket'), a.pid)
+         FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database()
+         AND (l.classid::bigint << 32) + l.objid::bigint = $1",
+    )
+    .bind(ALONE)
+    .fetch_optional(connection)
+    .await
+}

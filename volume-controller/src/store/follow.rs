@@ -1,0 +1,80 @@
+//! Learning what other replicas committed. Only the writer makes anything visible, own
+//! changes and foreign ones, so a watch has one order: that of the revisions.
+
+use super::dialect::Foreign;
+use super::link;
+use super::writer::Writer;
+
+impl Writer {
+    /// Begins a transaction that knows everything that others have committed.
+    pub(super) async fn begin(&mut self) -> Result<(), String> {
+        let mut begun = self.dialect.begin(self.memory.revision()).await;
+        if begun.is_err() && self.dialect.lost().is_none() {
+            // The connection may have been the only thing that was wrong.
+            begun = self.dialect.begin(self.memory.revision()).await;
+        }
+        let mut foreign = begun.map_err(|error| error.to_string())?;
+        if matches!(foreign, Foreign::Compacted) {
+            self.dialect.rollback().await.map_err(|error| error.to_string())?;
+            self.reload().await?;
+            foreign = self.dialect.begin(self.memory.revision()).await.map_err(|error| error.to_string())?;
+        }
+        let learned = self.learn(foreign);
+        if learned.is_err() {
+            let _ = self.dialect.rollback().await;
+        }
+        learned
+    }
+
+    /// Learns what others have committed, when nothing is to be written.
+    pub(super) async fn follow(&mut self) {
+        let result = self.try_follow().await;
+        match (&result, self.is_cut_off) {
+            (Err(error), false) => {
+                tracing::warn!(%error, "cannot follow the database; reads and watches show what is known so far");
+            }
+            (Ok(()), true) => tracing::info!("the database can be followed again"),
+            _ => {}
+        }
+        self.is_cut_off = result.is_err();
+    }
+
+    async fn try_follow(&mut self) -> Result<(), String> {
+        // Own changes come before those that others built upon them.
+        self.settle().await?;
+        let seen = self.memory.revision();
+        match self.dialect.tail(seen).await.map_err(|error| error.to_string())? {
+            Foreign::Compacted => self.reload().await,
+            foreign => self.learn(foreign),
+        }
+    }
+
+    /// Makes visible what others have committed.
+    fn learn(&mut self, foreign: Foreign) -> Result<(), String> {
+        let rows = match foreign {
+            Foreign::Changes(rows) if rows.is_empty() => return Ok(()),
+            Foreign::Changes(rows) => rows,
+            Foreign::Compacted => return Err("the change log was compacted again meanwhile".to_owned()),
+        };
+        let changes = link::foreign(self.memory.revision(), rows, |key| self.memory.get(key))?;
+        self.publish(&changes);
+        Ok(())
+    }
+
+    /// Reads everything anew, when others have compacted what was not yet read here. Watches
+    /// that miss something by that are ended; nothing is skipped.
+    pub(super) async fn reload(&mut self) -> Result<(), String> {
+        let rows = self.dialect.load(self.window).await.map_err(|error| error.to_string())?;
+        let compacted = rows.compacted;
+        let contents = link::loaded(rows)?;
+        tracing::warn!(
+            from = self.memory.revision(),
+            to = contents.revision,
+            "fell behind the compaction of the change log: loaded everything again, watches have to list again"
+        );
+        self.memory.replace(contents);
+        self.compacted = compacted;
+        self.tell();
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! What of PostgreSQL is and is not opened, and what happens to who loses it.
+
+use super::*;
+use holdfast_test_needs::postgres::Durability;
+use holdfast_volume_controller::store::{CommitError, Database, Ended, OpenError};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor};
+
+/// An empty database with a bit of SQL run in it, which no store has touched.
+async fn prepared(sql: &'static str) -> Option<Place> {
+    let place = Place::postgres().await?;
+    let Place::Postgres { url, .. } = &place else { return None };
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    connection.execute(sqlx::raw_sql(sql)).await.unwrap();
+    connection.close().await.unwrap();
+    Some(place)
+}
+
+/// The store's tables, changed behind its back.
+async fn run(place: &Place, sql: &'static str) {
+    place.connect().await.execute(sqlx::raw_sql(sql)).await.unwrap();
+}
+
+fn alone(place: &Place) -> Config {
+    let mut config = place.config();
+    config.is_alone = true;
+    config
+}
+
+/// Opening fails, with one line.
+async fn refused(config: Config) -> OpenError {
+    let error = Store::open(config).await.unwrap_err();
+    let text = error.to_string();
+    println!("{text}");
+    assert!(!text.contains('\n') && !text.contains("secret"), "{text}");
+    error
+}
+
+#[tokio::test]
+async fn a_process_that_must_be_alone_is() {
+    let Some(place) = Place::postgres().await else { return };
+    let store = Store::open(alone(&place)).await.unwrap();
+    let error = refused(alone(&place)).await;
+    let OpenError::InUse { holder: Some(holder), .. } = &error else { panic!("{error}") };
+    assert!(holder.contains(&format!("holdfast process {}", std::process::id())), "{error}");
+    assert!(error.is_retryable());
+    // It gets the lock back after its connection was cut, and the second one still does not get in.
+    place.end_sessions().await;
+    store.commit(vec![create("a")]).await.unwrap();
+    assert!(matches!(refused(alone(&place)).await, OpenError::InUse { .. }));
+    store.close().await;
+    assert_eq!(store.ended().await, Ended::Closed);
+    Store::open(alone(&place)).await.expect("free again after a close").close().await;
+}
+
+#[tokio::test]
+async fn who_was_taken_over_while_cut_off_writes_no_more() {
+    let Some(place) = Place::postgres().await else { return };
+    let first = Store::open(alone(&place)).await.unwrap();
+    first.commit(vec![create("a")]).await.unwrap();
+    // Cut off for a moment, and the other is quicker.
+    let second = loop {
+        place.end_sessions().await;
+        match Store::open(alone(&place)).await {
+            Ok(store) => break store,
+            Err(OpenError::InUse { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let refused = first.commit(vec![create("b")]).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Database(_) | CommitError::Closed), "{refused}");
+    let Ended::Lost(why) = first.ended().await else { panic!("it goes on") };
+    assert!(why.contains("another process has taken"), "{why}");
+    assert!(first.get(&key("a")).is_some(), "reads go on");
+    assert!(second.get(&key("b")).is_none());
+    second.commit(vec![create("b")]).await.unwrap();
+    second.close().await;
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let Some(place) = Place::postgres().await else { return };
+    place.open().await.close().await;
+    run(&place, "UPDATE schema_version SET version = 99").await;
+    let error = refused(place.config()).await;
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert_eq!(place.number("SELECT version FROM schema_version").await, 99);
+}
+
+#[tokio::test]
+async fn who_meets_a_newer_schema_while_running_writes_no_more() {
+    let Some(place) = Place::postgres().await else { return };
+    let store = place.open().await;
+    run(&place, "UPDATE schema_version SET version = 99").await;
+    store.commit(vec![create("a")]).await.unwrap_err();
+    let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+    assert!(why.contains("version 99"), "{why}");
+    assert_eq!(place.number("SELECT current FROM revision").await, 1);
+}
+
+#[tokio::test]
+async fn the_schema_of_another_application_is_left_alone() {
+    let Some(place) = prepared("CREATE SCHEMA holdfast; CREATE TABLE holdfast.theirs (id int)").await else {
+        return;
+    };
+    let error = refused(place.config()).await;
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    let tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'holdfast'::regnamespace";
+    assert_eq!(place.number(tables).await, 1);
+}
+
+#[tokio::test]
+async fn other_tables_of_the_database_do_not_matter() {
+    let Some(place) = prepared("CREATE TABLE object (id int); CREATE TABLE revision (id int)").await else {
+        return;
+    };
+    let store = place.open().await;
+    store.commit(vec![create("a")]).await.unwrap();
+    store.close().await;
+    assert_eq!(place.number("SELECT count(*) FROM public.object").await, 0);
+}
+
+#[tokio::test]
+async fn damage_is_found_at_the_start() {
+    for (name, sql) in [
+        ("a change is missing", "DELETE FROM change WHERE revision = 5"),
+        ("a body is missing", "UPDATE object SET revision = 1000 WHERE name = 'claim-1'"),
+        ("the counter is behind", "UPDATE revision SET current = 5"),
+        ("a body is no object", "UPDATE change SET body = '[]' WHERE revision = 9"),
+    ] {
+        let Some(place) = Place::postgres().await else { return };
+        let store = place.open().await;
+        for value in 0..10 {
+            put(&store, key(&format!("claim-{value}")), body("x", value)).await;
+        }
+        store.close().await;
+        run(&place, sql).await;
+        let error = refused(place.config()).await;
+        assert!(matches!(error, OpenError::Damaged { .. }), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_said_in_one_line() {
+    let Some(place) = Place::postgres().await else { return };
+    let Place::Postgres { url, .. } = &place else { return };
+    for (url, part) in [
+        (url.replace("user=holdfast", "user=nobody-at-all&password=secret"), "nobody-at-all"),
+        (url.replace("/store_", "/no_such_store_") + "&password=secret", "no_such_store_"),
+        (url.replace("port=5432", "port=5433") + "&password=secret", "port=5433"),
+        ("postgres://me:secret@127.0.0.1:1/store".to_owned(), "127.0.0.1:1"),
+        ("postgres://me:secret@no-such-host.invalid/store".to_owned(), "no-such-host.invalid"),
+    ] {
+        let error = refused(Config::new(url.parse::<Database>().unwrap())).await;
+        let text = error.to_string();
+        assert!(matches!(error, OpenError::Database { .. } | OpenError::Unreachable { .. }), "{text}");
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_is_refused() {
+    let Some(place) = Place::postgres().await else { return };
+    let Place::Postgres { durability: Durability::None, .. } = &place else { return };
+    let mut config = place.config();
+    config.allow_fsync_off = false;
+    let error = refused(config).await;
+    assert!(matches!(error, OpenError::Unfit { .. }) && error.to_string().contains("fsync"), "{error}");
+}
+
+#[tokio::test]
+async fn a_weaker_synchronous_commit_of_the_server_is_raised() {
+    let Some(place) = Place::postgres().await else { return };
+    run(&place, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$")
+        .await;
+    // The trigger notes what held when the store wrote.
+    let store = place.open().await;
+    run(
+        &place,
+        "CREATE TABLE noted (setting text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO holdfast.noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+         CREATE TRIGGER note AFTER UPDATE ON revision EXECUTE FUNCTION note()",
+    )
+    .await;
+    store.commit(vec![create("a")]).await.unwrap();
+    store.close().await;
+    assert_eq!(place.number("SELECT count(*) FROM noted WHERE setting = 'on'").await, 1);
+    assert_eq!(place.number("SELECT count(*) FROM noted WHERE setting <> 'on'").await, 0);
+}
+
+#[tokio::test]
+async fn a_database_that_went_back_in_time_is_not_written_to() {
+    let Some(place) = Place::postgres().await else { return };
+    let store = place.open().await;
+    store.commit(vec![create("a")]).await.unwrap();
+    // As after the restore of a backup, in which others then wrote something else.
+    run(&place, "UPDATE change SET token = token + 1; UPDATE revision SET token = token + 1").await;
+    store.commit(vec![create("b")]).await.unwrap_err();
+    let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+    assert!(why.contains("does not continue"), "{why}");
+    assert_eq!(place.number("SELECT current FROM revision").await, 2);
+}
