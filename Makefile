@@ -6,7 +6,8 @@ SHELL := /bin/bash
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # The release binary has no shared library to look for: it runs on any Linux of its architecture.
 RELEASE := target/$(HOST)/release/holdfast
-# What the machine must have, by command. kubectl may also come from elsewhere.
+# What the machine must have, by command. kubectl may also come from elsewhere. Of PostgreSQL only the programs
+# are used, for servers that tests start: the package is kept from starting one.
 PACKAGES := e2fsprogs xfsprogs btrfs-progs util-linux
 
 .PHONY: help setup build release demo test test-vm lint fmt bench clean
@@ -19,9 +20,16 @@ setup: ## install what is missing (Debian packages; needs root)
 	command -v cc >/dev/null || need+=(gcc libc6-dev); \
 	for tool in mkfs.ext4 mkfs.xfs mkfs.btrfs losetup; do command -v $$tool >/dev/null || need+=($(PACKAGES)); done; \
 	command -v kubectl >/dev/null || need+=(kubernetes-client); \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need+=(postgresql); \
 	if [ $${#need[@]} -gt 0 ]; then \
 	  [ "$$(id -u)" = 0 ] || { echo "make setup: needs root to install $${need[*]}" >&2; exit 1; }; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${need[@]}" >/dev/null; \
+	  export DEBIAN_FRONTEND=noninteractive; install() { apt-get install -y -qq --no-install-recommends "$$@" >/dev/null; }; \
+	  apt-get update -qq; \
+	  if [[ " $${need[*]} " == *" postgresql "* ]] && ! [ -e /etc/postgresql-common/createcluster.conf ]; then \
+	    install postgresql-common; \
+	    sed -i 's/^#* *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf; \
+	  fi; \
+	  install "$${need[@]}"; \
 	fi
 
 build: setup ## build for development

@@ -6,6 +6,7 @@ mod driver;
 mod log;
 mod root;
 mod signals;
+mod store;
 mod table;
 mod up;
 

@@ -9,7 +9,7 @@ use holdfast_node_agent as node;
 use holdfast_sidecars as sidecars;
 use holdfast_volume_controller::{
     apiserver, controllers,
-    store::{self, Store},
+    store::{Database, Ended, Store},
 };
 use kube::{
     Client,
@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{bootstrap, log::LogArgs, root::Root, signals::Signals};
+use crate::{bootstrap, log::LogArgs, root::Root, signals::Signals, store};
 
 /// How long the parts may take to come to an end after a signal. Mounts stay in
 /// any case, so nothing is lost when one does not.
@@ -50,6 +50,11 @@ pub(crate) struct UpArgs {
     /// and path; one named "default" takes the place of the built-in pool.
     #[arg(long, value_name = "FILE")]
     pools: Option<PathBuf>,
+    /// A PostgreSQL database for the objects, as a URL: postgres://USER@HOST/DATABASE?sslmode=verify-full; a
+    /// password may also come from PGPASSWORD or .pgpass [default: the SQLite file DIR/state.db]
+    // Not parsed by clap, which would print it, password included.
+    #[arg(long, value_name = "URL", env = "HOLDFAST_STORE", hide_env_values = true)]
+    store: Option<String>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -74,6 +79,7 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         names::is_subdomain(&node_name),
         "{node_name:?} cannot be a node's name: give --node-name with lower case letters, digits, '-' and '.'"
     );
+    let database = args.store.as_deref().map(str::parse::<Database>).transpose().context("--store")?;
     args.log.start()?;
     // An error here only says that there is one already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -94,6 +100,7 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         capacity,
         pools: pools.unwrap_or_default(),
         listen: args.listen,
+        database,
     };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -109,6 +116,7 @@ struct Machine {
     capacity: Option<u64>,
     pools: Vec<driver::PoolConfig>,
     listen: Option<SocketAddr>,
+    database: Option<Database>,
 }
 
 impl Machine {
@@ -119,7 +127,7 @@ impl Machine {
         let registry = Arc::new(Mutex::new(Registry::default()));
         let stop = CancellationToken::new();
 
-        let store = Store::open(store::Config::new(self.root.path().join("state.db"))).await?;
+        let store = store::open(self.root.path(), self.database.clone()).await?;
         store.metrics().register(&mut registry.lock());
         let mut api = apiserver::Config::new(store.clone(), self.root.path());
         api.registry = Arc::clone(&registry);
@@ -143,6 +151,7 @@ impl Machine {
             Ok(socket) => tokio::select! {
                 () = signals.recv() => Ok(()),
                 ended = parts.first_to_end() => Err(ended),
+                ended = store.ended() => Err(lost(ended)),
                 () = announce_when_served(&kubeconfig, &socket) => Ok(()),
             },
             Err(error) => Err(error),
@@ -207,6 +216,14 @@ impl Machine {
             });
         }
         Ok(pools)
+    }
+}
+
+/// Somebody else has the store now, or it is another one: nothing here may act on what it said.
+fn lost(ended: Ended) -> anyhow::Error {
+    match ended {
+        Ended::Lost(why) => anyhow!(why).context("the store was lost"),
+        Ended::Closed => anyhow!("the store closed by itself"),
     }
 }
 
