@@ -7,21 +7,37 @@ use holdfast_csi_driver::Attach;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec};
 use kube::{Api, Client, api::PostParams};
 
+const EPHEMERAL: &str = "Ephemeral";
+
 /// Creates the object unless there is one; what a person changed stays. `attach` is what the
-/// driver declares, and the object must say the same.
-pub(crate) async fn csi_driver(client: Client, attach: Attach) -> Result<()> {
+/// driver declares, and the object must say the same; `ephemeral` is whether the driver has a pool for inline volumes.
+pub(crate) async fn csi_driver(client: Client, attach: Attach, ephemeral: bool) -> Result<()> {
+    let modes = ["Persistent"].into_iter().chain(ephemeral.then_some(EPHEMERAL));
     let object = CSIDriver {
         metadata: kube::api::ObjectMeta { name: Some(names::DRIVER.to_owned()), ..Default::default() },
         spec: CSIDriverSpec {
             attach_required: Some(attach == Attach::Required),
-            pod_info_on_mount: Some(false),
-            volume_lifecycle_modes: Some(vec!["Persistent".to_owned()]),
+            // Only so is the driver told that a volume is an inline one.
+            pod_info_on_mount: Some(ephemeral),
+            volume_lifecycle_modes: Some(modes.map(str::to_owned).collect()),
             ..Default::default()
         },
     };
-    match Api::<CSIDriver>::all(client).create(&PostParams::default(), &object).await {
+    let api = Api::<CSIDriver>::all(client);
+    match api.create(&PostParams::default(), &object).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let there = api.get(names::DRIVER).await.context("cannot read the CSIDriver object")?;
+            let modes = there.spec.volume_lifecycle_modes.unwrap_or_default();
+            if ephemeral && !modes.iter().any(|mode| mode == EPHEMERAL) {
+                tracing::warn!(
+                    "a tmpfs pool is configured, and the CSIDriver object allows no inline volumes; delete it \
+                     (kubectl delete csidriver {}) and start again to have it made anew",
+                    names::DRIVER
+                );
+            }
+            Ok(())
+        }
         Err(error) => Err(error).context("cannot create the CSIDriver object"),
     }
 }

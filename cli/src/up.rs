@@ -46,8 +46,8 @@ pub(crate) struct UpArgs {
     /// The most that the default pool may promise, as a quantity [default: what its file system has free]
     #[arg(long, value_name = "QUANTITY")]
     pool_capacity: Option<String>,
-    /// A TOML file with further pools, as [[pool]] sections with name, backend (image, directory or btrfs)
-    /// and path; one named "default" takes the place of the built-in pool.
+    /// A TOML file with further pools, as [[pool]] sections with name, backend (image,
+    /// directory, btrfs or tmpfs) and path; one named "default" takes the place of the built-in pool.
     #[arg(long, value_name = "FILE")]
     pools: Option<PathBuf>,
     /// A PostgreSQL database for the objects, as a URL: postgres://USER@HOST/DATABASE?sslmode=verify-full; a
@@ -182,7 +182,8 @@ impl Machine {
         let socket = self.root.path().join("csi.sock");
         let driver = driver::Config::new(&self.node_name, &socket, self.pools()?);
         driver.check().context("--pools")?;
-        bootstrap::csi_driver(client.clone(), driver.attach).await?;
+        let ephemeral = driver.pools.iter().any(|pool| pool.backend == driver::BackendKind::Tmpfs);
+        bootstrap::csi_driver(client.clone(), driver.attach, ephemeral).await?;
         let kubelet = self.root.folder("kubelet")?;
         let node = node::Config::new(client.clone(), &self.node_name, &kubelet);
         let sidecars = sidecars::Config::new(client, socket.clone(), kubelet.join("plugins_registry"));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use file::{ConfigFile, parse_duration};
 
-use crate::{metrics::Metrics, volume_id::is_pool_name};
+use crate::{backend::tmpfs::no_capacity, metrics::Metrics, volume_id::is_pool_name};
 
 /// The name under which the driver is known to orchestrators.
 pub const DRIVER_NAME: &str = "csi.holdfast.dev";
@@ -65,7 +65,8 @@ pub struct PoolConfig {
     pub name: String,
     /// What makes the volumes.
     pub backend: BackendKind,
-    /// The folder in which everything of the pool lies.
+    /// The folder in which everything of the pool lies; none for tmpfs.
+    #[serde(default)]
     pub path: PathBuf,
     /// How much of the storage may be used.
     #[serde(default)]
@@ -93,6 +94,8 @@ pub enum BackendKind {
     Directory,
     /// A subvolume with a size limit, snapshots and clones. The pool lies on btrfs.
     Btrfs,
+    /// Memory: inline ephemeral volumes. The pool has no path.
+    Tmpfs,
 }
 
 impl BackendKind {
@@ -103,6 +106,7 @@ impl BackendKind {
             Self::Image => "image",
             Self::Directory => "directory",
             Self::Btrfs => "btrfs",
+            Self::Tmpfs => "tmpfs",
         }
     }
 }
@@ -263,6 +267,19 @@ impl Config {
             if !names.insert(&pool.name) {
                 return Err(ConfigError::value(field("name"), "is used twice"));
             }
+            if pool.backend == BackendKind::Tmpfs {
+                if !pool.path.as_os_str().is_empty() {
+                    let reason = "has no meaning for backend = \"tmpfs\"; take it out";
+                    return Err(ConfigError::value(field("path"), reason));
+                }
+                if pool.limits.capacity.is_none() {
+                    return Err(no_capacity(&pool.name));
+                }
+                continue;
+            }
+            if pool.path.as_os_str().is_empty() {
+                return Err(ConfigError::value(field("path"), "is missing: the folder of the pool"));
+            }
             if !pool.path.is_absolute() {
                 let reason = format!("{} is not an absolute path", pool.path.display());
                 return Err(ConfigError::value(field("path"), reason));
@@ -294,6 +311,11 @@ impl PoolConfig {
     /// A pool of subvolumes at `path` on btrfs, which is made when it is missing.
     pub fn btrfs(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::new(name, BackendKind::Btrfs, path)
+    }
+
+    /// A pool of so many bytes of memory, for inline ephemeral volumes.
+    pub fn tmpfs(name: impl Into<String>, bytes: u64) -> Self {
+        Self::new(name, BackendKind::Tmpfs, PathBuf::new()).with_capacity(bytes)
     }
 
     fn new(name: impl Into<String>, backend: BackendKind, path: impl Into<PathBuf>) -> Self {

@@ -1,6 +1,6 @@
 //! The Identity service.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use holdfast_proto::csi::{
     GetPluginCapabilitiesRequest, GetPluginCapabilitiesResponse, GetPluginInfoRequest, GetPluginInfoResponse,
@@ -10,14 +10,12 @@ use holdfast_proto::csi::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::backend::Abilities;
+use crate::server::Driver;
 
 /// Says who this driver is.
 #[derive(Debug)]
 pub(crate) struct IdentityService {
-    pub(crate) driver_name: String,
-    /// What its pools can do.
-    pub(crate) abilities: Abilities,
+    pub(crate) driver: Arc<Driver>,
 }
 
 #[tonic::async_trait]
@@ -27,7 +25,7 @@ impl Identity for IdentityService {
         _: Request<GetPluginInfoRequest>,
     ) -> Result<Response<GetPluginInfoResponse>, Status> {
         Ok(Response::new(GetPluginInfoResponse {
-            name: self.driver_name.clone(),
+            name: self.driver.name.clone(),
             vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
             manifest: HashMap::new(),
         }))
@@ -40,18 +38,16 @@ impl Identity for IdentityService {
         let service = |r#type: service::Type| PluginCapability {
             r#type: Some(plugin_capability::Type::Service(Service { r#type: r#type.into() })),
         };
-        let groups = self.abilities.groups.then(|| service(service::Type::GroupControllerService));
+        let groups = self.driver.abilities().groups.then(|| service(service::Type::GroupControllerService));
         let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
-        Ok(Response::new(GetPluginCapabilitiesResponse {
-            capabilities: [
-                service(service::Type::ControllerService),
-                service(service::Type::VolumeAccessibilityConstraints),
-                PluginCapability { r#type: Some(plugin_capability::Type::VolumeExpansion(online)) },
-            ]
-            .into_iter()
-            .chain(groups)
-            .collect(),
-        }))
+        let mut capabilities = vec![service(service::Type::VolumeAccessibilityConstraints)];
+        if self.driver.makes_volumes() {
+            capabilities.push(service(service::Type::ControllerService));
+            capabilities
+                .push(PluginCapability { r#type: Some(plugin_capability::Type::VolumeExpansion(online)) });
+        }
+        capabilities.extend(groups);
+        Ok(Response::new(GetPluginCapabilitiesResponse { capabilities }))
     }
 
     /// The socket is served only while every pool is open, so an answer is a yes.

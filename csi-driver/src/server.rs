@@ -12,9 +12,9 @@ use tonic::{Status, service::Routes, transport::Server};
 
 use crate::{
     admin,
-    backend::Abilities,
+    backend::{Abilities, tmpfs::Memory},
     command::Runner,
-    config::{Attach, Config},
+    config::{Attach, BackendKind, Config},
     controller::ControllerService,
     error::Error,
     group_controller::GroupControllerService,
@@ -39,9 +39,13 @@ const TRASH_PERIOD: Duration = Duration::from_secs(60);
 /// What all services share.
 #[derive(Debug)]
 pub(crate) struct Driver {
+    /// The driver's name.
+    pub(crate) name: String,
     pub(crate) node_id: String,
     pub(crate) attach: Attach,
     pub(crate) pools: BTreeMap<String, Pool>,
+    /// The pools with `backend = "tmpfs"`.
+    pub(crate) memory: BTreeMap<String, Memory>,
     pub(crate) guards: Guards,
     /// Told when something was put into a trash.
     pub(crate) trash: Notify,
@@ -93,6 +97,11 @@ impl Driver {
         volume.attachments.keys().next().filter(|_| self.attach == Attach::Required)
     }
 
+    /// Whether there is a pool in which CreateVolume can make something.
+    pub(crate) fn makes_volumes(&self) -> bool {
+        !self.pools.is_empty()
+    }
+
     /// What one pool at least can do.
     pub(crate) fn abilities(&self) -> Abilities {
         self.pools.values().map(|pool| pool.backend.abilities()).fold(Abilities::default(), Abilities::or)
@@ -114,7 +123,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let driver = Arc::new(open(&config).await?);
     let operations = Operations::new(&config.driver_name, config.metrics.clone(), driver.pools.keys());
     let (socket, listener) = Socket::bind(&config.socket()).await?;
-    tracing::info!(socket = %config.socket().display(), pools = driver.pools.len(), "serving CSI");
+    tracing::info!(socket = %config.socket().display(), pools = config.pools.len(), "serving CSI");
 
     // Ended only after the last operation: while one runs, the socket stays taken.
     let stop_listening = CancellationToken::new();
@@ -140,7 +149,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     }
     let stop_trash = shutdown.child_token();
     let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
-    let identity = IdentityService { driver_name: config.driver_name.clone(), abilities: driver.abilities() };
+    let identity = IdentityService { driver: driver.clone() };
     let groups = GroupControllerService::new(driver.clone(), operations.clone());
     let services = Routes::new(IdentityServer::new(identity))
         .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
@@ -190,7 +199,12 @@ async fn no_such_service() -> tonic::codegen::http::Response<tonic::body::Body> 
 
 async fn open(config: &Config) -> Result<Driver, Error> {
     let runner = Runner::new(config.tool_path.clone(), Handle::current()).with_limit(config.tool_timeout);
-    let pools = config.pools.clone();
+    let (memory, pools): (Vec<_>, Vec<_>) =
+        config.pools.iter().cloned().partition(|pool| pool.backend == BackendKind::Tmpfs);
+    let memory = memory
+        .iter()
+        .map(|pool| Ok((pool.name.clone(), Memory::new(&config.driver_name, pool)?)))
+        .collect::<Result<BTreeMap<_, _>, Error>>()?;
     let opened = tokio::task::spawn_blocking(move || {
         pools
             .iter()
@@ -202,9 +216,11 @@ async fn open(config: &Config) -> Result<Driver, Error> {
     // What a former driver deleted and did not free.
     trash.notify_one();
     Ok(Driver {
+        name: config.driver_name.clone(),
         node_id: config.node_id.clone(),
         attach: config.attach,
         pools,
+        memory,
         guards: Guards::default(),
         trash,
     })

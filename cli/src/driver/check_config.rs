@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use holdfast_csi_driver::{Bytes, ConfigFile, PoolReport, PoolState, inspect};
+use holdfast_csi_driver::{BackendKind, Bytes, ConfigFile, PoolReport, PoolState, inspect};
 
 use crate::table::table;
 
@@ -37,7 +37,10 @@ pub(crate) fn main(args: &CheckConfigArgs) -> Result<()> {
 
 fn row(report: &PoolReport) -> [String; 9] {
     let (name, backend) = (report.name.clone(), report.backend.as_str().to_owned());
-    let path = report.path.display().to_string();
+    let path = match report.backend {
+        BackendKind::Tmpfs => "-".to_owned(),
+        _ => report.path.display().to_string(),
+    };
     let Ok(found) = &report.found else {
         let unknown = || "-".to_owned();
         let unusable = "unusable".to_owned();

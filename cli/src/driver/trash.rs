@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_csi_driver::{
-    Bytes, ConfigFile, Order, Outcome, PoolConfig, Trashed, carry_out, list_trash, parse_duration,
+    BackendKind, Bytes, ConfigFile, Order, Outcome, PoolConfig, Trashed, carry_out, list_trash,
+    parse_duration,
 };
 use jiff::Timestamp;
 
@@ -61,6 +62,8 @@ pub(crate) fn main(args: TrashArgs) -> Result<()> {
         pools.retain(|pool| pool.name == *name);
         ensure!(!pools.is_empty(), "{} has no pool {name:?}", path.display());
     }
+    // Memory keeps nothing.
+    pools.retain(|pool| pool.backend != BackendKind::Tmpfs);
     let runtime = super::runtime()?;
     let order = |pool: &PoolConfig, order| runtime.block_on(carry_out(pool, tool_path.clone(), order));
     match args.command {

@@ -5,6 +5,7 @@ mod btrfs;
 mod directory;
 mod folders;
 mod image;
+pub(crate) mod tmpfs;
 
 use std::{
     collections::BTreeMap,
@@ -241,5 +242,9 @@ pub(crate) fn make(surroundings: Surroundings) -> Result<Arc<dyn Backend>, Error
         BackendKind::Image => Arc::new(image::Image::new(surroundings)),
         BackendKind::Directory => Arc::new(directory::new(surroundings)?),
         BackendKind::Btrfs => Arc::new(btrfs::new(surroundings)?),
+        // The driver keeps them apart: there is no folder to look at.
+        BackendKind::Tmpfs => {
+            return Err(Error::Invalid("a tmpfs pool has no folder and nothing that is kept".to_owned()));
+        }
     })
 }

@@ -55,6 +55,13 @@ pub(super) fn parameters<'a>(
             }
         }
     }
+    if let Some(memory) = pool.and_then(|name| driver.memory.get(name)) {
+        return Err(Error::Invalid(format!(
+            "pool {:?} has backend = \"tmpfs\" and makes inline ephemeral volumes only: put it into the pod (volumes, \
+             csi, volumeAttributes size and pool), or name a pool with another backend",
+            memory.name
+        )));
+    }
     let names = || driver.pools.keys().cloned().collect::<Vec<_>>().join(", ");
     let pool = match pool {
         Some(name) => driver.pools.get(name).ok_or_else(|| {

@@ -105,6 +105,7 @@ impl Controller for ControllerService {
         &self,
         request: Request<csi::CreateVolumeRequest>,
     ) -> Answer<csi::CreateVolumeResponse> {
+        self.expect(self.driver.makes_volumes(), "CREATE_DELETE_VOLUME")?;
         call!(self, request, "CreateVolume", name, create::create)
     }
 
@@ -112,6 +113,7 @@ impl Controller for ControllerService {
         &self,
         request: Request<csi::DeleteVolumeRequest>,
     ) -> Answer<csi::DeleteVolumeResponse> {
+        self.expect(self.driver.makes_volumes(), "CREATE_DELETE_VOLUME")?;
         call!(self, request, "DeleteVolume", volume_id, create::delete)
     }
 
@@ -163,6 +165,7 @@ impl Controller for ControllerService {
             capabilities: CAPABILITIES
                 .into_iter()
                 .chain(ATTACHING.into_iter().filter(|_| self.driver.attach == Attach::Required))
+                .filter(|_| self.driver.makes_volumes())
                 .chain(pool_capabilities(self.driver.abilities()))
                 .map(capability)
                 .collect(),

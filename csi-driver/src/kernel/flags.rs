@@ -120,6 +120,26 @@ const EVERY_FS: &[&str] = &["dirsync", "lazytime", "sync"];
 const DEFAULTS: &[&str] =
     &["async", "atime", "defaults", "dev", "diratime", "exec", "relatime", "rw", "suid"];
 
+/// How the mount table shows the flags that a mount has of its own.
+const SHOWN: [(MountAttrFlags, &str); 7] = [
+    (MountAttrFlags::MOUNT_ATTR_RDONLY, "ro"),
+    (MountAttrFlags::MOUNT_ATTR_NOSUID, "nosuid"),
+    (MountAttrFlags::MOUNT_ATTR_NODEV, "nodev"),
+    (MountAttrFlags::MOUNT_ATTR_NOEXEC, "noexec"),
+    (MountAttrFlags::MOUNT_ATTR_NOATIME, "noatime"),
+    (MountAttrFlags::MOUNT_ATTR_NODIRATIME, "nodiratime"),
+    (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+];
+
+/// Whether a mount that the mount table shows with these options has these attributes.
+pub(crate) fn is_shown_as(attributes: MountAttrFlags, options: &str) -> bool {
+    let shown = |word: &str| options.split(',').any(|option| option == word);
+    let strict = attributes.contains(MountAttrFlags::MOUNT_ATTR_STRICTATIME);
+    let atimes_kept = !shown("relatime") && !shown("noatime");
+    strict == atimes_kept
+        && SHOWN.iter().all(|(attribute, word)| attributes.contains(*attribute) == shown(word))
+}
+
 /// Checks the flags for what the volume holds.
 pub(crate) fn check(content: Content, flags: &[String]) -> Result<MountOptions, Error> {
     let own = match content {
@@ -192,6 +212,17 @@ mod tests {
         );
         let last_wins = checked(FsType::Xfs, &["noatime", "strictatime"]).unwrap();
         assert_eq!(last_wins.attributes, MountAttrFlags::MOUNT_ATTR_STRICTATIME);
+    }
+
+    #[test]
+    fn what_the_mount_table_shows_is_compared() {
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        assert!(is_shown_as(attributes, "rw,nosuid,nodev,relatime"));
+        assert!(!is_shown_as(attributes, "ro,nosuid,nodev,relatime"));
+        assert!(!is_shown_as(attributes, "rw,nosuid,nodev,noexec,relatime"));
+        assert!(!is_shown_as(attributes, "rw,nosuid,relatime"));
+        let strict = attributes | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+        assert!(is_shown_as(strict, "rw,nosuid,nodev") && !is_shown_as(attributes, "rw,nosuid,nodev"));
     }
 
     #[test]

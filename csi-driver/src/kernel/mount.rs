@@ -35,7 +35,17 @@ pub(crate) fn mount_device(
 /// Mounts the file system on `device` where nobody sees it, for as long as the answer is
 /// held. A crash ends that as well.
 pub(crate) fn mount_nowhere(fs: FsType, device: &Path, options: &MountOptions) -> Result<OwnedFd, Error> {
-    let context = fsopen(fs.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)
+    open(fs.as_str(), device, options)
+}
+
+/// Mounts a new file system in memory at `target`. `name` is what the mount table shows
+/// as its source.
+pub(crate) fn mount_tmpfs(name: &str, options: &MountOptions, target: &Place) -> Result<(), Error> {
+    attach(&open("tmpfs", Path::new(name), options)?, target)
+}
+
+fn open(fs: &str, device: &Path, options: &MountOptions) -> Result<OwnedFd, Error> {
+    let context = fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC)
         .tried(|| format!("asking the kernel for {fs}; does it have this file system?"))?;
     let failed = |tried: String, error: Errno| {
         let said = kernel_log(&context);

@@ -1,6 +1,7 @@
 //! The Node service: the calls and what they answer. The work is in the files
 //! beside this one.
 
+mod ephemeral;
 mod expand;
 mod publish;
 mod stage;
@@ -17,13 +18,10 @@ use tonic::{Request, Response, Status};
 
 use crate::{config::TOPOLOGY_NODE, operation::Operations, server::Driver};
 
-const CAPABILITIES: [rpc::Type; 5] = [
-    rpc::Type::StageUnstageVolume,
-    rpc::Type::GetVolumeStats,
-    rpc::Type::VolumeCondition,
-    rpc::Type::ExpandVolume,
-    rpc::Type::SingleNodeMultiWriter,
-];
+const CAPABILITIES: [rpc::Type; 3] =
+    [rpc::Type::GetVolumeStats, rpc::Type::VolumeCondition, rpc::Type::SingleNodeMultiWriter];
+/// What it can do besides with volumes that CreateVolume made.
+const OF_CREATED: [rpc::Type; 2] = [rpc::Type::StageUnstageVolume, rpc::Type::ExpandVolume];
 
 /// Answers the Node calls.
 #[derive(Debug)]
@@ -105,7 +103,11 @@ impl Node for NodeService {
             r#type: Some(node_service_capability::Type::Rpc(Rpc { r#type: r#type.into() })),
         };
         Ok(Response::new(csi::NodeGetCapabilitiesResponse {
-            capabilities: CAPABILITIES.into_iter().map(capability).collect(),
+            capabilities: CAPABILITIES
+                .into_iter()
+                .chain(OF_CREATED.into_iter().filter(|_| self.driver.makes_volumes()))
+                .map(capability)
+                .collect(),
         }))
     }
 

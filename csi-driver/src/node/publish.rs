@@ -12,7 +12,7 @@ use rustix::{
     mount::MountAttrFlags,
 };
 
-use super::stage::staged_at;
+use super::{ephemeral, stage::staged_at};
 use crate::{
     capability::{Access, Capability},
     controller::check_use,
@@ -27,7 +27,7 @@ use crate::{
     volume_id::VolumeId,
 };
 
-const TARGET: &str = "target_path";
+pub(super) const TARGET: &str = "target_path";
 
 /// CSI v1.12, NodePublishVolume.
 pub(super) fn publish(
@@ -35,6 +35,9 @@ pub(super) fn publish(
     request: &NodePublishVolumeRequest,
 ) -> Result<NodePublishVolumeResponse, Error> {
     let capability = Capability::required(request.volume_capability.as_ref())?;
+    if ephemeral::is_wanted(&request.volume_context) {
+        return ephemeral::publish(driver, request, capability);
+    }
     if request.target_path.is_empty() {
         return Err(Error::Invalid(format!("{TARGET} is required")));
     }
@@ -197,6 +200,9 @@ pub(super) fn unpublish(
 ) -> Result<NodeUnpublishVolumeResponse, Error> {
     let id = VolumeId::parse(&request.volume_id);
     let place = Place::open(TARGET, &request.target_path)?;
+    if ephemeral::is_meant(driver, &request.volume_id, place.as_ref())? {
+        return ephemeral::unpublish(driver, &request.volume_id, place);
+    }
     let id = id?;
     let pool = driver.configured_pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;

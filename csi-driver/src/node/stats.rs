@@ -5,7 +5,7 @@ use holdfast_proto::csi::{
 };
 use rustix::fs::fstatvfs;
 
-use super::publish::is_this_volume;
+use super::{ephemeral, publish::is_this_volume};
 use crate::{
     error::{Error, Tried as _},
     health::{Examination, condition, of_path},
@@ -31,8 +31,17 @@ pub(super) fn stats(
     driver: &Driver,
     request: &NodeGetVolumeStatsRequest,
 ) -> Result<NodeGetVolumeStatsResponse, Error> {
-    let id = VolumeId::parse(&request.volume_id)?;
+    let id = VolumeId::parse(&request.volume_id);
     let place = Place::open("volume_path", &request.volume_path)?;
+    if let Some(place) = &place
+        && ephemeral::is_meant(driver, &request.volume_id, Some(place))?
+        && ephemeral::is_at(driver, &request.volume_id, place)?
+    {
+        let usage = usage_of(place)?;
+        // Memory that is mounted is well.
+        return Ok(NodeGetVolumeStatsResponse { usage, volume_condition: Some(condition(&[])) });
+    }
+    let id = id?;
     let pool = driver.pool_of(&id)?;
     let folder = pool.folder(&id)?;
     let journal = folder.read_journal()?;
@@ -103,20 +112,26 @@ fn usage(
             ..VolumeUsage::default()
         }]);
     }
-    let stat = fstatvfs(place.open_folder()?)
-        .tried(|| format!("asking {} for its usage", place.path().display()))?;
-    let mut bytes = VolumeUsage {
-        total: wire(stat.f_blocks.saturating_mul(stat.f_frsize)),
-        available: wire(stat.f_bavail.saturating_mul(stat.f_frsize)),
-        used: wire(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize)),
-        unit: Unit::Bytes.into(),
-    };
-    if let Some(used) = pool.backend.quota_usage(folder, volume)? {
+    let mut usage = usage_of(place)?;
+    if let (Some(used), Some(bytes)) = (pool.backend.quota_usage(folder, volume)?, usage.first_mut()) {
         let left = volume.capacity.saturating_sub(used);
         bytes.available = bytes.available.min(wire(left));
         bytes.total = wire(volume.capacity);
         bytes.used = wire(used);
     }
+    Ok(usage)
+}
+
+/// What the file system says that is mounted there: its bytes and, if it counts them, inodes.
+fn usage_of(place: &Place) -> Result<Vec<VolumeUsage>, Error> {
+    let stat = fstatvfs(place.open_folder()?)
+        .tried(|| format!("asking {} for its usage", place.path().display()))?;
+    let bytes = VolumeUsage {
+        total: wire(stat.f_blocks.saturating_mul(stat.f_frsize)),
+        available: wire(stat.f_bavail.saturating_mul(stat.f_frsize)),
+        used: wire(stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize)),
+        unit: Unit::Bytes.into(),
+    };
     let inodes = VolumeUsage {
         total: wire(stat.f_files),
         available: wire(stat.f_favail),

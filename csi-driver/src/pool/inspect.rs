@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::opening::{LOCK_FILE, is_pool, open_root};
 use crate::{
-    backend::{self, Surroundings},
+    backend::{self, Surroundings, tmpfs::Memory},
     command::Runner,
     config::{BackendKind, Config, PoolConfig},
     error::{Error, Tried as _},
@@ -70,12 +70,12 @@ pub struct Findings {
 /// None of a pool's own: those are in its report.
 pub async fn inspect(config: &Config) -> Result<Vec<PoolReport>, Error> {
     let runner = Runner::new(config.tool_path.clone(), Handle::current());
-    let pools = config.pools.clone();
+    let (name, pools) = (config.driver_name.clone(), config.pools.clone());
     let looked = tokio::task::spawn_blocking(move || {
         pools
             .into_iter()
             .map(|pool| PoolReport {
-                found: look(&pool, &runner),
+                found: look(&name, &pool, &runner),
                 name: pool.name,
                 backend: pool.backend,
                 path: pool.path,
@@ -85,7 +85,18 @@ pub async fn inspect(config: &Config) -> Result<Vec<PoolReport>, Error> {
     looked.await.map_err(|error| Error::Lost(error.to_string()))
 }
 
-fn look(pool: &PoolConfig, runner: &Runner) -> Result<Findings, Error> {
+fn look(driver: &str, pool: &PoolConfig, runner: &Runner) -> Result<Findings, Error> {
+    if pool.backend == BackendKind::Tmpfs {
+        let memory = Memory::new(driver, pool)?;
+        return Ok(Findings {
+            state: PoolState::Ready,
+            fs: "tmpfs".to_owned(),
+            free: memory.capacity.saturating_sub(memory.used()?),
+            unenforced: None,
+            reflink: false,
+            lacks: Vec::new(),
+        });
+    }
     let (path, root, state) = match open_root(pool) {
         Ok((path, root)) => {
             let state = state(pool, &root, &path)?;

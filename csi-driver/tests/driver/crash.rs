@@ -34,12 +34,22 @@ async fn child() {
 
 fn config(folder: &Path, backend: &str) -> Config {
     let pool = match backend {
-        "image" => PoolConfig::image("default", folder.join("pool")),
+        "image" | "tmpfs" => PoolConfig::image("default", folder.join("pool")),
         "directory" => PoolConfig::directory("default", folder.join("disk/pool")),
         "btrfs" => PoolConfig::btrfs("default", folder.join("disk/pool")),
         other => panic!("no backend {other}"),
     };
-    Config::new(NODE, folder.join("csi.sock"), vec![pool])
+    let mut config = Config::new(NODE, folder.join("csi.sock"), vec![pool]);
+    if backend == "tmpfs" {
+        config.pools.push(PoolConfig::tmpfs("memory", 64 << 20));
+        // What is in memory is counted on the whole machine.
+        config.driver_name = format!("csi.{}.test", folder.file_name().unwrap().to_string_lossy());
+    }
+    config
+}
+
+fn on_btrfs(backend: &str) -> bool {
+    matches!(backend, "directory" | "btrfs")
 }
 
 /// A volume's life, and the driver's.
@@ -85,7 +95,7 @@ async fn listening(process: &mut Child, folder: &Path) -> Option<ExitStatus> {
 impl Life {
     async fn begin(backend: &'static str, capability: VolumeCapability, size: i64, crash_at: u64) -> Self {
         let scratch = Scratch::new();
-        if backend != "image" {
+        if on_btrfs(backend) {
             let image = scratch.path().join("disk.img");
             fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
             command("mkfs.btrfs", &["-q", image.to_str().unwrap()]).unwrap();
@@ -156,7 +166,7 @@ impl Life {
 
     fn pool(&self) -> std::path::PathBuf {
         let folder = self.driver.scratch.path();
-        if self.backend == "image" { folder.join("pool") } else { folder.join("disk/pool") }
+        if on_btrfs(self.backend) { folder.join("disk/pool") } else { folder.join("pool") }
     }
 
     /// Right after the crash: whatever is called a volume is whole.
@@ -330,4 +340,39 @@ async fn directory() {
 async fn btrfs() {
     needs!("btrfs");
     at_every_step("btrfs", mounted(""), 16 * MIB).await;
+}
+
+/// An inline volume's short life: what a crash leaves is a mount that says whose it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory() {
+    needs!();
+    let (mut crashes, mut steps) = (0, 0);
+    for crash_at in 1..ENDLESS {
+        let mut life = Life::begin("tmpfs", mounted(""), 8 * MIB, crash_at).await;
+        let mut request = life.driver.publish_request("csi-1", "pod", &mounted(""));
+        request.volume_context.insert("csi.storage.k8s.io/ephemeral".to_owned(), "true".to_owned());
+        request.volume_context.insert("size".to_owned(), "40Mi".to_owned());
+        let publish = async |d: &mut Driver| d.node.node_publish_volume(request.clone()).await.map(|_| ());
+        life.call("publish", publish).await;
+        let file = life.driver.path("pod/file");
+        fs::write(&file, "kept").unwrap();
+        life.call("publish again", publish).await;
+        assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+        assert_eq!(life.driver.scratch.mounts().len(), 1);
+        life.call("unpublish", async |d| d.unpublish("csi-1", "pod").await).await;
+        assert_eq!(life.driver.scratch.mounts().len(), 0);
+        assert!(!Path::new(&life.driver.path("pod")).exists());
+        // The room is there again.
+        life.call("publish anew", publish).await;
+        assert!(!Path::new(&file).exists());
+        life.call("unpublish at last", async |d| d.unpublish("csi-1", "pod").await).await;
+        let crashed = std::mem::take(&mut life.crashes);
+        if crashed.is_empty() {
+            steps = crash_at - 1;
+            break;
+        }
+        crashes += crashed.values().sum::<u64>();
+    }
+    assert!(steps >= 2, "the folder and the mount are steps of a publication");
+    println!("tmpfs: killed {crashes} times, at up to {steps} steps a call");
 }

@@ -17,6 +17,7 @@ mod btrfs;
 mod config;
 mod crash;
 mod directory;
+mod ephemeral;
 mod expand;
 mod faults;
 mod formatting;
