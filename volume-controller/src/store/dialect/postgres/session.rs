@@ -48,7 +48,9 @@ impl SessionError {
     pub(super) fn into_open(self, database: &Database) -> OpenError {
         match self {
             Self::Unfit(why) => OpenError::Unfit { store: Location::Postgres(database.clone()), why },
-            Self::Database(source @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_))) => {
+            // A certificate that is not accepted comes as invalid data.
+            Self::Database(sqlx::Error::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+                let source = sqlx::Error::Io(error);
                 OpenError::Unreachable { store: Location::Postgres(database.clone()), source: source.into() }
             }
             Self::Database(source) => failed("connect to", database)(source),
