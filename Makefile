@@ -10,7 +10,7 @@ RELEASE := target/$(HOST)/release/holdfast
 # are used, for servers that tests start: the package is kept from starting one.
 PACKAGES := e2fsprogs xfsprogs btrfs-progs util-linux
 
-.PHONY: help setup build release demo test test-vm lint fmt bench clean
+.PHONY: help setup build release demo test test-vm lint fmt bench clean fuzz
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ test: setup ## run every test; those that this machine cannot run (no root, no b
 # BIN= takes a static binary that is there already; then no root is needed.
 test-vm: $(if $(BIN),,release) ## run what needs another kernel, in virtual machines (CASE=name: one case; see tests/vm)
 	tests/vm/run $(or $(BIN),$(RELEASE)) $(CASE)
+
+SECONDS ?= 60
+fuzz: setup ## fuzz the CSI driver's services for SECONDS= each (SERVICE=node: one; SEED=… repeats a run)
+	HOLDFAST_FUZZ_SECONDS=$(SECONDS) $(if $(SEED),HOLDFAST_FUZZ_SEED=$(SEED)) \
+	  cargo test -p holdfast-csi-driver --test driver -- --nocapture --test-threads 1 fuzz::$(SERVICE)
 
 lint: setup ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all -- --check

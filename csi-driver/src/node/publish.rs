@@ -212,6 +212,8 @@ pub(super) fn unpublish(
     let path = plain(&request.target_path).to_string_lossy().into_owned();
     let recorded = journal.targets.contains_key(&path);
     if let Some(place) = place {
+        // An empty folder goes, and a pool has some that must not.
+        driver.expect_outside_of_pools(TARGET, &place)?;
         if let Some(seen) = place.mounted_even_dead()? {
             if !recorded && !is_this_volume(pool, &folder, &volume, &seen)? {
                 return Err(Error::Precondition(format!(

@@ -56,7 +56,7 @@ impl Scratch {
     pub(crate) fn mounts(&self) -> Vec<PathBuf> {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
         text.lines()
-            .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+            .filter_map(|line| line.split(' ').nth(4).map(unescaped))
             .filter(|point| point.starts_with(self.path()))
             .collect()
     }
@@ -92,6 +92,18 @@ impl Drop for Scratch {
             let _ = command("losetup", &["-d", &format!("/dev/{name}")]);
         }
     }
+}
+
+/// A path of the mount table, where some characters are written as `\040` (proc_pid_mountinfo(5)).
+fn unescaped(field: &str) -> PathBuf {
+    let mut parts = field.split('\\');
+    let mut path = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at(3);
+        path.push(char::from(u8::from_str_radix(code, 8).unwrap()));
+        path.push_str(rest);
+    }
+    path.into()
 }
 
 /// Runs a tool to prepare or to check something; its stdout, or its stderr as error.
@@ -408,11 +420,6 @@ async fn connect(socket: &Path, served: &JoinHandle<Result<(), Error>>) -> Chann
 }
 
 pub(crate) async fn channel(socket: &Path) -> Channel {
-    try_channel(socket).await.unwrap()
-}
-
-/// As [`channel`], where the driver may be gone.
-pub(crate) async fn try_channel(socket: &Path) -> Result<Channel, Status> {
     let socket = socket.to_owned();
     Endpoint::from_static("http://csi.sock")
         .connect_with_connector(tower::service_fn(move |_| {
@@ -420,7 +427,7 @@ pub(crate) async fn try_channel(socket: &Path) -> Result<Channel, Status> {
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         }))
         .await
-        .map_err(|error| Status::unavailable(error.to_string()))
+        .unwrap()
 }
 
 /// Whether this process may grow a mounted ext4: the kernel asks for CAP_SYS_RESOURCE.

@@ -2,17 +2,13 @@
 
 use std::fs;
 
-use bytes::{Buf as _, BufMut as _};
 use holdfast_proto::csi::{self, volume_capability::access_mode::Mode};
-use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
+use tonic::Code;
 
-use crate::harness::{Driver, MIB, assert_code, block, entries, mounted, needs, parameters, volume};
+use crate::{
+    harness::{Driver, MIB, assert_code, block, entries, mounted, needs, parameters, volume},
+    raw::send,
+};
 
 const LONG: usize = 1 << 20;
 
@@ -146,53 +142,6 @@ async fn enum_values_that_do_not_exist() {
         }
     }
     driver.assert_nothing_left("pool").await;
-}
-
-/// Sends bytes as they are.
-#[derive(Debug, Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        target.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let mut bytes = vec![0; source.remaining()];
-        source.copy_to_slice(&mut bytes);
-        Ok(Some(bytes))
-    }
-}
-
-async fn send(channel: &Channel, method: &str, body: &[u8]) -> Result<Vec<u8>, Status> {
-    let mut grpc = Grpc::new(channel.clone());
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let path: PathAndQuery = format!("/csi.v1.{method}").parse().unwrap();
-    grpc.unary(Request::new(body.to_vec()), path, Raw).await.map(tonic::Response::into_inner)
 }
 
 /// Bytes that are no message of the right kind: an error for this call, and the connection

@@ -111,6 +111,23 @@ async fn are_refused_and_nothing_is_mounted() {
     }
 }
 
+/// Unpublish takes away the empty folder that was a target; the pool's own stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pools_empty_folders_stay() {
+    needs!();
+    let mut driver = Driver::image().await;
+    let id = driver.create(volume("v", 64 * MIB, &mounted("ext4"))).await.unwrap().volume_id;
+    for name in ["trash", "snapshots", "groups"] {
+        let path = driver.scratch.path().join("pool").join(name);
+        assert_eq!(entries(&path), Vec::<String>::new());
+        let answer = driver.unpublish(&id, &format!("pool/{name}")).await;
+        assert_code(answer, Code::InvalidArgument, "is in pool \"default\"");
+        assert!(path.is_dir());
+    }
+    driver.delete(&id).await.unwrap();
+    driver.assert_nothing_left("pool").await;
+}
+
 /// What is in a folder would be hidden by the mount, and unpublish could never remove it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_with_files_is_not_hidden() {

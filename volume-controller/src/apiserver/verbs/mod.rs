@@ -1,13 +1,12 @@
 //! What can be done with objects, one file a verb.
 
-mod apply;
 mod binding;
 pub(crate) mod create;
 mod delete;
 mod get;
 mod list;
 mod patch;
-pub(crate) mod update;
+mod update;
 mod watch;
 
 use std::sync::Arc;
