@@ -35,6 +35,7 @@ async fn child() {
 fn config(folder: &Path, backend: &str) -> Config {
     let pool = match backend {
         "image" | "tmpfs" => PoolConfig::image("default", folder.join("pool")),
+        "image on xfs" | "image on btrfs" => PoolConfig::image("default", folder.join("disk/pool")),
         "directory" => PoolConfig::directory("default", folder.join("disk/pool")),
         "btrfs" => PoolConfig::btrfs("default", folder.join("disk/pool")),
         other => panic!("no backend {other}"),
@@ -48,17 +49,18 @@ fn config(folder: &Path, backend: &str) -> Config {
     config
 }
 
-fn on_btrfs(backend: &str) -> bool {
-    matches!(backend, "directory" | "btrfs")
+/// Whether its pool lies on a disk of its own.
+fn has_a_disk(backend: &str) -> bool {
+    matches!(backend, "directory" | "btrfs" | "image on xfs" | "image on btrfs")
 }
 
 /// A volume's life, and the driver's.
-struct Life {
+pub(crate) struct Life {
     backend: &'static str,
-    capability: VolumeCapability,
-    size: i64,
+    pub(crate) capability: VolumeCapability,
+    pub(crate) size: i64,
     process: Child,
-    driver: Driver,
+    pub(crate) driver: Driver,
     /// At which step of each call the driver is killed.
     crash_at: u64,
     /// How often it was, by call.
@@ -95,10 +97,11 @@ async fn listening(process: &mut Child, folder: &Path) -> Option<ExitStatus> {
 impl Life {
     async fn begin(backend: &'static str, capability: VolumeCapability, size: i64, crash_at: u64) -> Self {
         let scratch = Scratch::new();
-        if on_btrfs(backend) {
+        if has_a_disk(backend) {
             let image = scratch.path().join("disk.img");
-            fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
-            command("mkfs.btrfs", &["-q", image.to_str().unwrap()]).unwrap();
+            fs::File::create(&image).unwrap().set_len(4 << 30).unwrap();
+            let mkfs = if backend == "image on xfs" { "mkfs.xfs" } else { "mkfs.btrfs" };
+            command(mkfs, &["-q", image.to_str().unwrap()]).unwrap();
             let disk = scratch.path().join("disk");
             fs::create_dir(&disk).unwrap();
             command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
@@ -114,7 +117,7 @@ impl Life {
     }
 
     /// Ends the driver, however it is, and starts it anew, to be killed at a step or not.
-    async fn restart(&mut self, crash_at: Option<u64>) -> bool {
+    pub(crate) async fn restart(&mut self, crash_at: Option<u64>) -> bool {
         let _ = self.process.kill();
         self.process.wait().unwrap();
         let folder = self.driver.scratch.path().to_owned();
@@ -129,7 +132,7 @@ impl Life {
     }
 
     /// One call, in the middle of which the driver is killed; it is repeated until it is answered.
-    async fn call<T>(
+    pub(crate) async fn call<T>(
         &mut self,
         name: &'static str,
         call: impl AsyncFn(&mut Driver) -> Result<T, Status>,
@@ -164,21 +167,22 @@ impl Life {
         answer.unwrap_or_else(|| panic!("{name}: neither an answer nor a crash"))
     }
 
-    fn pool(&self) -> std::path::PathBuf {
+    pub(crate) fn pool(&self) -> std::path::PathBuf {
         let folder = self.driver.scratch.path();
-        if on_btrfs(self.backend) { folder.join("disk/pool") } else { folder.join("pool") }
+        if has_a_disk(self.backend) { folder.join("disk/pool") } else { folder.join("pool") }
     }
 
-    /// Right after the crash: whatever is called a volume is whole.
+    /// Right after the crash: whatever is called a volume or a snapshot is whole.
     fn look(&self) {
-        let volumes = self.pool().join("volumes");
-        if !volumes.exists() {
-            return;
-        }
-        for name in entries(&volumes).iter().filter(|name| !name.starts_with('.')) {
-            let text = fs::read_to_string(volumes.join(name).join("volume.json")).unwrap();
-            let stored: serde_json::Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(stored["id"], name.as_str());
+        for (folder, file) in [("volumes", "volume.json"), ("snapshots", "snapshot.json")] {
+            let folder = self.pool().join(folder);
+            if !folder.exists() {
+                continue;
+            }
+            for name in entries(&folder).iter().filter(|name| !name.starts_with('.')) {
+                let stored = read_json(&folder.join(name).join(file));
+                assert_eq!(stored["id"], name.as_str());
+            }
         }
     }
 
@@ -191,6 +195,7 @@ impl Life {
         listed.sort();
         there.sort();
         assert_eq!(listed, there);
+        self.look_at_snapshots().await;
     }
 
     /// The whole life. Answers how often the driver was killed in it, by call.
@@ -227,10 +232,17 @@ impl Life {
         self.call("unstage", async |d| d.unstage(&id).await).await;
         self.call("detach", async |d| d.detach(&id).await).await;
         self.call("delete", async |d| d.delete(&id).await).await;
+        self.end().await
+    }
+
+    /// The end of a life, after which nothing is left. Answers the crashes.
+    pub(crate) async fn end(mut self) -> BTreeMap<&'static str, u64> {
         // Undisturbed, the driver frees what lies in the trash.
         self.restart(None).await;
         let pool = self.pool();
-        assert_eq!(entries(&pool.join("volumes")), Vec::<String>::new());
+        for folder in ["volumes", "snapshots", "groups"] {
+            assert_eq!(entries(&pool.join(folder)), Vec::<String>::new(), "{folder}");
+        }
         until("the trash is empty", || entries(&pool.join("trash")).is_empty()).await;
         let disk = self.driver.scratch.path().join("disk.img");
         let others = |name: &String| {
@@ -289,13 +301,24 @@ fn cannot_grow(capability: &VolumeCapability) -> bool {
     *capability == mounted("ext4") && !crate::harness::can_grow_ext4_online()
 }
 
-/// Lives, each killed one step later in every call, until no call has so many steps.
-async fn at_every_step(backend: &'static str, capability: VolumeCapability, size: i64) {
+pub(crate) fn read_json(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Lives, each killed one step later in every call, until no call has so many steps. Every
+/// one of `calls` has to be killed some time.
+pub(crate) async fn at_every_step(
+    backend: &'static str,
+    capability: VolumeCapability,
+    size: i64,
+    live: impl AsyncFn(Life) -> BTreeMap<&'static str, u64>,
+    calls: &[&str],
+) {
     let mut all: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut steps = 0;
     for crash_at in 1..ENDLESS {
         let life = Life::begin(backend, capability.clone(), size, crash_at).await;
-        let crashes = life.run().await;
+        let crashes = live(life).await;
         if crashes.is_empty() {
             steps = crash_at - 1;
             break;
@@ -306,40 +329,46 @@ async fn at_every_step(backend: &'static str, capability: VolumeCapability, size
     }
     assert!(steps > 0, "a life with {ENDLESS} steps a call has no end");
     println!("{backend}: killed {} times, at up to {steps} steps a call: {all:?}", all.values().sum::<u64>());
-    for call in ["create", "attach", "stage", "publish", "expand", "unpublish", "unstage", "detach", "delete"]
-    {
+    for call in calls {
         assert!(all.contains_key(call), "{call} was never killed: {all:?}");
     }
+}
+
+/// The life of a volume by itself.
+async fn alone(backend: &'static str, capability: VolumeCapability, size: i64) {
+    let calls =
+        ["create", "attach", "stage", "publish", "expand", "unpublish", "unstage", "detach", "delete"];
+    at_every_step(backend, capability, size, Life::run, &calls).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_image() {
     needs!("xfs");
-    at_every_step("image", mounted("xfs"), 300 * MIB).await;
+    alone("image", mounted("xfs"), 300 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mounted_ext4_image() {
     needs!();
-    at_every_step("image", mounted("ext4"), 64 * MIB).await;
+    alone("image", mounted("ext4"), 64 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_image() {
     needs!();
-    at_every_step("image", block(Mode::SingleNodeMultiWriter), 16 * MIB).await;
+    alone("image", block(Mode::SingleNodeMultiWriter), 16 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directory() {
     needs!("btrfs");
-    at_every_step("directory", mounted(""), 16 * MIB).await;
+    alone("directory", mounted(""), 16 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn btrfs() {
     needs!("btrfs");
-    at_every_step("btrfs", mounted(""), 16 * MIB).await;
+    alone("btrfs", mounted(""), 16 * MIB).await;
 }
 
 /// An inline volume's short life: what a crash leaves is a mount that says whose it is.

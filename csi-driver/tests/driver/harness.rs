@@ -420,6 +420,11 @@ async fn connect(socket: &Path, served: &JoinHandle<Result<(), Error>>) -> Chann
 }
 
 pub(crate) async fn channel(socket: &Path) -> Channel {
+    try_channel(socket).await.unwrap()
+}
+
+/// As [`channel`], where the driver may be gone.
+pub(crate) async fn try_channel(socket: &Path) -> Result<Channel, Status> {
     let socket = socket.to_owned();
     Endpoint::from_static("http://csi.sock")
         .connect_with_connector(tower::service_fn(move |_| {
@@ -427,7 +432,7 @@ pub(crate) async fn channel(socket: &Path) -> Channel {
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         }))
         .await
-        .unwrap()
+        .map_err(|error| Status::unavailable(error.to_string()))
 }
 
 /// Whether this process may grow a mounted ext4: the kernel asks for CAP_SYS_RESOURCE.

@@ -16,6 +16,7 @@ mod attach;
 mod btrfs;
 mod config;
 mod crash;
+mod crash_copies;
 mod directory;
 mod ephemeral;
 mod expand;

@@ -20,11 +20,11 @@ use holdfast_proto::csi::{
     volume_capability::access_mode::Mode,
     volume_content_source::{SnapshotSource, Type, VolumeSource},
 };
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{
-    Driver, MIB, Scratch, assert_code, block, channel, command, df, entries, filesystem_of, mounted, needs,
-    until, volume,
+    Driver, MIB, Scratch, assert_code, block, command, df, entries, filesystem_of, mounted, needs,
+    try_channel, until, volume,
 };
 
 const GIB: i64 = 1 << 30;
@@ -54,8 +54,8 @@ impl Driver {
         self.controller.delete_snapshot(request).await.map(drop)
     }
 
-    pub(crate) async fn groups(&self) -> GroupControllerClient<tonic::transport::Channel> {
-        GroupControllerClient::new(channel(&self.config.endpoint).await)
+    pub(crate) async fn groups(&self) -> Result<GroupControllerClient<Channel>, Status> {
+        Ok(GroupControllerClient::new(try_channel(&self.config.endpoint).await?))
     }
 
     pub(crate) async fn group_snapshot(
@@ -68,7 +68,7 @@ impl Driver {
             source_volume_ids: sources.iter().map(|id| (*id).to_owned()).collect(),
             ..Default::default()
         };
-        let answer = self.groups().await.create_volume_group_snapshot(request).await?;
+        let answer = self.groups().await?.create_volume_group_snapshot(request).await?;
         Ok(answer.into_inner().group_snapshot.unwrap())
     }
 
@@ -78,7 +78,7 @@ impl Driver {
             snapshot_ids: group.snapshots.iter().map(|snapshot| snapshot.snapshot_id.clone()).collect(),
             ..Default::default()
         };
-        self.groups().await.delete_volume_group_snapshot(request).await.map(drop)
+        self.groups().await?.delete_volume_group_snapshot(request).await.map(drop)
     }
 
     async fn use_volume(&mut self, id: &str, capability: &VolumeCapability, target: &str) {
@@ -652,12 +652,17 @@ async fn groups_that_do_not_fit() {
         snapshot_ids: group.snapshots.iter().rev().map(|snapshot| snapshot.snapshot_id.clone()).collect(),
         ..Default::default()
     };
-    let got = driver.groups().await.get_volume_group_snapshot(get.clone()).await.unwrap().into_inner();
+    let got =
+        driver.groups().await.unwrap().get_volume_group_snapshot(get.clone()).await.unwrap().into_inner();
     assert_eq!(got.group_snapshot.as_ref(), Some(&group));
     for _ in 0..2 {
         driver.delete_group(&group).await.unwrap();
     }
-    assert_code(driver.groups().await.get_volume_group_snapshot(get).await, Code::NotFound, "does not exist");
+    assert_code(
+        driver.groups().await.unwrap().get_volume_group_snapshot(get).await,
+        Code::NotFound,
+        "does not exist",
+    );
     driver.take_down(&one, "one").await;
     driver.take_down(&two, "two").await;
     driver.delete(&three).await.unwrap();

@@ -6,6 +6,7 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
+use super::apply;
 use super::duplicates;
 use super::kinds::Kind;
 use super::options::FieldValidation;
@@ -101,17 +102,20 @@ pub(crate) fn conform(
             }
         }
     }
-    // The server keeps no record of field owners, so it takes none from clients.
-    if let Some(metadata) = value["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
-    }
+    // The owners of fields are not the model's to check: what cannot be read is not used.
+    let managed = apply::take(&mut value);
     let refuse = |why: String| {
         ApiError::BadRequest(format!(
             "{name} in version {:?} cannot be handled as a {name}: {why}",
             kind.version
         ))
     };
-    let known = (kind.model.check)(&value).map_err(|e| refuse(e.to_string()))?;
+    let mut known = (kind.model.check)(&value).map_err(|e| refuse(e.to_string()))?;
+    if let (Some(managed), Some(metadata)) =
+        (managed, known.get_mut("metadata").and_then(Value::as_object_mut))
+    {
+        metadata.insert("managedFields".to_owned(), managed);
+    }
     if validation == FieldValidation::Ignore {
         return Ok((known, Vec::new()));
     }

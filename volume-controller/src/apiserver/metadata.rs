@@ -50,9 +50,7 @@ pub(crate) fn begin(
         ));
     }
     check_namespace(target, &metadata)?;
-    for field in
-        ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]
-    {
+    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.remove(field);
     }
     metadata.insert("name".to_owned(), json!(name));
@@ -70,7 +68,9 @@ pub(crate) fn begin(
 }
 
 /// Makes `metadata` that of a newer version of `old`: what clients cannot change
-/// is taken from there. Refuses an object that is not the same one.
+/// is taken from there. Refuses an object that is not the same one. The owners of its
+/// fields (`managedFields`) stay as they were sent: what becomes of them is decided
+/// when the rest is known.
 pub(crate) fn continue_from(target: &Target, old: &Value, value: &mut Value) -> Result<(), ApiError> {
     let mut metadata = take(value);
     let before = &old["metadata"];
@@ -106,7 +106,6 @@ pub(crate) fn continue_from(target: &Target, old: &Value, value: &mut Value) -> 
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
     ] {
         set_or_remove(&mut metadata, field, before.get(field).filter(|v| !v.is_null()).cloned());
     }

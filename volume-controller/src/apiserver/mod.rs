@@ -6,6 +6,7 @@
 
 mod accept;
 mod admission;
+mod apply;
 mod auth;
 mod body;
 mod credentials;
@@ -32,6 +33,7 @@ pub mod table;
 mod tls;
 mod unknown;
 mod verbs;
+mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -49,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::Store;
 pub use error::ServeError;
 use status::ApiError;
+use verbs::update::Recorded;
 
 /// Where all parts of the process register their metrics; `/metrics` serves it.
 pub type SharedRegistry = Arc<Mutex<Registry>>;
@@ -156,7 +159,7 @@ async fn create_namespaces(store: &Store) -> Result<(), ServeError> {
             continue;
         }
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        match verbs::create::insert(store, &target, body).await {
+        match verbs::create::insert(store, &target, body, Recorded::By("holdfast")).await {
             Ok(_) | Err(ApiError::AlreadyExists { .. }) => {}
             Err(error) => return Err(failed(error)),
         }

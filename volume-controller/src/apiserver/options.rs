@@ -37,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) grace_period_seconds: Option<i64>,
     pub(crate) propagation_policy: Option<String>,
     pub(crate) include_object: String,
+    pub(crate) field_manager: String,
+    pub(crate) force: Option<bool>,
 }
 
 impl Options {
@@ -62,6 +64,8 @@ impl Options {
                 "gracePeriodSeconds" => options.grace_period_seconds = number(&name, &value)?,
                 "propagationPolicy" => options.propagation_policy = Some(value),
                 "includeObject" => options.include_object = value,
+                "fieldManager" => options.field_manager = value,
+                "force" => options.force = Some(truth(&value)),
                 _ => {}
             }
         }

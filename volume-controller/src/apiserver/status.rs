@@ -53,6 +53,9 @@ pub(crate) enum ApiError {
     AlreadyExists { resource: Resource, name: String },
     #[error("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified())]
     Conflict { resource: Resource, name: String, why: String },
+    /// An apply would change what others own: `(field, why)`.
+    #[error("{message}")]
+    ApplyConflict { message: String, causes: Vec<(String, String)> },
     #[error("{} {name:?} is invalid: {}", resource.qualified_kind(), sentence(causes))]
     Invalid { resource: Resource, name: String, causes: Vec<Cause> },
     #[error("{0}")]
@@ -131,7 +134,7 @@ impl ApiError {
         match self {
             Self::NotFound { .. } | Self::NoSuchPath => (StatusCode::NOT_FOUND, "NotFound"),
             Self::AlreadyExists { .. } => (StatusCode::CONFLICT, "AlreadyExists"),
-            Self::Conflict { .. } => (StatusCode::CONFLICT, "Conflict"),
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => (StatusCode::CONFLICT, "Conflict"),
             Self::Invalid { .. } | Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
@@ -209,6 +212,10 @@ impl ApiError {
                     })
                     .collect();
                 details.insert("causes".to_owned(), Value::Array(causes));
+            }
+            Self::ApplyConflict { causes, .. } => {
+                let cause = |(field, why): &(String, String)| json!({"reason": "FieldManagerConflict", "message": why, "field": field});
+                details.insert("causes".to_owned(), causes.iter().map(cause).collect());
             }
             Self::FutureVersion { .. } => {
                 let cause =

@@ -11,9 +11,9 @@ use super::harness::{Cluster, PATIENCE};
 
 const BINARIES: [&str; 2] = ["/usr/bin/kubectl", "/opt/kc120/usr/bin/kubectl"];
 
-struct Kubectl<'a> {
+pub(crate) struct Kubectl<'a> {
     binary: &'static str,
-    cluster: &'a Cluster,
+    pub(crate) cluster: &'a Cluster,
 }
 
 impl Kubectl<'_> {
@@ -34,7 +34,7 @@ impl Kubectl<'_> {
         command
     }
 
-    async fn output(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) async fn output(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -47,7 +47,7 @@ impl Kubectl<'_> {
     }
 
     /// What it prints; it must succeed.
-    async fn ok(&self, arguments: &[&str], input: &str) -> String {
+    pub(crate) async fn ok(&self, arguments: &[&str], input: &str) -> String {
         let output = self.output(arguments, input).await;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -56,7 +56,7 @@ impl Kubectl<'_> {
     }
 
     /// What it complains about; it must fail.
-    async fn fails(&self, arguments: &[&str], input: &str) -> String {
+    pub(crate) async fn fails(&self, arguments: &[&str], input: &str) -> String {
         let output = self.output(arguments, input).await;
         assert!(!output.status.success(), "{} {arguments:?} succeeded", self.binary);
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -64,7 +64,7 @@ impl Kubectl<'_> {
 }
 
 /// Runs a test with each kubectl there is, each against a cluster of its own.
-async fn with_each(test: impl AsyncFn(&Kubectl<'_>)) {
+pub(crate) async fn with_each(test: impl AsyncFn(&Kubectl<'_>)) {
     let mut found = 0;
     for binary in BINARIES {
         if !Path::new(binary).exists() {
@@ -81,7 +81,7 @@ async fn with_each(test: impl AsyncFn(&Kubectl<'_>)) {
     }
 }
 
-const MANIFEST: &str = "
+pub(crate) const MANIFEST: &str = "
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata:

@@ -9,12 +9,14 @@
     reason = "a test may stop at the first thing that is wrong"
 )]
 
+mod applying;
 mod bodies;
 mod clients;
 mod deleting;
 mod endpoints;
 mod harness;
 mod kubectl;
+mod kubectl_apply;
 mod listing;
 mod watching;
 mod writing;

@@ -276,7 +276,13 @@ impl Backend for Image {
                     let device = format::formatted_device(&self.runner, stage, fs)?;
                     grow::before_mount(&self.runner, fs, &device)?;
                     // Dropping the device afterwards leaves it to the mount: the unmount frees it.
-                    mount::mount_device(fs, &device.path, &options, stage.staging)
+                    match mount::mount_device(fs, &device.path, &options, stage.staging) {
+                        // A tool that outlived the driver that started it still has the device.
+                        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => {
+                            Err(Error::Busy(stage.volume.id.to_string()))
+                        }
+                        mounted => mounted,
+                    }
                 };
                 mount().map_err(|error| full::explain(error, stage.folder, stage.volume.capacity))
             }

@@ -6,8 +6,12 @@ use super::super::kinds::{Kind, Scope};
 use super::schemas::{self, DEFINITIONS, DELETE_OPTIONS, GVK, PATCH, STATUS};
 
 /// The media types of patches.
-const PATCHES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
 
 /// The root of a group's URLs: `api/v1`, `apis/storage.k8s.io/v1`.
 pub(super) fn root(kind: &Kind) -> String {
@@ -188,6 +192,8 @@ fn queries(action: &str) -> Vec<Value> {
         "string",
         "What happens to unknown and duplicate fields: `Ignore`, `Warn` or `Strict`.",
     );
+    const FORCE: (&str, &str, &str) =
+        ("force", "boolean", "For an apply: take over the fields that others own.");
     const SELECTION: [(&str, &str, &str); 6] = [
         ("continue", "string", "Where the previous part of the list ended."),
         ("fieldSelector", "string", "Only objects with these fields."),
@@ -213,7 +219,8 @@ fn queries(action: &str) -> Vec<Value> {
     ];
     let chosen: Vec<(&str, &str, &str)> = match action {
         "list" => SELECTION.into_iter().chain(WATCH).collect(),
-        "post" | "put" | "patch" => vec![DRY_RUN, MANAGER, VALIDATION],
+        "post" | "put" => vec![DRY_RUN, MANAGER, VALIDATION],
+        "patch" => vec![DRY_RUN, MANAGER, VALIDATION, FORCE],
         "delete" => [DRY_RUN].into_iter().chain(DELETION).collect(),
         "deletecollection" => SELECTION.into_iter().chain([DRY_RUN]).chain(DELETION).collect(),
         _ => Vec::new(),

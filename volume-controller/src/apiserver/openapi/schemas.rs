@@ -1,12 +1,12 @@
 //! The schemas of every type served, in the form of OpenAPI v2: what both
-//! documents and strategic merge patches are made from. Built once, on first use.
+//! documents, strategic merge patches and applies are made from. Built once, on first use.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{SchemaGenerator, generate::SchemaSettings};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::kinds::{self, Kind};
 use super::merge_keys;
@@ -56,7 +56,7 @@ impl Schemas {
             generator.take_definitions(false).into_iter().collect();
         for (name, schema) in &mut definitions {
             normalize(schema);
-            note_strategies(name, schema);
+            merge_keys::note(name, schema);
         }
         definitions.insert(PATCH.to_owned(), json!({
             "description": "A patch, in the format that the request's content type names.", "type": "object",
@@ -159,20 +159,6 @@ fn normalize(schema: &mut Value) {
     for nested in ["items", "additionalProperties"] {
         if let Some(nested) = fields.get_mut(nested).filter(|n| n.is_object()) {
             normalize(nested);
-        }
-    }
-}
-
-fn note_strategies(name: &str, schema: &mut Value) {
-    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
-    for (field, property) in properties.into_iter().flatten() {
-        let (Some(found), Value::Object(property)) = (merge_keys::strategy(name, field), property) else {
-            continue;
-        };
-        let property: &mut Map<String, Value> = property;
-        property.insert("x-kubernetes-patch-strategy".to_owned(), found.strategy.into());
-        if !found.key.is_empty() {
-            property.insert("x-kubernetes-patch-merge-key".to_owned(), found.key.into());
         }
     }
 }

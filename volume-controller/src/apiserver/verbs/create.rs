@@ -9,10 +9,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Call;
+use super::update::Recorded;
 use crate::apiserver::kinds::{Cause, CauseReason, Kind};
 use crate::apiserver::route::Target;
 use crate::apiserver::status::ApiError;
-use crate::apiserver::{admission, body, metadata, reply};
+use crate::apiserver::{admission, apply, body, metadata, reply, writer};
 use crate::store::{CommitError, Guard, Object, Precondition, Store, Transaction, Write};
 
 /// How often a made-up name that is taken is made up again, as upstream does, and a
@@ -20,36 +21,46 @@ use crate::store::{CommitError, Guard, Object, Precondition, Store, Transaction,
 const ATTEMPTS: u32 = 8;
 
 /// An object that can be stored.
-struct Built {
+pub(super) struct Built {
     name: String,
-    body: Value,
+    pub(super) body: Value,
     /// What it was admitted on.
     guard: Option<Guard>,
 }
 
 pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
     let target = &call.target;
+    writer::check("CreateOptions", &call.options, false)?;
+    let manager = writer::name(&call.options, &call.headers);
+    let recorded = Recorded::By(&manager);
     let is_dry_run = call.options.is_dry_run(target.kind)?;
     let document = body::decode(&call.headers, &call.body)?;
     let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
     let value = target.to_stored(value);
     if is_dry_run {
-        let Built { name, body: value, .. } = build(&call.api.store, target, value, Timestamp::now())?;
+        let Built { name, body: value, .. } =
+            build(&call.api.store, target, value, recorded, Timestamp::now())?;
         if call.api.store.get(&target.key_of(&name)).is_some() {
             return Err(ApiError::AlreadyExists { resource: target.kind.into(), name });
         }
         return reply::value(call, StatusCode::CREATED, value, &warnings);
     }
-    let object = insert(&call.api.store, target, value).await?;
+    let object = insert(&call.api.store, target, value, recorded).await?;
     reply::stored(call, StatusCode::CREATED, &object, &warnings)
 }
 
 /// Builds and stores a new object. A made-up name that is taken is made up again.
-pub(crate) async fn insert(store: &Store, target: &Target, value: Value) -> Result<Arc<Object>, ApiError> {
+pub(crate) async fn insert(
+    store: &Store,
+    target: &Target,
+    value: Value,
+    recorded: Recorded<'_>,
+) -> Result<Arc<Object>, ApiError> {
     let is_named = value["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
     let mut attempt = 1;
     loop {
-        let Built { name, body, guard } = build(store, target, value.clone(), Timestamp::now())?;
+        let Built { name, body, guard } =
+            build(store, target, value.clone(), recorded.clone(), Timestamp::now())?;
         let key = target.key_of(&name);
         let write = Write { key, precondition: Precondition::Absent, body: Some(body) };
         let guarded = guard.as_ref().map(|guard| guard.key.clone());
@@ -75,12 +86,23 @@ pub(crate) async fn insert(store: &Store, target: &Target, value: Value) -> Resu
 
 /// The object as it will be stored, and its name: completed, defaulted, admitted
 /// and validated, in the order in which upstream does it.
-fn build(store: &Store, target: &Target, mut value: Value, now: Timestamp) -> Result<Built, ApiError> {
+pub(super) fn build(
+    store: &Store,
+    target: &Target,
+    mut value: Value,
+    recorded: Recorded<'_>,
+    now: Timestamp,
+) -> Result<Built, ApiError> {
     let kind = target.stored;
     let name = metadata::choose_name(&value["metadata"], &metadata::suffix()).unwrap_or_default();
     let guard = admission::namespace(store, target, &name)?;
     metadata::begin(target, &mut value, &name, &Uuid::new_v4().to_string(), now)?;
     (kind.default)(&mut value);
+    // Before the server adds its own: that is nobody's.
+    match recorded {
+        Recorded::By(name) => apply::track(kind, writer::writer(target, name), None, &mut value, now),
+        Recorded::Known(owners) => apply::record(kind, owners, &mut value),
+    }
     (kind.prepare_create)(&mut value);
     admission::create(store, target, &mut value)?;
     ApiError::invalid(target.kind, &name, wrong(kind, &name, &value))?;

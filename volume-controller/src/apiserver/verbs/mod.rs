@@ -1,12 +1,13 @@
 //! What can be done with objects, one file a verb.
 
+mod apply;
 mod binding;
 pub(crate) mod create;
 mod delete;
 mod get;
 mod list;
 mod patch;
-mod update;
+pub(crate) mod update;
 mod watch;
 
 use std::sync::Arc;

@@ -5,15 +5,17 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::Call;
-use super::update::{ATTEMPTS, build, current, respond, store};
+use super::update::{ATTEMPTS, Recorded, build, current, respond, store};
 use crate::apiserver::body::{self, Document};
 use crate::apiserver::patch::{self, PatchError};
-use crate::apiserver::reply;
 use crate::apiserver::status::ApiError;
+use crate::apiserver::{reply, writer};
 use crate::store::CommitError;
 
-const ACCEPTED: &str =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+     application/apply-patch+yaml";
+/// Server-side apply.
+const APPLY: &str = "application/apply-patch+yaml";
 
 enum Patch {
     Json(Value),
@@ -22,6 +24,11 @@ enum Patch {
 }
 
 pub(super) async fn patch(call: &Call) -> Result<Response, ApiError> {
+    if body::content_type(&call.headers) == APPLY {
+        return super::apply::apply(call).await;
+    }
+    writer::check("PatchOptions", &call.options, false)?;
+    let manager = writer::name(&call.options, &call.headers);
     let target = &call.target;
     let is_dry_run = call.options.is_dry_run(target.kind)?;
     let patch = read(call)?;
@@ -32,11 +39,11 @@ pub(super) async fn patch(call: &Call) -> Result<Response, ApiError> {
         let patched = apply(call, &patch, &target.to_served(before.clone()))?;
         let document = Document { value: patched, duplicates: Vec::new() };
         let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
-        let new = build(&call.api.store, target, &before, target.to_stored(value))?;
+        let new = build(&call.api.store, target, &before, target.to_stored(value), Recorded::By(&manager))?;
         if is_dry_run {
             return reply::value(call, StatusCode::OK, new, &warnings);
         }
-        match store(&call.api.store, target, &old, new).await {
+        match store(&call.api.store, target, &old, &before, new).await {
             Ok(stored) => return respond(call, stored, &warnings),
             // The patch is applied to the newer object, as upstream does. A patch that
             // names a version fails there.
@@ -52,10 +59,6 @@ fn read(call: &Call) -> Result<Patch, ApiError> {
         "application/json-patch+json" => json(Patch::Json),
         "application/merge-patch+json" => json(Patch::Merge),
         "application/strategic-merge-patch+json" => json(Patch::Strategic),
-        "application/apply-patch+yaml" => Err(ApiError::UnsupportedMediaType(format!(
-            "server-side apply is not supported yet; use client-side apply (kubectl apply without \
-             --server-side) or one of {ACCEPTED}"
-        ))),
         other => Err(ApiError::UnsupportedMediaType(format!(
             "the body of the request was in an unknown format ({other}) - accepted media types include: \
              {ACCEPTED}"

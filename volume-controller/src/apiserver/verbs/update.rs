@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use super::Call;
 use super::create::validate;
+use crate::apiserver::apply::{self, Owners};
 use crate::apiserver::kinds::Kind;
 use crate::apiserver::route::{Part, Target};
 use crate::apiserver::status::ApiError;
+use crate::apiserver::writer::{self, is_custom_upstream};
 use crate::apiserver::{admission, body, metadata, reply};
 use crate::lifecycle;
 use crate::store::{CommitError, Object, Precondition, Store};
@@ -20,6 +23,8 @@ pub(super) const ATTEMPTS: u32 = 8;
 
 pub(super) async fn update(call: &Call) -> Result<Response, ApiError> {
     let target = &call.target;
+    writer::check("UpdateOptions", &call.options, false)?;
+    let manager = writer::name(&call.options, &call.headers);
     let is_dry_run = call.options.is_dry_run(target.kind)?;
     let document = body::decode(&call.headers, &call.body)?;
     let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
@@ -27,11 +32,12 @@ pub(super) async fn update(call: &Call) -> Result<Response, ApiError> {
     let mut attempt = 1;
     loop {
         let old = current(&call.api.store, target)?;
-        let new = build(&call.api.store, target, &reply::decode(&old)?, value.clone())?;
+        let before = reply::decode(&old)?;
+        let new = build(&call.api.store, target, &before, value.clone(), Recorded::By(&manager))?;
         if is_dry_run {
             return reply::value(call, StatusCode::OK, new, &warnings);
         }
-        match store(&call.api.store, target, &old, new).await {
+        match store(&call.api.store, target, &old, &before, new).await {
             Ok(stored) => return respond(call, stored, &warnings),
             // If the client named a version, building fails in the next round.
             Err(CommitError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
@@ -45,6 +51,15 @@ pub(super) fn current(store: &Store, target: &Target) -> Result<Arc<Object>, Api
     store.get(&target.key()).ok_or_else(|| ApiError::not_found(target.kind, &target.name))
 }
 
+/// How the owners of an object's fields are known.
+#[derive(Debug, Clone)]
+pub(crate) enum Recorded<'a> {
+    /// This manager owns what it changes.
+    By(&'a str),
+    /// An apply has found out.
+    Known(Owners),
+}
+
 /// What became of a write.
 pub(super) enum Stored {
     /// The object as it is now.
@@ -53,15 +68,16 @@ pub(super) enum Stored {
     Released(Value),
 }
 
-/// Stores the new form of `old`. One that is the same is not written, so that
-/// controllers and `kubectl apply` that repeat themselves wake nobody.
+/// Stores the new form of `old`, which `before` is the content of. One that is the same is
+/// not written, so that controllers and `kubectl apply` that repeat themselves wake nobody.
 pub(super) async fn store(
     store: &Store,
     target: &Target,
     old: &Arc<Object>,
+    before: &Value,
     new: Value,
 ) -> Result<Stored, CommitError> {
-    if old.decode::<Value>().is_ok_and(|old| old == new) {
+    if is_same(before, &new) {
         return Ok(Stored::Kept(old.clone()));
     }
     let write = lifecycle::update(target.key(), Precondition::Revision(old.revision), new.clone());
@@ -71,6 +87,26 @@ pub(super) async fn store(
         Some(committed) if !is_released => Stored::Kept(committed.object),
         _ => Stored::Released(new),
     })
+}
+
+/// Whether two forms of an object differ in nothing but when somebody came to own what it
+/// owned already.
+fn is_same(old: &Value, new: &Value) -> bool {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return old == new };
+    let same_but = |old: &Map<String, Value>, new: &Map<String, Value>, but: &str| {
+        let others = |map: &Map<String, Value>| map.len() - usize::from(map.contains_key(but));
+        others(old) == others(new)
+            && old.iter().all(|(name, value)| name == but || new.get(name) == Some(value))
+    };
+    let (before, after) = (old.get("metadata"), new.get("metadata"));
+    let owners = |metadata: &Map<String, Value>| metadata.get("managedFields").cloned().unwrap_or_default();
+    same_but(old, new, "metadata")
+        && match (before.and_then(Value::as_object), after.and_then(Value::as_object)) {
+            (Some(before), Some(after)) => {
+                same_but(before, after, "managedFields") && !apply::differ(&owners(before), &owners(after))
+            }
+            _ => before == after,
+        }
 }
 
 /// Answers with what was stored.
@@ -83,12 +119,24 @@ pub(super) fn respond(call: &Call, stored: Stored, warnings: &[String]) -> Resul
 
 /// The object as it will be stored: what this part of the API may not change is
 /// taken from `old`, the rest is defaulted, validated and admitted.
-pub(super) fn build(store: &Store, target: &Target, old: &Value, mut new: Value) -> Result<Value, ApiError> {
+pub(super) fn build(
+    store: &Store,
+    target: &Target,
+    old: &Value,
+    mut new: Value,
+    recorded: Recorded<'_>,
+) -> Result<Value, ApiError> {
     let kind = target.stored;
     metadata::continue_from(target, old, &mut new)?;
     let mut new = restrict(kind, target.part, old, new);
     if target.part == Part::Main {
         (kind.default)(&mut new);
+    }
+    match recorded {
+        Recorded::By(name) => {
+            apply::track(kind, writer::writer(target, name), Some(old), &mut new, Timestamp::now());
+        }
+        Recorded::Known(owners) => apply::record(kind, owners, &mut new),
     }
     if old["spec"] != new["spec"] {
         lifecycle::count_generation(&mut new);
@@ -137,12 +185,6 @@ fn restrict(kind: &Kind, part: Part, old: &Value, mut new: Value) -> Value {
             kept
         }
     }
-}
-
-/// Kinds that upstream defines by CustomResourceDefinition: their `/status`
-/// takes the status only, where that of built-in kinds takes metadata as well.
-fn is_custom_upstream(kind: &Kind) -> bool {
-    matches!(kind.group, "snapshot.storage.k8s.io" | "groupsnapshot.storage.k8s.io")
 }
 
 fn put(value: &mut Value, field: &str, content: Option<Value>) {

@@ -1,0 +1,167 @@
+//! Killed at every step of the calls that copy volumes: snapshots, restores, clones, groups.
+//! Afterwards each copy is whole or gone, a group has all its members or none, and nothing
+//! is frozen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write as _,
+};
+
+use holdfast_proto::csi::{self, VolumeCapability, volume_capability::access_mode::Mode};
+use tonic::Code;
+
+use crate::{
+    crash::{Life, at_every_step, read_json},
+    harness::{MIB, block, command, entries, mounted, needs, volume},
+    snapshots::{filled, from_snapshot, from_volume},
+};
+
+const CALLS: &[&str] =
+    &["snapshot", "restore", "clone", "stage the restored", "group", "delete group", "delete snapshot"];
+
+impl Life {
+    /// After a restart: what is listed of snapshots is what exists, groups are whole, and
+    /// nothing stayed frozen.
+    pub(crate) async fn look_at_snapshots(&mut self) {
+        let folder = self.pool().join("snapshots");
+        let mut there = entries(&folder);
+        there.sort();
+        match self.driver.controller.list_snapshots(csi::ListSnapshotsRequest::default()).await {
+            Ok(listed) => {
+                let ids = listed.into_inner().entries.into_iter().map(|e| e.snapshot.unwrap().snapshot_id);
+                assert_eq!(ids.collect::<Vec<_>>(), there);
+            }
+            Err(status) => assert_eq!((status.code(), there.len()), (Code::Unimplemented, 0), "{status}"),
+        }
+        let grouped: BTreeSet<String> = there
+            .iter()
+            .filter(|id| !read_json(&folder.join(id).join("snapshot.json"))["group"].is_null())
+            .cloned()
+            .collect();
+        let groups = self.pool().join("groups");
+        let mut members = BTreeSet::new();
+        for group in entries(&groups).iter().filter(|name| !name.ends_with(".new")) {
+            let group = read_json(&groups.join(group));
+            let of_it = group["members"].as_array().unwrap().iter();
+            members.extend(of_it.map(|member| member["snapshot"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(grouped, members, "groups and their members");
+        for id in entries(&self.pool().join("volumes")) {
+            let journal = self.pool().join("volumes").join(&id).join("node.json");
+            if journal.exists() {
+                assert_eq!(read_json(&journal)["frozen"], false, "{id}");
+            }
+        }
+        let staging: Vec<_> = self.driver.scratch.mounts();
+        for at in staging.iter().filter(|at| at.file_name().is_some_and(|name| name != "disk")) {
+            // EINVAL: it is not frozen.
+            let unfrozen = command("fsfreeze", &["--unfreeze", at.to_str().unwrap()]).unwrap_err();
+            assert!(!unfrozen.is_empty(), "{} was frozen", at.display());
+        }
+    }
+
+    /// The life of a volume that is copied in every way while it is in use.
+    async fn be_copied(mut self) -> BTreeMap<&'static str, u64> {
+        let (capability, size) = (self.capability.clone(), self.size);
+        let is_block = capability == block(Mode::SingleNodeMultiWriter);
+        let id = self.driver.bring_up("source", size, &capability, "pod").await;
+        let file = |pod: &str, driver: &crate::harness::Driver| {
+            driver.path(&if is_block { pod.to_owned() } else { format!("{pod}/file") })
+        };
+        let mut kept = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(file("pod", &self.driver))
+            .unwrap();
+        kept.write_all(b"kept").unwrap();
+        kept.sync_all().unwrap();
+        drop(kept);
+
+        self.call("snapshot", async |d| d.snapshot("s", &id).await).await;
+        let restored = filled("restored", 2 * size, &capability, from_snapshot("default.s"));
+        let restored = self.call("restore", async |d| d.create(restored.clone()).await).await.volume_id;
+        let clone = filled("clone", size, &capability, from_volume(&id));
+        let clone = self.call("clone", async |d| d.create(clone.clone()).await).await.volume_id;
+
+        self.restart(None).await;
+        self.driver.attach(&restored, &capability).await.unwrap();
+        self.call("stage the restored", async |d| d.stage(&restored, &capability).await).await;
+        self.restart(None).await;
+        self.driver.publish(&restored, "copy", &capability).await.unwrap();
+        let found = fs::read(file("copy", &self.driver)).unwrap();
+        assert_eq!(&found[..4], b"kept");
+        if !is_block {
+            assert!(crate::harness::df(&self.driver.path("copy")) > size, "it was not grown");
+        }
+        self.driver.take_down(&restored, "copy").await;
+
+        let group = self.call("group", async |d| d.group_snapshot("g", &[&id, &clone]).await).await;
+        assert_eq!(group.snapshots.len(), 2);
+        self.call("delete group", async |d| d.delete_group(&group).await).await;
+        self.call("delete snapshot", async |d| d.delete_snapshot("default.s").await).await;
+        self.restart(None).await;
+        self.driver.delete(&clone).await.unwrap();
+        self.driver.take_down(&id, "pod").await;
+        self.end().await
+    }
+}
+
+async fn copied(backend: &'static str, capability: VolumeCapability, size: i64) {
+    at_every_step(backend, capability, size, Life::be_copied, CALLS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn xfs_images_on_xfs() {
+    needs!("xfs");
+    copied("image on xfs", mounted("xfs"), 300 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ext4_images_on_btrfs() {
+    needs!("btrfs");
+    copied("image on btrfs", mounted("ext4"), 64 * MIB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_images_on_xfs() {
+    needs!("xfs");
+    copied("image on xfs", block(Mode::SingleNodeMultiWriter), 16 * MIB).await;
+}
+
+/// Where blocks are not shared, a copy takes its time, and is as often half-done.
+#[tokio::test(flavor = "multi_thread")]
+async fn images_copied_byte_by_byte() {
+    needs!();
+    let calls = ["snapshot", "restore", "stage the restored", "delete snapshot"];
+    at_every_step("image", mounted("ext4"), 64 * MIB, Life::be_copied_at_rest, &calls).await;
+}
+
+impl Life {
+    /// The same where only a volume that nobody uses is copied.
+    async fn be_copied_at_rest(mut self) -> BTreeMap<&'static str, u64> {
+        let (capability, size) = (self.capability.clone(), self.size);
+        let id = self.driver.create(volume("source", size, &capability)).await.unwrap().volume_id;
+        self.driver.attach(&id, &capability).await.unwrap();
+        self.driver.stage(&id, &capability).await.unwrap();
+        fs::write(format!("{}/file", self.driver.staging(&id)), "kept").unwrap();
+        self.driver.unstage(&id).await.unwrap();
+        self.call("snapshot", async |d| d.snapshot("s", &id).await).await;
+        let restored = filled("restored", 2 * size, &capability, from_snapshot("default.s"));
+        let restored = self.call("restore", async |d| d.create(restored.clone()).await).await.volume_id;
+        self.call("delete snapshot", async |d| d.delete_snapshot("default.s").await).await;
+        self.restart(None).await;
+        self.driver.stage(&id, &capability).await.unwrap();
+        self.driver.attach(&restored, &capability).await.unwrap();
+        self.call("stage the restored", async |d| d.stage(&restored, &capability).await).await;
+        self.restart(None).await;
+        self.driver.publish(&restored, "copy", &capability).await.unwrap();
+        assert_eq!(fs::read_to_string(self.driver.path("copy/file")).unwrap(), "kept");
+        self.driver.take_down(&restored, "copy").await;
+        self.driver.unstage(&id).await.unwrap();
+        self.driver.detach(&id).await.unwrap();
+        self.driver.delete(&id).await.unwrap();
+        self.end().await
+    }
+}
