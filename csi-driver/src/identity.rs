@@ -38,6 +38,8 @@ impl Identity for IdentityService {
         let service = |r#type: service::Type| PluginCapability {
             r#type: Some(plugin_capability::Type::Service(Service { r#type: r#type.into() })),
         };
+        let blocks =
+            self.driver.abilities().block_metadata.then(|| service(service::Type::SnapshotMetadataService));
         let groups = self.driver.abilities().groups.then(|| service(service::Type::GroupControllerService));
         let online = VolumeExpansion { r#type: volume_expansion::Type::Online.into() };
         let mut capabilities = vec![service(service::Type::VolumeAccessibilityConstraints)];
@@ -47,6 +49,7 @@ impl Identity for IdentityService {
                 .push(PluginCapability { r#type: Some(plugin_capability::Type::VolumeExpansion(online)) });
         }
         capabilities.extend(groups);
+        capabilities.extend(blocks);
         Ok(Response::new(GetPluginCapabilitiesResponse { capabilities }))
     }
 

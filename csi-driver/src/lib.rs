@@ -18,6 +18,7 @@
 
 mod admin;
 mod backend;
+mod blocks;
 mod capability;
 mod clock;
 mod command;
@@ -36,6 +37,7 @@ mod pool;
 mod server;
 mod size;
 mod snapshot;
+mod snapshot_metadata;
 mod socket;
 mod step;
 mod volume;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use holdfast_proto::csi::{
     controller_server::ControllerServer, group_controller_server::GroupControllerServer,
     identity_server::IdentityServer, node_server::NodeServer,
+    snapshot_metadata_server::SnapshotMetadataServer,
 };
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,6 +27,7 @@ use crate::{
     operation::Operations,
     pool::Pool,
     snapshot::SnapshotId,
+    snapshot_metadata::SnapshotMetadataService,
     socket::Socket,
     volume::Volume,
     volume_id::VolumeId,
@@ -154,6 +156,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let services = Routes::new(IdentityServer::new(identity))
         .add_service(ControllerServer::new(ControllerService::new(driver.clone(), operations.clone())))
         .add_service(GroupControllerServer::new(groups))
+        .add_service(SnapshotMetadataServer::new(SnapshotMetadataService::new(
+            driver.clone(),
+            operations.clone(),
+        )))
         .add_service(NodeServer::new(NodeService::new(driver.clone(), operations.clone())))
         .into_axum_router()
         .fallback(no_such_service);

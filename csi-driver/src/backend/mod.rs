@@ -134,6 +134,15 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         Identity::Own
     }
 
+    /// The opened file that holds the blocks of a volume or snapshot, and nothing else.
+    fn blocks(&self, _folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+        Err(Error::Invalid(format!(
+            "a volume of a pool with backend = {:?} is a tree of files and has no blocks of its own; use a pool with \
+             backend = \"image\"",
+            self.kind().as_str()
+        )))
+    }
+
     /// Ends a freeze that a crash left; called for volumes whose journal says `frozen`.
     fn thaw(&self, _folder: &VolumeFolder) -> Result<(), Error> {
         Ok(())

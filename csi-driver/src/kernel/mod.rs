@@ -2,6 +2,7 @@
 
 pub(crate) mod btrfs;
 pub(crate) mod damage;
+pub(crate) mod fiemap;
 pub(crate) mod flags;
 pub(crate) mod freeze;
 pub(crate) mod loopdev;

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod btrfs;
+pub(crate) mod fiemap;
 pub(crate) mod quota;
 
 use std::{

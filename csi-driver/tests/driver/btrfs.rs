@@ -21,6 +21,7 @@ use crate::{
         Driver, MIB, NODE, Scratch, assert_code, command, entries, filesystem, mounted, needs, parameters,
         until, volume,
     },
+    snapshots::{from_snapshot, from_volume},
 };
 
 /// A driver with a btrfs pool `default` on a btrfs of its own.
@@ -236,6 +237,66 @@ async fn what_is_nested_is_not_in_a_snapshot() {
     assert_eq!(entries(&data.join("inner")), Vec::<String>::new());
     driver.take_down(&id, "pod").await;
     delete_snapshot(&mut driver, &snapshot.snapshot_id).await;
+    assert_freed(&driver).await;
+    driver.end().await;
+}
+
+/// A restore and a clone have what their source had, sizes of their own, and go on without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn restores_and_clones_have_sizes_of_their_own() {
+    needs!("btrfs");
+    let mut driver = on_btrfs().await;
+    let capability = mounted("");
+    let id = driver.bring_up("source", 40 * MIB, &capability, "pod").await;
+    fs::write(driver.path("pod/file"), vec![1_u8; 30 << 20]).unwrap();
+    fs::set_permissions(driver.path("pod"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let snapshot = cut(&mut driver, "s", &id).await.unwrap().snapshot_id;
+    fs::write(driver.path("pod/file"), "later").unwrap();
+    let clone = csi::CreateVolumeRequest {
+        volume_content_source: from_volume(&id),
+        ..volume("clone", 40 * MIB, &capability)
+    };
+    let clone = driver.create(clone).await.unwrap();
+    assert_eq!(clone.content_source, from_volume(&id));
+    let restored = csi::CreateVolumeRequest {
+        volume_content_source: from_snapshot(&snapshot),
+        ..volume("restored", 60 * MIB, &capability)
+    };
+    let smaller = csi::CreateVolumeRequest {
+        volume_content_source: from_snapshot(&snapshot),
+        ..volume("smaller", 20 * MIB, &capability)
+    };
+    assert_code(
+        driver
+            .create(csi::CreateVolumeRequest {
+                capacity_range: Some(csi::CapacityRange { required_bytes: 20 * MIB, limit_bytes: 20 * MIB }),
+                ..smaller
+            })
+            .await,
+        Code::OutOfRange,
+        "",
+    );
+    let restored = driver.create(restored.clone()).await.unwrap().volume_id;
+    driver.take_down(&id, "pod").await;
+    delete_snapshot(&mut driver, &snapshot).await;
+    driver.restart().await;
+    for (id, target) in [(&clone.volume_id, "clone"), (&restored, "restored")] {
+        driver.attach(id, &capability).await.unwrap();
+        driver.stage(id, &capability).await.unwrap();
+        driver.publish(id, target, &capability).await.unwrap();
+    }
+    assert_eq!(fs::read_to_string(driver.path("clone/file")).unwrap(), "later");
+    assert!(fs::read(driver.path("restored/file")).unwrap() == vec![1_u8; 30 << 20]);
+    for (target, held, size) in [("clone", 0, 40 * MIB), ("restored", 30 * MIB, 60 * MIB)] {
+        let usage = driver.stats(if held == 0 { &clone.volume_id } else { &restored }, target).await.unwrap();
+        assert!(usage[0].total == size && usage[0].used >= held, "{usage:?}");
+        let (written, error) = fill(&driver.path(&format!("{target}/more")));
+        assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded, "{target}: {error}");
+        let room = size - held;
+        assert!((room - 5 * MIB..=room).contains(&written), "{target}: {written} of {room}");
+    }
+    driver.take_down(&clone.volume_id, "clone").await;
+    driver.take_down(&restored, "restored").await;
     assert_freed(&driver).await;
     driver.end().await;
 }

@@ -32,6 +32,7 @@ mod inspect;
 mod life;
 mod limits;
 mod load;
+mod metadata;
 mod publishing;
 mod raw;
 mod requests;

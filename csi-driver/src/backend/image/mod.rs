@@ -334,7 +334,11 @@ impl Backend for Image {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { snapshots: true, clones: true, groups: self.reflink, block_metadata: false }
+        Abilities { snapshots: true, clones: true, groups: self.reflink, block_metadata: self.reflink }
+    }
+
+    fn blocks(&self, folder: &VolumeFolder) -> Result<OwnedFd, Error> {
+        folder.open_child(IMAGE, OFlags::RDONLY)
     }
 
     fn snapshot_bytes(&self, source: &VolumeFolder) -> Result<u64, Error> {
