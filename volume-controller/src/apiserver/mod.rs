@@ -6,7 +6,7 @@
 
 mod accept;
 mod admission;
-mod apply;
+pub(crate) mod apply;
 mod auth;
 mod body;
 mod credentials;
@@ -159,7 +159,7 @@ async fn create_namespaces(store: &Store) -> Result<(), ServeError> {
             continue;
         }
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        match verbs::create::insert(store, &target, body, Recorded::By("holdfast")).await {
+        match verbs::create::insert(store, &target, body, Recorded::By(apply::SERVER)).await {
             Ok(_) | Err(ApiError::AlreadyExists { .. }) => {}
             Err(error) => return Err(failed(error)),
         }

@@ -8,6 +8,7 @@
 use std::{collections::BTreeSet, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
@@ -24,6 +25,7 @@ use super::{
     view::{At, Inbox, Index, Mail, Touched, View},
 };
 use crate::{
+    apiserver::apply,
     lifecycle,
     store::{CommitError, Guard, Key, Precondition, Store, Transaction, Write},
 };
@@ -74,8 +76,11 @@ impl Io {
     /// it has changed since, or is gone.
     pub(crate) fn edit(&self, at: &At, edit: impl FnOnce(&mut Value)) -> Option<Write> {
         let object = self.store.get(&at.key).filter(|object| object.revision == at.revision)?;
-        let mut body: Value = object.decode().ok()?;
+        let before: Value = object.decode().ok()?;
+        let mut body = before.clone();
         edit(&mut body);
+        // Who applies later must be told that it would undo this.
+        apply::track_server(&at.key.resource, &before, &mut body, Timestamp::now());
         Some(lifecycle::update(at.key.clone(), Precondition::Revision(at.revision), body))
     }
 

@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::cast_precision_loss,
     reason = "a test may stop at the first thing that is wrong"
 )]
 
@@ -18,5 +19,6 @@ mod harness;
 mod kubectl;
 mod kubectl_apply;
 mod listing;
+mod speed;
 mod watching;
 mod writing;

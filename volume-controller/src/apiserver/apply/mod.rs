@@ -22,7 +22,7 @@ mod track;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::kinds::Kind;
+use super::kinds::{self, Kind};
 
 pub(crate) use configuration::{Applied, Applier};
 pub(crate) use conflict::message;
@@ -32,6 +32,8 @@ pub(crate) use track::Reach;
 use managers::{Manager, Operation, is_reset};
 use schema::Place;
 
+/// The name of the server itself and its controllers.
+pub(crate) const SERVER: &str = "holdfast";
 /// The name of who does not give one.
 const UNKNOWN: &str = "unknown";
 
@@ -76,6 +78,33 @@ pub(crate) fn track(kind: &Kind, writer: Writer<'_>, live: Option<&Value>, new: 
         Some(live) => track::updated(kind, writer.reach, &manager, live, new, owners, now),
         None => track::updated(kind, writer.reach, &manager, &track::blank(kind), new, owners, now),
     };
+    record(kind, owners, new);
+}
+
+/// Keeps the record of owners in `new`, which a controller of the server has made out of
+/// `live`, an object of this resource. It may have written both what has a subresource and
+/// what has not.
+pub(crate) fn track_server(resource: &str, live: &Value, new: &mut Value, now: Timestamp) {
+    let Some(kind) = kinds::ALL.iter().copied().find(|kind| kind.resource() == resource) else { return };
+    let old = &live["metadata"]["managedFields"];
+    let mut owners = Owners::decode(old, &kind.api_version()).unwrap_or_default();
+    if owners.is_empty() {
+        return;
+    }
+    take(new);
+    let parts: &[_] = if kind.has_status {
+        &[("", Reach::Main), ("status", Reach::OnlyStatus)]
+    } else {
+        &[("", Reach::Main)]
+    };
+    for (subresource, reach) in parts {
+        let manager = Manager {
+            name: SERVER.to_owned(),
+            operation: Operation::Update,
+            subresource: (*subresource).to_owned(),
+        };
+        owners = track::updated(kind, *reach, &manager, live, new, owners, now);
+    }
     record(kind, owners, new);
 }
 

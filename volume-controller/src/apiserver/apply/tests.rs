@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::apiserver::kinds::{config_map, persistent_volume_claim, pod};
+use crate::apiserver::kinds::{config_map, persistent_volume, persistent_volume_claim, pod};
 
 /// An object and who owns it, without a server around it.
 struct World {
@@ -258,6 +258,43 @@ fn creates_and_updates_are_recorded() {
         world.update(name, |claim| claim["metadata"]["annotations"] = json!({"by": name}));
         assert!(!world.of(expected, "Update").is_null(), "{expected}");
     }
+}
+
+#[test]
+fn controllers_are_recorded_where_there_is_a_record() {
+    let mut world = World::new(&persistent_volume::KIND);
+    let wanted =
+        json!({"spec": {"claimRef": {"namespace": "default", "name": "a"}, "storageClassName": "x"}});
+    world.apply("me", &wanted);
+    let bind = |world: &mut World| {
+        let (now, live) = (world.now(), world.object.clone().unwrap());
+        let mut new = live.clone();
+        new["spec"]["claimRef"]["uid"] = json!("u");
+        new["spec"]["storageClassName"] = json!("y");
+        new["status"] = json!({"phase": "Bound"});
+        track_server("persistentvolumes", &live, &mut new, now);
+        world.object = Some(new);
+    };
+    bind(&mut world);
+    let spec = json!({"f:spec": {"f:claimRef": {"f:uid": {}}, "f:storageClassName": {}}});
+    assert_eq!(world.of(SERVER, "Update"), spec);
+    let record = world.at("/metadata/managedFields");
+    let status = record.as_array().unwrap().iter().find(|entry| entry["subresource"] == "status").unwrap();
+    assert_eq!(
+        (&status["manager"], &status["fieldsV1"]),
+        (&json!(SERVER), &json!({"f:status": {"f:phase": {}}}))
+    );
+    // What the controller changed is not undone unasked, and what it added stays.
+    let refused = world.apply_with("me", false, &wanted).unwrap_err();
+    assert_eq!(
+        refused,
+        r#"Apply failed with 1 conflict: conflict with "holdfast" using v1: .spec.storageClassName"#
+    );
+    world.apply("me", &json!({"spec": {"claimRef": {"namespace": "default", "name": "a"}}}));
+    assert_eq!(world.at("/spec/claimRef/uid"), "u");
+    world.object.as_mut().map(take);
+    bind(&mut world);
+    assert_eq!(world.at("/metadata/managedFields"), Value::Null);
 }
 
 #[test]

@@ -16,10 +16,12 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::Metadata;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
     storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
 use crate::store::{ChangeKind, Key, Object};
@@ -147,12 +149,12 @@ impl View {
             ChangeKind::Deleted => None,
             // An object that cannot be read is not absent: what was known of it stays.
             ChangeKind::Created | ChangeKind::Updated => match object.decode::<T>() {
-                Ok(decoded) => Some(Shared::new(Seen {
-                    key: key.clone(),
-                    revision: object.revision,
-                    uid: object.uid.clone(),
-                    object: decoded,
-                })),
+                Ok(mut decoded) => {
+                    // Often the larger part of an object, and nothing that is decided on.
+                    decoded.metadata_mut().managed_fields = None;
+                    let (revision, uid) = (object.revision, object.uid.clone());
+                    Some(Shared::new(Seen { key: key.clone(), revision, uid, object: decoded }))
+                }
                 Err(error) => {
                     tracing::error!(%key, %error, "an object in the store does not fit its type; it is left as it was");
                     return None;
@@ -191,7 +193,7 @@ pub(crate) fn nowhere() -> Key {
 }
 
 /// How one type of object is held in the view.
-trait Indexed: DeserializeOwned {
+trait Indexed: DeserializeOwned + Metadata<Ty = ObjectMeta> {
     fn shelf(view: &mut View) -> &mut Shelf<Self>;
 
     fn links(_seen: &Seen<Self>) -> Vec<(Relation, Key)> {

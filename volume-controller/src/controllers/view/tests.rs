@@ -19,6 +19,18 @@ fn take(view: &mut View, made: &Made, revision: u64) -> Option<Touched> {
 }
 
 #[test]
+fn owners_of_fields_are_not_kept() {
+    let mut made = claim("a");
+    made.0["metadata"]["managedFields"] = json!([{
+        "manager": "me", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}},
+    }]);
+    let view = view(&[made]);
+    let seen = view.claims.at(&of_claim("a")).unwrap();
+    assert_eq!(seen.metadata.name.as_deref(), Some("a"));
+    assert_eq!(seen.metadata.managed_fields, None);
+}
+
+#[test]
 fn relations_follow_the_objects() {
     use Relation::{
         Attached, AttachedAs, ChosenFor, NamedBy, ReservedIn, Runs, Unscheduled, UsedBy, WantedBy,
