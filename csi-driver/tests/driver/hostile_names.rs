@@ -130,6 +130,43 @@ async fn long_values_are_refused_with_their_code() {
     driver.assert_nothing_left("pool").await;
 }
 
+/// As many parameters as fit into a message, and pages of every size.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_without_measure() {
+    needs!();
+    let mut driver = Driver::image().await;
+    let capability = mounted("ext4");
+    for count in [1, 100_000] {
+        let unknown = (0..count).map(|n| (format!("unknown-{n}"), String::new())).collect();
+        let request = csi::CreateVolumeRequest { parameters: unknown, ..volume("v", 64 * MIB, &capability) };
+        assert_code(driver.create(request).await, Code::InvalidArgument, "is not known");
+    }
+    let capabilities = vec![capability.clone(); 50_000];
+    let request =
+        csi::CreateVolumeRequest { volume_capabilities: capabilities, ..volume("v", 64 * MIB, &capability) };
+    driver.create(request).await.unwrap();
+    for (max_entries, code) in
+        [(i32::MAX, Code::Ok), (i32::MIN, Code::InvalidArgument), (-1, Code::InvalidArgument)]
+    {
+        let request = csi::ListVolumesRequest { max_entries, ..Default::default() };
+        let answer = driver.controller.list_volumes(request).await;
+        assert_eq!(
+            answer.as_ref().err().map_or(Code::Ok, tonic::Status::code),
+            code,
+            "{max_entries}: {answer:?}"
+        );
+    }
+    for token in ["zz", "0", "64656661756c742e", "ffff", "64656661756c742e2e2e", "ü", "\0"] {
+        let request = csi::ListVolumesRequest { max_entries: 1, starting_token: token.to_owned() };
+        assert_code(driver.controller.list_volumes(request).await, Code::Aborted, "starting_token");
+    }
+    for bytes in [i64::MIN, -1, i64::MAX] {
+        assert_code(driver.expand("default.v", bytes).await, Code::OutOfRange, "");
+    }
+    driver.delete("default.v").await.unwrap();
+    driver.assert_nothing_left("pool").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn enum_values_that_do_not_exist() {
     needs!();
