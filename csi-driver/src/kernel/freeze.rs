@@ -208,3 +208,76 @@ fn too_long() -> Error {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Write as _};
+
+    use holdfast_test_needs::{Need, missing};
+
+    use super::*;
+    use crate::kernel::{
+        flags::MountOptions,
+        loopdev::{self, Detach, Sector},
+        mount,
+    };
+
+    /// A mounted ext4 that nobody else sees; it goes with the answer.
+    #[expect(clippy::disallowed_methods, reason = "a test makes a real file system with the plain tool")]
+    fn scratch() -> (LoopDevice, OwnedFd, Mounted) {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(32 << 20).unwrap();
+        let made =
+            std::process::Command::new("mkfs.ext4").args(["-q", "-b", "4096"]).arg(image.path()).status();
+        assert!(made.unwrap().success());
+        let backing = OwnedFd::from(image.reopen().unwrap());
+        let device = loopdev::attach(&backing, Sector::Bytes4096, Detach::WithLastUser, false).unwrap();
+        let mount = mount::mount_nowhere(FsType::Ext4, &device.path, &MountOptions::default()).unwrap();
+        let mounted = Mounted::nowhere(&device, &mount).unwrap();
+        (device, mount, mounted)
+    }
+
+    fn write(mount: &OwnedFd, text: &str) {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let mut file = File::from(rfs::openat(mount, "file", flags, Mode::RUSR).unwrap());
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn it_ends_on_every_way_out() {
+        if missing(&[Need::Root, Need::LoopDevices, Need::FileSystem("ext4")]) {
+            return;
+        }
+        let (_device, mount, mounted) = scratch();
+        let all = [mounted.clone()];
+        let frozen = || matches!(mounted.freeze(), Err(Error::Precondition(_)));
+        assert!(while_frozen(&all, || Ok(frozen())).unwrap().0, "it was not frozen");
+        write(&mount, "after success");
+        assert!(while_frozen(&all, || Err::<(), _>(Error::Lost("on purpose".to_owned()))).is_err());
+        write(&mount, "after an error");
+        // The second of two cannot be frozen: the first is thawed.
+        assert!(while_frozen(&[mounted.clone(), mounted.clone()], || Ok(())).is_err());
+        write(&mount, "after half of it");
+        let panicked = thread::scope(|scope| {
+            scope.spawn(|| while_frozen(&all, || -> Result<(), Error> { panic!("on purpose") })).join()
+        });
+        assert!(panicked.is_err());
+        write(&mount, "after a panic");
+    }
+
+    /// What is copied waits for what is frozen: only the watch can end that.
+    #[test]
+    fn the_watch_ends_what_takes_too_long() {
+        if missing(&[Need::Root, Need::LoopDevices, Need::FileSystem("ext4")]) {
+            return;
+        }
+        let (_device, mount, mounted) = scratch();
+        let result = within(Duration::from_millis(200), &[mounted], || {
+            write(&mount, "waits");
+            Ok(())
+        });
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("took longer"), "{error}");
+        write(&mount, "after it");
+    }
+}
