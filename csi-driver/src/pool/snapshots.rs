@@ -14,6 +14,7 @@ use crate::{
     clock::Moment,
     error::{Error, Tried as _},
     snapshot::{Group, GroupId, Member, Snapshot, SnapshotId},
+    step,
     volume::Volume,
     volume_id::VolumeId,
 };
@@ -135,6 +136,7 @@ impl Pool {
             let new = format!("{NEW}{}", wish.id);
             self.discard_new(&self.snapshots, &path, &new)?;
             folders.push(make_new(&self.snapshots, &path, &new)?);
+            step::passed("folder of a new snapshot made");
         }
         let cuts: Vec<Cut<'_>> =
             wishes.iter().zip(&folders).map(|(wish, into)| Cut { source: wish.source, into }).collect();
@@ -165,7 +167,7 @@ impl Pool {
         let path = self.snapshots_path();
         for id in ids {
             match rfs::renameat(&self.snapshots, format!("{NEW}{id}"), &self.snapshots, id.as_str()) {
-                Ok(()) => {}
+                Ok(()) => step::passed("new snapshot renamed into place"),
                 Err(Errno::NOENT) if self.find_snapshot(id)?.is_some() => {}
                 Err(error) => {
                     return Err(error).tried(|| format!("renaming to {}", path.join(id.as_str()).display()));

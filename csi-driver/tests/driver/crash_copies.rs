@@ -130,6 +130,13 @@ async fn raw_images_on_xfs() {
     copied("image on xfs", block(Mode::SingleNodeMultiWriter), 16 * MIB).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn btrfs_trees() {
+    needs!("btrfs");
+    let calls = ["snapshot", "restore", "clone", "stage the restored", "delete snapshot"];
+    at_every_step("btrfs", mounted(""), 16 * MIB, Life::be_copied_as_a_tree, &calls).await;
+}
+
 /// Where blocks are not shared, a copy takes its time, and is as often half-done.
 #[tokio::test(flavor = "multi_thread")]
 async fn images_copied_byte_by_byte() {
@@ -139,6 +146,38 @@ async fn images_copied_byte_by_byte() {
 }
 
 impl Life {
+    /// The same where volumes are subvolumes, and their copies snapshots: none is left over.
+    async fn be_copied_as_a_tree(mut self) -> BTreeMap<&'static str, u64> {
+        let (capability, size) = (self.capability.clone(), self.size);
+        let id = self.driver.bring_up("source", size, &capability, "pod").await;
+        let mut file = fs::File::create(self.driver.path("pod/file")).unwrap();
+        file.write_all(b"kept").unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        self.call("snapshot", async |d| d.snapshot("s", &id).await).await;
+        let restored = filled("restored", 2 * size, &capability, from_snapshot("default.s"));
+        let restored = self.call("restore", async |d| d.create(restored.clone()).await).await.volume_id;
+        let clone = filled("clone", size, &capability, from_volume(&id));
+        let clone = self.call("clone", async |d| d.create(clone.clone()).await).await.volume_id;
+        self.restart(None).await;
+        self.driver.attach(&restored, &capability).await.unwrap();
+        self.call("stage the restored", async |d| d.stage(&restored, &capability).await).await;
+        self.restart(None).await;
+        self.driver.publish(&restored, "copy", &capability).await.unwrap();
+        assert_eq!(fs::read(self.driver.path("copy/file")).unwrap(), b"kept");
+        assert_eq!(self.driver.stats(&restored, "copy").await.unwrap()[0].total, 2 * size);
+        self.driver.take_down(&restored, "copy").await;
+        self.call("delete snapshot", async |d| d.delete_snapshot("default.s").await).await;
+        self.restart(None).await;
+        self.driver.delete(&clone).await.unwrap();
+        self.driver.take_down(&id, "pod").await;
+        let trash = self.pool().join("trash");
+        crate::harness::until("the trash is empty", || entries(&trash).is_empty()).await;
+        let disk = self.driver.path("disk");
+        assert_eq!(command("btrfs", &["subvolume", "list", &disk]).unwrap(), "", "subvolumes are left");
+        self.end().await
+    }
+
     /// The same where only a volume that nobody uses is copied.
     async fn be_copied_at_rest(mut self) -> BTreeMap<&'static str, u64> {
         let (capability, size) = (self.capability.clone(), self.size);
