@@ -86,7 +86,10 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         for point in self.mounts().iter().rev() {
-            let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::NOFOLLOW);
+            // A driver that was not ended has the pool open for a moment more: the mount goes now
+            // and the file system with its loop device when the driver has let go.
+            let flags = rustix::mount::UnmountFlags::NOFOLLOW | rustix::mount::UnmountFlags::DETACH;
+            let _ = rustix::mount::unmount(point, flags);
         }
         for name in self.loops() {
             let _ = command("losetup", &["-d", &format!("/dev/{name}")]);
