@@ -95,6 +95,8 @@ impl Tool {
     pub(crate) const TUNE2FS: Self = Self { name: "tune2fs", package: "e2fsprogs", seconds: 900 };
     pub(crate) const XFS_ADMIN: Self = Self { name: "xfs_admin", package: "xfsprogs", seconds: 300 };
     pub(crate) const BTRFSTUNE: Self = Self { name: "btrfstune", package: "btrfs-progs", seconds: 300 };
+    /// Copies as much as people have.
+    pub(crate) const CP: Self = Self { name: "cp", package: "coreutils", seconds: 14 * 24 * 3600 };
     pub(crate) const BTRFS: Self = Self { name: "btrfs", package: "btrfs-progs", seconds: 300 };
 }
 

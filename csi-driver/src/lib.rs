@@ -43,7 +43,7 @@ mod step;
 mod volume;
 mod volume_id;
 
-pub use admin::{Order, Outcome, Trashed, carry_out, list_trash};
+pub use admin::{Order, Outcome, Trashed, carry_out, carry_out_watched, list_trash};
 pub use config::{
     Attach, BackendKind, Config, ConfigError, ConfigFile, DRIVER_NAME, Limits, PoolConfig, ProjectIds,
     TOPOLOGY_NODE, Trash, parse_duration,
@@ -51,5 +51,6 @@ pub use config::{
 pub use error::Error;
 pub use metrics::Metrics;
 pub use pool::inspect::{Findings, PoolReport, PoolState, inspect};
+pub use pool::{Import, Progress};
 pub use server::run;
 pub use size::Bytes;

@@ -1,6 +1,7 @@
 //! `holdfast driver`: the CSI driver alone, and the commands that work on its pools.
 
 mod check_config;
+mod import;
 mod trash;
 
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ pub(crate) struct DriverArgs {
 enum DriverCommand {
     /// Check a configuration and say what each of its pools can do. Changes nothing.
     CheckConfig(check_config::CheckConfigArgs),
+    /// Make a volume of an image file or a folder that is there already.
+    Import(import::ImportArgs),
     /// List, restore or free deleted volumes.
     Trash(trash::TrashArgs),
 }
@@ -49,6 +52,7 @@ pub(crate) fn main(args: DriverArgs) -> Result<()> {
     match args.command {
         None => serve(args.run),
         Some(DriverCommand::CheckConfig(args)) => check_config::main(&args),
+        Some(DriverCommand::Import(args)) => import::main(args),
         Some(DriverCommand::Trash(args)) => trash::main(args),
     }
 }

@@ -7,7 +7,7 @@
 
 pub(crate) mod socket;
 
-use std::{ffi::OsString, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -15,9 +15,12 @@ use tokio::runtime::Handle;
 use crate::{
     command::Runner,
     config::PoolConfig,
+    controller::{check_name, volume_context},
     error::Error,
     guard::Guards,
-    pool::{Pool, trash},
+    pool::{Import, Pool, Progress, Watcher, trash},
+    size::Bytes,
+    volume::Content,
     volume_id::VolumeId,
 };
 
@@ -38,6 +41,8 @@ pub enum Order {
         /// Only what was this volume.
         volume_id: Option<String>,
     },
+    /// Make a volume of a file or a folder that is there already.
+    Import(Import),
 }
 
 /// What became of an [`Order`].
@@ -57,6 +62,19 @@ pub enum Outcome {
         /// Their names.
         entries: Vec<String>,
     },
+    /// The volume is there.
+    Imported {
+        /// Its id.
+        volume_id: String,
+        /// Its size in bytes.
+        capacity: u64,
+        /// The file system that it holds; `None` for a raw block device and for a folder.
+        fs_type: Option<String>,
+        /// Whether it is a raw block device.
+        raw_block: bool,
+        /// Its `volume_context`.
+        context: BTreeMap<String, String>,
+    },
 }
 
 /// Carries out an order on a pool, here or in the driver that has it.
@@ -69,22 +87,40 @@ pub async fn carry_out(
     tool_path: Option<OsString>,
     order: Order,
 ) -> Result<Outcome, Error> {
+    carry_out_watched(pool, tool_path, order, Arc::new(|_| ())).await
+}
+
+/// As [`carry_out`]; `watcher` is told now and then how far a copy is.
+///
+/// # Errors
+/// As [`carry_out`].
+pub async fn carry_out_watched(
+    pool: &PoolConfig,
+    tool_path: Option<OsString>,
+    order: Order,
+    watcher: Arc<dyn Fn(Progress) + Send + Sync>,
+) -> Result<Outcome, Error> {
     let runner = Runner::new(tool_path, Handle::current());
-    let (config, here) = (pool.clone(), order.clone());
+    let (config, here, told) = (pool.clone(), order.clone(), Arc::clone(&watcher));
     let done = tokio::task::spawn_blocking(move || {
         let pool = Pool::open_existing(&config, &runner)?;
-        let done = obey(&pool, &Guards::default(), &here);
+        let done = obey(&pool, &Guards::default(), &here, &*told);
         pool.let_go();
         done
     });
     match done.await.map_err(|error| Error::Lost(error.to_string()))? {
-        Err(Error::PoolInUse(_)) => socket::ask(pool, &order).await,
+        Err(Error::PoolInUse(_)) => socket::ask(pool, &order, &*watcher).await,
         done => done,
     }
 }
 
 /// Carries out an order on an opened pool.
-pub(crate) fn obey(pool: &Pool, guards: &Guards, order: &Order) -> Result<Outcome, Error> {
+pub(crate) fn obey(
+    pool: &Pool,
+    guards: &Guards,
+    order: &Order,
+    watcher: Watcher<'_>,
+) -> Result<Outcome, Error> {
     match order {
         Order::Restore { what } => {
             let entry = pool.find_entry(what)?;
@@ -98,6 +134,23 @@ pub(crate) fn obey(pool: &Pool, guards: &Guards, order: &Order) -> Result<Outcom
             let entries = pool.free_older_than(*older_than, only.as_ref())?;
             tracing::info!(pool = %pool.name, entries = entries.len(), "emptied the trash");
             Ok(Outcome::Freed { entries })
+        }
+        Order::Import(import) => {
+            check_name(&import.name)?;
+            let id = VolumeId::derive(&pool.name, &import.name);
+            let _guard = guards.take(&id)?;
+            let volume = pool.import(&id, import, watcher)?;
+            tracing::info!(volume = %id, size = %Bytes(volume.capacity), content = %volume.content, "imported");
+            Ok(Outcome::Imported {
+                volume_id: id.to_string(),
+                capacity: volume.capacity,
+                fs_type: match volume.content {
+                    Content::Filesystem(fs) => Some(fs.to_string()),
+                    Content::Block | Content::Folder => None,
+                },
+                raw_block: volume.content == Content::Block,
+                context: volume_context(pool).into_iter().collect(),
+            })
         }
     }
 }

@@ -16,7 +16,8 @@ use rustix::{fs as rfs, io::Errno};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
+    sync::mpsc,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -25,7 +26,7 @@ use crate::{
     config::PoolConfig,
     error::{Error, Tried as _},
     operation::Operations,
-    pool::Pool,
+    pool::{Pool, Progress, Watcher},
     server::Driver,
 };
 
@@ -36,6 +37,8 @@ const MOST: u64 = 1 << 24;
 /// What comes back: the outcome, or one line that says why there is none.
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
+    /// How far it is; others follow.
+    Progress(Progress),
     Done(Outcome),
     Failed(String),
 }
@@ -117,12 +120,21 @@ async fn talk(
                 Err(error) => Reply::Failed(format!("the order cannot be read: {error}")),
                 Ok(order) => {
                     let scope = format!("{pool}.");
-                    let done = operations
-                        .run("/holdfast/Admin", &scope, move || {
-                            let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
-                            obey(pool, &driver.guards, &order)
+                    // Who does not read what is said is told less, never waited for.
+                    let (told, mut news) = mpsc::channel(1);
+                    let running = operations.run("/holdfast/Admin", &scope, move || {
+                        let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
+                        obey(pool, &driver.guards, &order, &|progress| {
+                            let _ = told.try_send(progress);
                         })
-                        .await;
+                    });
+                    let mut running = std::pin::pin!(running);
+                    let done = loop {
+                        tokio::select! {
+                            done = &mut running => break done,
+                            Some(progress) = news.recv() => say(&mut to, &Reply::Progress(progress)).await?,
+                        }
+                    };
                     match done {
                         Ok(outcome) => Reply::Done(outcome.into_inner()),
                         Err(status) => Reply::Failed(status.message().to_owned()),
@@ -132,9 +144,7 @@ async fn talk(
         } else {
             Reply::Failed(format!("user {user} may not give orders to this driver; use root"))
         };
-        let mut line = serde_json::to_vec(&reply)?;
-        line.push(b'\n');
-        to.write_all(&line).await
+        say(&mut to, &reply).await
     };
     if let Err(error) = answered.await {
         // What was ordered is done; only the answer is lost.
@@ -142,8 +152,14 @@ async fn talk(
     }
 }
 
+async fn say(to: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    to.write_all(&line).await
+}
+
 /// Gives the order to the driver that has the pool.
-pub(super) async fn ask(pool: &PoolConfig, order: &Order) -> Result<Outcome, Error> {
+pub(super) async fn ask(pool: &PoolConfig, order: &Order, watcher: Watcher<'_>) -> Result<Outcome, Error> {
     let (shown, root) = crate::pool::open_root(pool)?;
     let failed = |error: std::io::Error| Error::Io {
         tried: format!("asking the driver that uses {} ({SOCKET} in it)", shown.display()),
@@ -153,14 +169,21 @@ pub(super) async fn ask(pool: &PoolConfig, order: &Order) -> Result<Outcome, Err
     let mut line = serde_json::to_vec(order).map_err(|error| Error::Lost(error.to_string()))?;
     line.push(b'\n');
     stream.write_all(&line).await.map_err(failed)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(MOST)).read_line(&mut answer).await.map_err(failed)?;
-    match serde_json::from_str(&answer) {
-        Ok(Reply::Done(outcome)) => Ok(outcome),
-        Ok(Reply::Failed(why)) => Err(Error::Precondition(why)),
-        Err(_) => Err(Error::Lost(format!(
-            "the driver that uses {} ended before it answered; look with `trash list` what it did",
-            shown.display()
-        ))),
+    let mut answers = BufReader::new(stream.take(MOST));
+    loop {
+        let mut answer = String::new();
+        answers.read_line(&mut answer).await.map_err(failed)?;
+        match serde_json::from_str(&answer) {
+            Ok(Reply::Progress(progress)) => watcher(progress),
+            Ok(Reply::Done(outcome)) => return Ok(outcome),
+            Ok(Reply::Failed(why)) => return Err(Error::Precondition(why)),
+            Err(_) => {
+                return Err(Error::Lost(format!(
+                    "the driver that uses {} ended before it answered; look what it did, with `trash list` or by the \
+                     volume's id, and repeat the order",
+                    shown.display()
+                )));
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ pub(super) fn new(surroundings: Surroundings) -> Result<Folders, Error> {
     Ok(Folders {
         kind: BackendKind::Directory,
         fs_name: surroundings.fs_name.clone(),
+        runner: surroundings.runner.clone(),
         sizes: Sizes::of(surroundings)?,
         copies: None,
     })

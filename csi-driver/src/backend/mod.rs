@@ -22,7 +22,7 @@ use crate::{
     config::{BackendKind, PoolConfig, ProjectIds},
     error::Error,
     kernel::place::{Place, Seen},
-    pool::{VolumeFolder, ledger::Promise},
+    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
     size::Bounds,
     volume::{Content, Format, Identity, Volume},
     volume_id::VolumeId,
@@ -78,6 +78,34 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// What is wrong with the data as the pool shows it, used or not; one line each.
     fn ailments(&self, _folder: &VolumeFolder, _volume: &Volume) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What the data of a volume is called in its folder.
+    fn data_name(&self) -> &'static str {
+        ""
+    }
+
+    /// What a volume made of something that is there already would be; refuses what cannot
+    /// be one. Changes nothing.
+    fn appraise(&self, _original: &Original, _import: &Import) -> Result<Appraisal, Error> {
+        Err(self.cannot("volumes from files and folders"))
+    }
+
+    /// Makes data that was moved into the folder that of a volume, durably. Can be repeated.
+    fn adopt(&self, _folder: &VolumeFolder, _volume: &Volume) -> Result<(), Error> {
+        Err(self.cannot("volumes from files and folders"))
+    }
+
+    /// Makes the data in a new folder as a copy of something, in place of [`Backend::create`],
+    /// durably.
+    fn copy_in(
+        &self,
+        _original: &Original,
+        _folder: &VolumeFolder,
+        _volume: &Volume,
+        _watcher: Watcher<'_>,
+    ) -> Result<(), Error> {
+        Err(self.cannot("volumes from files and folders"))
     }
 
     /// Whether the kernel still uses the data: then it must not be deleted.

@@ -253,7 +253,7 @@ fn wire_volume(driver: &Driver, pool: &Pool, volume: &Volume) -> Result<csi::Vol
 }
 
 /// What goes with every volume of a pool; for people, nothing depends on it.
-fn volume_context(pool: &Pool) -> HashMap<String, String> {
+pub(crate) fn volume_context(pool: &Pool) -> HashMap<String, String> {
     HashMap::from([
         ("pool".to_owned(), pool.name.clone()),
         ("backend".to_owned(), pool.backend.kind().as_str().to_owned()),

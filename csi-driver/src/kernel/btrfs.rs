@@ -248,6 +248,17 @@ impl FileSystem {
         Ok(true)
     }
 
+    /// What keeps an opened folder from being a volume's subvolume as it is, if anything.
+    pub(crate) fn check_writable_subvolume(&self, folder: &OwnedFd) -> Result<Option<&'static str>, Error> {
+        let stat = rfs::fstat(folder).tried(|| "looking at a folder".to_owned())?;
+        if stat.st_ino != raw::SUBVOLUME_INODE {
+            return Ok(Some("is no subvolume, and only those can be held to a size"));
+        }
+        let read_only = raw::subvol_is_read_only(folder.as_fd())
+            .tried(|| "asking whether a subvolume is read-only".to_owned())?;
+        Ok(read_only.then_some("is a read-only subvolume"))
+    }
+
     /// What lies in the subvolume, each after what it lies in.
     fn nested(&self, id: u64) -> Result<Vec<u64>, Error> {
         let mut found = vec![id];

@@ -14,6 +14,7 @@ pub(crate) mod raw;
 pub(crate) mod reflink;
 pub(crate) mod removal;
 pub(crate) mod sparse;
+pub(crate) mod users;
 
 use std::{fs, sync::OnceLock};
 

@@ -11,7 +11,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{self as rfs, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags},
+    fs::{
+        self as rfs, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxAttributes,
+        StatxFlags,
+    },
     io::Errno,
 };
 
@@ -238,6 +241,37 @@ impl Place {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rfs::openat(&self.parent, &self.name, flags, Mode::empty())
             .tried(|| format!("opening {}", self.path.display()))
+    }
+
+    /// Opens the plain file or the folder here to read it, never through a symbolic link.
+    pub(crate) fn open_plain(&self) -> Result<OwnedFd, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rfs::openat(&self.parent, &self.name, flags, Mode::empty())
+            .tried(|| format!("opening {}", self.path.display()))
+    }
+
+    /// Moves what is here into an opened folder, where nothing has the name yet.
+    pub(crate) fn move_to(&self, folder: &OwnedFd, name: &str) -> Result<(), Error> {
+        rfs::renameat_with(&self.parent, &self.name, folder, name, RenameFlags::NOREPLACE)
+            .tried(|| format!("moving {}", self.path.display()))?;
+        // The new place first: after a power cut it is in one of the two.
+        rfs::fsync(folder)
+            .and_then(|()| self.sync_parent())
+            .tried(|| format!("moving {}", self.path.display()))
+    }
+
+    /// The way back of [`Place::move_to`].
+    pub(crate) fn move_from(&self, folder: &OwnedFd, name: &str) -> Result<(), Error> {
+        rfs::renameat_with(folder, name, &self.parent, &self.name, RenameFlags::NOREPLACE)
+            .and_then(|()| self.sync_parent())
+            .and_then(|()| rfs::fsync(folder))
+            .tried(|| format!("moving {} back", self.path.display()))
+    }
+
+    fn sync_parent(&self) -> Result<(), Errno> {
+        // It was opened as a path only.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rfs::fsync(rfs::openat(&self.parent, c".", flags, Mode::empty())?)
     }
 
     /// Opens the file system that is mounted here, to ask and to command it.

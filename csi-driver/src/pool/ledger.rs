@@ -223,6 +223,25 @@ impl Ledger {
         Ok(Reservation { ledger: self.clone(), id: id.clone(), before, kept: false })
     }
 
+    /// As [`Ledger::reserve`], for a volume that is moved in from elsewhere on the file system
+    /// and has `occupied` of its bytes already. The pool's limit counts all of them.
+    pub(crate) fn reserve_moved(
+        &self,
+        id: &VolumeId,
+        size: u64,
+        occupied: u64,
+        measure: Measure<'_>,
+    ) -> Result<Reservation, Error> {
+        let mut inner = self.with_room(None, |_| size.saturating_sub(occupied), measure)?;
+        let promised = inner.promised().saturating_add(inner.trashed());
+        if let Some(left) = self.limit.map(|limit| limit.saturating_sub(promised)).filter(|left| *left < size)
+        {
+            return Err(self.is_full(&inner, size, left));
+        }
+        inner.set(id, Some(Promise { bytes: size, shares: false }));
+        Ok(Reservation { ledger: self.clone(), id: id.clone(), before: None, kept: false })
+    }
+
     /// Counts a deleted volume until it is freed. It stays within the pool's limit, so
     /// that it can come back.
     pub(crate) fn hold(&self, entry: &str, bytes: u64) {

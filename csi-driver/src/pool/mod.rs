@@ -5,6 +5,7 @@
 //! <pool>/.lock                held by the driver that uses it
 //! <pool>/volumes/<id>/        a volume: volume.json, node.json and its data
 //! <pool>/volumes/.new-<id>/   a volume being made; removed at the next start
+//! <pool>/volumes/.import-<id>/ a volume being imported by a move; see the file `import`
 //! <pool>/snapshots/<id>/      a snapshot: snapshot.json and its data
 //! <pool>/snapshots/.new-<id>/ a snapshot being cut; removed at the next start, unless…
 //! <pool>/groups/<id>.json     …a group names it: then its cut is finished
@@ -13,6 +14,7 @@
 //! ```
 
 mod folder;
+mod import;
 pub(crate) mod inspect;
 pub(crate) mod ledger;
 mod opening;
@@ -33,6 +35,8 @@ use rustix::{
 };
 
 pub(crate) use folder::{VolumeFolder, inside};
+pub(crate) use import::{Appraisal, Original, Watcher, occupied_by_tree};
+pub use import::{Import, Progress};
 use ledger::{Free, Ledger, Promise};
 pub(crate) use opening::open_root;
 pub(crate) use snapshots::Wish;
@@ -152,15 +156,10 @@ impl Pool {
     pub(crate) fn create(&self, volume: &Volume, source: Option<&VolumeFolder>) -> Result<(), Error> {
         self.expect_in_place()?;
         let promise = self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))?;
-        let new = format!("{NEW}{}", volume.id);
-        self.discard_new_volume(&new)?;
-        let made = self.fill(&new, volume, source);
-        if made.is_err()
-            && let Err(error) = self.discard_new_volume(&new)
-        {
-            tracing::warn!(volume = %volume.id, %error, "a half-made volume stays until the next start");
-        }
-        made?;
+        self.make_volume(volume, &|folder| match source {
+            Some(source) => self.backend.populate(&Cut { source, into: folder }, volume),
+            None => self.backend.create(folder, volume),
+        })?;
         promise.keep();
         match &volume.origin {
             Some(Origin::Volume(origin)) => {
@@ -173,14 +172,33 @@ impl Pool {
         Ok(())
     }
 
-    fn fill(&self, new: &str, volume: &Volume, source: Option<&VolumeFolder>) -> Result<(), Error> {
+    /// Makes a volume whose room is promised; `fill` makes its data.
+    fn make_volume(
+        &self,
+        volume: &Volume,
+        fill: &dyn Fn(&VolumeFolder) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let new = format!("{NEW}{}", volume.id);
+        self.discard_new_volume(&new)?;
+        let made = self.fill(&new, volume, fill);
+        if made.is_err()
+            && let Err(error) = self.discard_new_volume(&new)
+        {
+            tracing::warn!(volume = %volume.id, %error, "a half-made volume stays until the next start");
+        }
+        made
+    }
+
+    fn fill(
+        &self,
+        new: &str,
+        volume: &Volume,
+        fill: &dyn Fn(&VolumeFolder) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let path = self.volumes_path();
         let folder = make_new(&self.volumes, &path, new)?;
         step::passed("folder of a new volume made");
-        match source {
-            Some(source) => self.backend.populate(&Cut { source, into: &folder }, volume)?,
-            None => self.backend.create(&folder, volume)?,
-        }
+        fill(&folder)?;
         folder.write_volume(volume)?;
         rfs::renameat(&self.volumes, new, &self.volumes, volume.id.as_str())
             .tried(|| format!("renaming to {}", path.join(volume.id.as_str()).display()))?;

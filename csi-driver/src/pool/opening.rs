@@ -76,6 +76,7 @@ impl Pool {
         // First of all: whoever writes there waits for it.
         pool.thaw_volumes()?;
         pool.remove_half_made()?;
+        pool.finish_imports()?;
         pool.finish_groups()?;
         let snapshots = pool.snapshot_promises()?;
         let promised = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.bytes)).collect();

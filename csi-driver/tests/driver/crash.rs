@@ -68,7 +68,7 @@ pub(crate) struct Life {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test is about processes that are killed")]
-fn start(folder: &Path, backend: &str, crash_at: Option<u64>) -> Child {
+pub(crate) fn start(folder: &Path, backend: &str, crash_at: Option<u64>) -> Child {
     let mut command = Command::new(env::current_exe().unwrap());
     command
         .args(["--ignored", "--exact", "crash::child", "--nocapture", "--test-threads=1"])
@@ -83,7 +83,7 @@ fn start(folder: &Path, backend: &str, crash_at: Option<u64>) -> Child {
 }
 
 /// Waits until the driver listens, or has ended.
-async fn listening(process: &mut Child, folder: &Path) -> Option<ExitStatus> {
+pub(crate) async fn listening(process: &mut Child, folder: &Path) -> Option<ExitStatus> {
     let mut ended = None;
     let socket = folder.join("csi.sock");
     until("the driver listens", || {
@@ -292,7 +292,7 @@ fn is_lost(status: &Status) -> bool {
         && !status.message().contains("cannot")
 }
 
-fn killed(status: ExitStatus) -> bool {
+pub(crate) fn killed(status: ExitStatus) -> bool {
     std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
 }
 

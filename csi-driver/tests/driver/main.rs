@@ -28,6 +28,7 @@ mod health;
 mod hostile_names;
 mod hostile_paths;
 mod idempotent;
+mod import;
 mod inspect;
 mod life;
 mod limits;

@@ -23,7 +23,7 @@ use crate::{
 
 /// A backend for the pool, which has to lie on btrfs.
 pub(super) fn new(surroundings: Surroundings) -> Result<Folders, Error> {
-    let Surroundings { path, root, fs_name, .. } = surroundings;
+    let Surroundings { path, root, fs_name, runner, .. } = surroundings;
     if fs_name != "btrfs" {
         return Err(Error::Config(ConfigError::value(
             format!("the btrfs pool at {}", path.display()),
@@ -34,6 +34,7 @@ pub(super) fn new(surroundings: Surroundings) -> Result<Folders, Error> {
     Ok(Folders {
         kind: BackendKind::Btrfs,
         fs_name,
+        runner,
         sizes: Sizes::Btrfs(Arc::clone(&btrfs)),
         copies: Some(Copies { btrfs }),
     })

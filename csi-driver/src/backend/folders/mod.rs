@@ -3,6 +3,7 @@
 //! `enforceSize: "false"`. The backends `directory` and `btrfs` are both of these; they
 //! differ in what the file system has to be able to do.
 
+mod import;
 pub(super) mod sizes;
 
 use std::{
@@ -17,13 +18,14 @@ use super::{Abilities, Backend, Cut, Stage, btrfs::Copies};
 use crate::{
     capability::Access,
     clock::Moment,
+    command::Runner,
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
         flags, mount, mountinfo,
         place::{Place, Seen},
     },
-    pool::{VolumeFolder, ledger::Promise},
+    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
     size::{Bounds, GIB, MIB},
     volume::{Content, Volume},
     volume_id::VolumeId,
@@ -35,6 +37,7 @@ use sizes::{DATA, Sizes};
 pub(crate) struct Folders {
     pub(super) kind: BackendKind,
     pub(super) fs_name: String,
+    pub(super) runner: Runner,
     pub(super) sizes: Sizes,
     /// What makes snapshots and clones, where the backend has them.
     pub(super) copies: Option<Copies>,
@@ -141,6 +144,28 @@ impl Backend for Folders {
             Ok(None) => vec![format!("its data is missing: there is no {}", folder.child(DATA).display())],
             Err(error) => vec![error.to_string()],
         }
+    }
+
+    fn data_name(&self) -> &'static str {
+        DATA
+    }
+
+    fn appraise(&self, original: &Original, import: &Import) -> Result<Appraisal, Error> {
+        self.appraise_folder(original, import)
+    }
+
+    fn adopt(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        self.adopt_folder(folder, volume)
+    }
+
+    fn copy_in(
+        &self,
+        original: &Original,
+        folder: &VolumeFolder,
+        volume: &Volume,
+        watcher: Watcher<'_>,
+    ) -> Result<(), Error> {
+        self.copy_folder(original, folder, volume, watcher)
     }
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {

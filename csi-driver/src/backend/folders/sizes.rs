@@ -14,7 +14,7 @@ use crate::{
         btrfs::{Counting, FileSystem},
         quota::Projects,
     },
-    pool::{VolumeFolder, inside, ledger::Promise},
+    pool::{Original, VolumeFolder, inside, ledger::Promise},
 };
 
 /// What a volume's folder holds the data in.
@@ -89,6 +89,21 @@ impl Sizes {
         // A new subvolume goes to the disk with its folder, and its limit with it: btrfs
         // cannot log it and commits. The others log in order.
         folder.sync()
+    }
+
+    /// Refuses a folder that cannot be a volume's data as it is, only a copy of it.
+    pub(super) fn expect_adoptable(&self, original: &Original, enforce: bool) -> Result<(), Error> {
+        let why = match self {
+            Self::Btrfs(btrfs) => match btrfs.check_writable_subvolume(&original.open()?)? {
+                None => return Ok(()),
+                Some(why) => why,
+            },
+            Self::Projects(_) if enforce => {
+                "would keep the projects of its files, which do not count against the volume's size"
+            }
+            Self::Projects(_) | Self::None { .. } => return Ok(()),
+        };
+        Err(Error::Precondition(format!("{} {why}: use --copy", original.place.path().display())))
     }
 
     /// Holds the data to so many bytes from now on.

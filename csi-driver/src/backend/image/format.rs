@@ -23,7 +23,7 @@ use crate::{
 
 /// The exit code with which blkid says that it read the device and knows nothing
 /// of what is on it (blkid(8)).
-const BLKID_NOTHING: i32 = 2;
+pub(super) const BLKID_NOTHING: i32 = 2;
 
 /// The volume's loop device with its file system on it, made now if it never was.
 pub(super) fn formatted_device(runner: &Runner, stage: &Stage<'_>, fs: FsType) -> Result<LoopDevice, Error> {

@@ -7,6 +7,7 @@ mod format;
 mod full;
 mod grow;
 mod identity;
+mod import;
 mod superblock;
 
 use std::{
@@ -31,7 +32,7 @@ use crate::{
         place::{Place, Seen},
         reflink,
     },
-    pool::{VolumeFolder, allocated, ledger::Promise},
+    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, allocated, ledger::Promise},
     size::{Bounds, GIB, MIB},
     step,
     volume::{Content, Format, FsType, Identity, Volume},
@@ -230,6 +231,28 @@ impl Backend for Image {
             })
             .into_iter()
             .collect()
+    }
+
+    fn data_name(&self) -> &'static str {
+        IMAGE
+    }
+
+    fn appraise(&self, original: &Original, import: &Import) -> Result<Appraisal, Error> {
+        import::appraise(&self.runner, original, import)
+    }
+
+    fn adopt(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        self.expand(folder, volume)
+    }
+
+    fn copy_in(
+        &self,
+        original: &Original,
+        folder: &VolumeFolder,
+        volume: &Volume,
+        watcher: Watcher<'_>,
+    ) -> Result<(), Error> {
+        import::copy_in(&self.runner, original, folder, volume, watcher)
     }
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {

@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    io::Read as _,
     os::{fd::OwnedFd, unix::fs::FileExt as _},
 };
 
@@ -96,6 +97,14 @@ fn who(fs: FsType, start: &[u8]) -> Option<Who> {
         }
     }
     Some(who)
+}
+
+/// The file system's size in bytes, read from a file that holds it; `None` as in [`size`].
+pub(super) fn in_file(fs: FsType, file: &OwnedFd) -> Result<Option<u64>, Error> {
+    let mut start = Vec::with_capacity(ENOUGH);
+    let file = File::from(file.try_clone().tried(|| "keeping a file open".to_owned())?);
+    file.take(ENOUGH as u64).read_to_end(&mut start).tried(|| "reading a superblock".to_owned())?;
+    Ok(parse(fs, &start).map(|filled| filled.bytes))
 }
 
 fn parse(fs: FsType, start: &[u8]) -> Option<Filled> {

@@ -1,0 +1,177 @@
+//! `holdfast driver import`: what is there already becomes a volume.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use holdfast_api::{names, quantity};
+use holdfast_csi_driver::{
+    Bytes, Config, ConfigFile, Import, Order, Outcome, PoolConfig, Progress, TOPOLOGY_NODE, carry_out_watched,
+};
+
+/// Works whether a driver runs or not: one that has the pool carries the order out itself.
+///
+/// The file or folder is moved into the pool, in one step, or copied with --copy. A later CreateVolume with the
+/// same name, size, file system and `enforceSize` finds the volume.
+#[derive(clap::Args)]
+pub(crate) struct ImportArgs {
+    /// The image file (for a pool of images) or the folder (for a pool of folders).
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// The TOML file with the pools.
+    #[arg(long, value_name = "FILE", required_unless_present = "root")]
+    config: Option<PathBuf>,
+    /// The root folder of a `holdfast up`, in place of --config: its pool "default".
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    root: Option<PathBuf>,
+    /// The pool.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pool: String,
+    /// The volume's name, as CreateVolume would be called with.
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// The volume's size, as 20Gi; needed for a folder [default: the size of the image file]
+    #[arg(long, value_name = "QUANTITY")]
+    size: Option<String>,
+    /// Refuse anything but this file system: ext4, xfs or btrfs.
+    #[arg(long, value_name = "TYPE", conflicts_with = "raw_block")]
+    fs_type: Option<String>,
+    /// Make a raw block device of the image file, whatever is in it.
+    #[arg(long)]
+    raw_block: bool,
+    /// Leave the original where it is and copy it; blocks are shared where the file system can.
+    #[arg(long)]
+    copy: bool,
+    /// The class says enforceSize: "false".
+    #[arg(long)]
+    no_enforce_size: bool,
+    /// Print a PersistentVolume for the volume, to be applied with kubectl.
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Output>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Output {
+    Yaml,
+}
+
+#[expect(clippy::print_stdout, reason = "the id and the manifest are this command's output")]
+pub(crate) fn main(args: ImportArgs) -> Result<()> {
+    let config = config(&args)?;
+    let pool = config.pools.iter().find(|pool| pool.name == args.pool);
+    let pool = pool.with_context(|| {
+        let names: Vec<&str> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
+        format!("there is no pool {:?}; there are {}", args.pool, names.join(", "))
+    })?;
+    let size = args.size.as_deref().map(quantity::parse_bytes).transpose().context("--size")?;
+    let order = Order::Import(Import {
+        path: absolute(&args.path)?,
+        name: args.name.clone(),
+        size: size.map(u64::try_from).transpose().context("--size")?,
+        fs_type: args.fs_type,
+        raw_block: args.raw_block,
+        copy: args.copy,
+        enforce_size: !args.no_enforce_size,
+    });
+    let shown = std::io::stderr().is_terminal();
+    let watcher: Arc<dyn Fn(Progress) + Send + Sync> = Arc::new(move |progress| {
+        if shown {
+            show(progress);
+        }
+    });
+    let done = super::runtime()?.block_on(carry_out_watched(pool, config.tool_path.clone(), order, watcher));
+    if shown && args.copy {
+        // The line of the progress goes.
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    let Outcome::Imported { volume_id, capacity, fs_type, raw_block, context, .. } = done? else {
+        bail!("the driver answered something else");
+    };
+    match args.output {
+        None => println!("imported {volume_id} ({})", Bytes(capacity)),
+        Some(Output::Yaml) => {
+            let mut yaml = String::new();
+            let line = |yaml: &mut String, text: &str, value: &str| {
+                // JSON strings are YAML strings.
+                writeln!(yaml, "{text} {}", serde_json::Value::from(value)).context("writing the manifest")
+            };
+            yaml.push_str("apiVersion: v1\nkind: PersistentVolume\nmetadata:\n");
+            line(&mut yaml, "  name:", &object_name(&args.name, &volume_id))?;
+            yaml.push_str("spec:\n  capacity:\n");
+            line(&mut yaml, "    storage:", &capacity.to_string())?;
+            yaml.push_str("  accessModes: [ReadWriteOnce]\n  persistentVolumeReclaimPolicy: Retain\n");
+            yaml.push_str("  storageClassName: \"\"\n");
+            line(&mut yaml, "  volumeMode:", if raw_block { "Block" } else { "Filesystem" })?;
+            yaml.push_str("  csi:\n");
+            line(&mut yaml, "    driver:", &config.driver_name)?;
+            line(&mut yaml, "    volumeHandle:", &volume_id)?;
+            if let Some(fs_type) = fs_type {
+                line(&mut yaml, "    fsType:", &fs_type)?;
+            }
+            yaml.push_str("    volumeAttributes:\n");
+            for (key, value) in &context {
+                line(&mut yaml, &format!("      {key}:"), value)?;
+            }
+            yaml.push_str(
+                "  nodeAffinity:\n    required:\n      nodeSelectorTerms:\n      - matchExpressions:\n",
+            );
+            writeln!(yaml, "        - key: {TOPOLOGY_NODE}\n          operator: In\n          values:")?;
+            line(&mut yaml, "          -", &config.node_id)?;
+            print!("{yaml}");
+        }
+    }
+    Ok(())
+}
+
+fn config(args: &ImportArgs) -> Result<Config> {
+    // It is not listened on; the command line of the driver may give it.
+    let endpoint = || PathBuf::from("/run/holdfast/csi.sock");
+    if let Some(root) = &args.root {
+        let mut pool = PoolConfig::image("default", std::path::absolute(root)?.join("pools/default"));
+        pool.create = false;
+        let node = rustix::system::uname().nodename().to_str().context("the host name")?.to_lowercase();
+        return Ok(Config::new(node, endpoint(), vec![pool]));
+    }
+    let path =
+        args.config.as_deref().context("--config FILE is missing: name the TOML file with the pools")?;
+    let mut file = ConfigFile::load(path)?;
+    file.endpoint.get_or_insert_with(endpoint);
+    file.into_config().with_context(|| path.display().to_string())
+}
+
+/// The path as the driver can use it: it has another working folder, and follows no links.
+/// What the path names is never resolved: a link is refused there.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{} is no file and no folder that could be imported", path.display());
+    };
+    ensure!(
+        path.components().all(|part| part.as_os_str() != ".."),
+        "{}: give a path without ..",
+        path.display()
+    );
+    let folder = folder.canonicalize().with_context(|| path.display().to_string())?;
+    Ok(folder.join(name))
+}
+
+/// The volume's name, where it can be that of an object.
+fn object_name(name: &str, id: &str) -> String {
+    if names::is_subdomain(name) {
+        return name.to_owned();
+    }
+    let safe: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("imported-{safe}")
+}
+
+fn show(progress: Progress) {
+    let percent = if progress.total == 0 { 100 } else { progress.done.saturating_mul(100) / progress.total };
+    let (done, total) = (Bytes(progress.done), Bytes(progress.total));
+    // Nobody is served by an error here.
+    let _ = write!(std::io::stderr(), "\r\x1b[Kcopied {done} of {total} ({percent} %)");
+    let _ = std::io::stderr().flush();
+}

@@ -1,0 +1,104 @@
+//! Folders that were made elsewhere: whether they can be a volume as they are, and a copy
+//! of them.
+
+use std::{
+    ffi::OsStr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use rustix::fs::{self as rfs, FileType};
+
+use super::{Folders, sizes};
+use crate::{
+    command::Tool,
+    error::{Error, Tried as _},
+    pool::{Appraisal, Import, Original, Progress, VolumeFolder, Watcher, occupied_by_tree},
+    size::Bytes,
+    step,
+    volume::{Content, Volume},
+};
+
+/// How often a copy says how far it is.
+const PERIOD: Duration = Duration::from_millis(500);
+
+impl Folders {
+    pub(super) fn appraise_folder(&self, original: &Original, import: &Import) -> Result<Appraisal, Error> {
+        let path = original.place.path().display();
+        let invalid = |why: &str| Err(Error::Invalid(format!("{path} {why}")));
+        if original.seen.kind != FileType::Directory {
+            return invalid("is a file, and this pool has folders; use a pool with backend = \"image\"");
+        }
+        if import.raw_block {
+            return invalid("is a folder; --raw-block is for image files");
+        }
+        if let Some(wanted) = import.fs_type.as_deref()
+            && wanted != self.fs_name
+        {
+            return invalid(&format!("would lie on {}, not on {wanted}; leave --fs-type out", self.fs_name));
+        }
+        let occupied = occupied_by_tree(original)?;
+        if import.size.is_none() {
+            return invalid(&format!(
+                "holds {}; say with --size how large the volume is to be",
+                Bytes(occupied)
+            ));
+        }
+        if !import.copy {
+            self.sizes.expect_adoptable(original, import.enforce_size)?;
+        }
+        Ok(Appraisal { content: Content::Folder, least: occupied, occupied })
+    }
+
+    /// Holds a folder that was moved in to the volume's size.
+    pub(super) fn adopt_folder(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        if volume.enforced {
+            self.sizes.limit(folder, volume.capacity)?;
+            step::passed("imported folder held to its size");
+        }
+        self.sizes.commit(folder)
+    }
+
+    /// Copies the folder with everything that it has, durably: owners, modes, times, links,
+    /// holes, attributes; blocks are shared where that is possible.
+    pub(super) fn copy_folder(
+        &self,
+        original: &Original,
+        folder: &VolumeFolder,
+        volume: &Volume,
+        watcher: Watcher<'_>,
+    ) -> Result<(), Error> {
+        self.sizes.make(folder, volume.enforced.then_some(volume.capacity))?;
+        let data = folder.child(sizes::DATA);
+        let args: [&OsStr; 6] = [
+            "--archive".as_ref(),
+            "--reflink=auto".as_ref(),
+            "--one-file-system".as_ref(),
+            "--no-target-directory".as_ref(),
+            original.place.path().as_os_str(),
+            data.as_os_str(),
+        ];
+        let total = occupied_by_tree(original)?;
+        let ended = AtomicBool::new(false);
+        let copied = std::thread::scope(|scope| {
+            let telling = scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    std::thread::park_timeout(PERIOD);
+                    if let Ok(data) = sizes::data(folder)
+                        && let Ok(Some(done)) = self.sizes.used(&data)
+                    {
+                        watcher(Progress { done: done.min(total), total });
+                    }
+                }
+            });
+            let copied = self.runner.run(Tool::CP, &args);
+            ended.store(true, Ordering::Relaxed);
+            telling.thread().unpark();
+            copied
+        });
+        copied?;
+        rfs::syncfs(sizes::data(folder)?).tried(|| format!("syncing {}", data.display()))?;
+        step::passed("folder copied");
+        Ok(())
+    }
+}
