@@ -44,9 +44,10 @@ demo: release ## a claim becomes a mounted volume, grows, moves to a second pod,
 
 test: setup ## run every test; those that this machine cannot run (no root, no btrfs, …) are named at the end
 	cargo build -p holdfast
-	@rm -f target/not-run
-	@status=0; export HOLDFAST_NOT_RUN="$$PWD/target/not-run"; \
+	@rm -f target/not-run target/totals
+	@status=0; export HOLDFAST_NOT_RUN="$$PWD/target/not-run" HOLDFAST_TOTALS="$$PWD/target/totals"; \
 	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests; fi || status=$$?; \
+	if [ -s target/totals ]; then sort target/totals; fi; \
 	if [ -s target/not-run ]; then echo "These tests could not run on this machine:"; sort -u target/not-run; fi; \
 	exit $$status
 	cargo test --workspace --doc --quiet

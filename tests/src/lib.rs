@@ -2,6 +2,8 @@
 //! objects of the main job, and the search for what was left behind.
 #![expect(clippy::disallowed_methods, reason = "tests start the programs that users start")]
 
+pub mod disk;
+pub mod driver;
 pub mod leftovers;
 pub mod machine;
 pub mod objects;

@@ -31,6 +31,14 @@ pub(super) fn stats(
     driver: &Driver,
     request: &NodeGetVolumeStatsRequest,
 ) -> Result<NodeGetVolumeStatsResponse, Error> {
+    // Invalid as well, but no volume is ever at a relative path, and NOT_FOUND is the code
+    // that csi-sanity asks for.
+    if !request.volume_path.is_empty() && !request.volume_path.starts_with('/') {
+        return Err(Error::NotFound(format!(
+            "no volume is {NOT_MOUNTED} {:?}: volume_path has to be absolute",
+            request.volume_path
+        )));
+    }
     let id = VolumeId::parse(&request.volume_id);
     let place = Place::open("volume_path", &request.volume_path)?;
     if let Some(place) = &place

@@ -60,7 +60,8 @@ pub(super) const ROWS: &[Row] = &[
     rule(NodeUnpublishVolume, IDEMPOTENT, OK),
     error(NodeUnpublishVolume, NO_VOLUME, NOT_FOUND),
     scheme(NodeGetVolumeStats, MISSING, INVALID_ARGUMENT),
-    scheme(NodeGetVolumeStats, INVALID, INVALID_ARGUMENT),
+    // No volume is at such a path either: the own table of the RPC applies as well.
+    scheme(NodeGetVolumeStats, INVALID, &[Code::InvalidArgument, Code::NotFound]),
     scheme(NodeGetVolumeStats, UNIMPLEMENTED, UNIMPLEMENTED_CODE),
     rule(NodeGetVolumeStats, USAGE, OK),
     rule(NodeGetVolumeStats, CONDITION, OK),

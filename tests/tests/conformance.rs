@@ -1,0 +1,137 @@
+//! The CSI conformance suite against `holdfast driver`, which is killed and started between
+//! calls, on each kind of pool.
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use holdfast_csi_check::{Finding, Options, Outcome, Restart, run};
+use holdfast_test_needs::{Need, missing};
+use holdfast_tests::{disk::Disk, driver::Driver, wait::until};
+
+const GIB: u64 = 1 << 30;
+
+/// A pool, and what must have been checked on it: a check that is skipped proves nothing.
+struct Pool {
+    backend: &'static str,
+    fs: &'static str,
+    checked: &'static [&'static [&'static str]],
+}
+
+/// Of every backend.
+const USED: &[&str] = &[
+    "create-volume/64-clients",
+    "node-publish-volume/second/single-node-multi-writer/other-target",
+    "controller-expand-volume/grown",
+    "node-get-volume-stats/used",
+    "data/mounted-through-restart",
+    "life/controller/restarted",
+    "life/mount/restarted",
+];
+/// Of those with raw block volumes.
+const BLOCK: &[&str] = &["data/kept-when-staged-again-block", "life/block/restarted"];
+
+async fn conforms(pool: Pool) -> Result<()> {
+    let mkfs = match pool.fs {
+        "ext4" => "mkfs.ext4",
+        "xfs" => "mkfs.xfs",
+        _ => "mkfs.btrfs",
+    };
+    if missing(&[
+        Need::Root,
+        Need::LoopDevices,
+        Need::FileSystem(pool.fs),
+        Need::Program(mkfs),
+        Need::FileSystem("ext4"),
+        Need::Program("mkfs.ext4"),
+    ]) {
+        return Ok(());
+    }
+    let disk = Disk::new(pool.fs, 8 * GIB)?;
+    let config = format!(
+        "[[pool]]\nname = \"default\"\nbackend = \"{}\"\npath = \"{}/pool\"\ncreate = true\n",
+        pool.backend,
+        disk.path().display()
+    );
+    let driver = Arc::new(Mutex::new(Driver::start(&disk.beside("driver")?, &config)?));
+    let mut options = Options::new(driver.lock().map_err(poisoned)?.socket());
+    options.staging_dir = Some(disk.beside("staging")?);
+    // The machine may be busy with other tests.
+    options.call_timeout = Duration::from_secs(120);
+    options.restart = Some(Restart::Hook(Arc::new({
+        let driver = driver.clone();
+        move || {
+            let restarted = driver
+                .lock()
+                .map_err(poisoned)
+                .and_then(|mut driver| driver.restart())
+                .map_err(|e| e.to_string());
+            Box::pin(async move { restarted })
+        }
+    })));
+    until("the driver serves", || async { Ok(Some(UnixStream::connect(&options.socket)?)) }).await?;
+
+    let report = run(options).await?;
+    let failed: Vec<String> =
+        report.findings.iter().filter(|f| is_failed(f)).map(ToString::to_string).collect();
+    let log = driver.lock().map_err(poisoned)?.log();
+    ensure!(failed.is_empty(), "{}\n--- the driver's log ---\n{log}", failed.join("\n"));
+    for id in pool.checked.iter().copied().flatten() {
+        let found = report.findings.iter().find(|finding| finding.id == *id);
+        let passed = found.is_some_and(|finding| finding.outcome == Outcome::Passed);
+        ensure!(
+            passed,
+            "{id} was not checked: {}",
+            found.map_or("no such check".to_owned(), ToString::to_string)
+        );
+    }
+    let left = disk.leftovers();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    tell_totals(&format!(
+        "CSI conformance of {} on {}: {} passed, {} failed, {} not applicable\n",
+        pool.backend,
+        pool.fs,
+        report.passed(),
+        report.failed(),
+        report.skipped()
+    ))
+}
+
+fn is_failed(finding: &Finding) -> bool {
+    matches!(finding.outcome, Outcome::Failed { .. })
+}
+
+fn poisoned<T>(_: std::sync::PoisonError<T>) -> anyhow::Error {
+    anyhow::anyhow!("another thread panicked while it held the driver")
+}
+
+/// A runner hides what a passing test prints: `make test` shows this file at its end.
+#[expect(clippy::print_stdout, reason = "for who runs this test alone")]
+fn tell_totals(line: &str) -> Result<()> {
+    print!("{line}");
+    if let Some(path) = env::var_os("HOLDFAST_TOTALS") {
+        OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_on_ext4() -> Result<()> {
+    conforms(Pool { backend: "image", fs: "ext4", checked: &[USED, BLOCK] }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_on_btrfs() -> Result<()> {
+    conforms(Pool { backend: "image", fs: "btrfs", checked: &[USED, BLOCK] }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directory_on_btrfs() -> Result<()> {
+    conforms(Pool { backend: "directory", fs: "btrfs", checked: &[USED] }).await
+}
