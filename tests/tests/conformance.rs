@@ -37,6 +37,12 @@ const USED: &[&str] = &[
 /// Of those with raw block volumes.
 const BLOCK: &[&str] = &["data/kept-when-staged-again-block", "life/block/restarted"];
 
+/// Of those with snapshots and clones.
+const COPIED: &[&str] =
+    &["data/snapshot", "data/clone", "data/restored-beside-source", "data/restored-larger"];
+/// Of those whose files can share blocks.
+const SHARED: &[&str] = &["data/group"];
+
 async fn conforms(pool: Pool) -> Result<()> {
     let mkfs = match pool.fs {
         "ext4" => "mkfs.ext4",
@@ -123,15 +129,20 @@ fn tell_totals(line: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn image_on_ext4() -> Result<()> {
-    conforms(Pool { backend: "image", fs: "ext4", checked: &[USED, BLOCK] }).await
+    conforms(Pool { backend: "image", fs: "ext4", checked: &[USED, BLOCK, COPIED] }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn image_on_btrfs() -> Result<()> {
-    conforms(Pool { backend: "image", fs: "btrfs", checked: &[USED, BLOCK] }).await
+    conforms(Pool { backend: "image", fs: "btrfs", checked: &[USED, BLOCK, COPIED, SHARED] }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directory_on_btrfs() -> Result<()> {
     conforms(Pool { backend: "directory", fs: "btrfs", checked: &[USED] }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn btrfs() -> Result<()> {
+    conforms(Pool { backend: "btrfs", fs: "btrfs", checked: &[USED, COPIED] }).await
 }

@@ -2,6 +2,7 @@
 # modules: btrfs
 # programs: mkfs.btrfs btrfs setpriv kubectl
 # disks: 4G
+# minutes: 30
 . /vm/case.sh
 . /vm/directory.sh
 df=no

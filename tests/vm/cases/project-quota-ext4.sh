@@ -2,6 +2,7 @@
 # modules: ext4 quota_v2
 # programs: mkfs.ext4 chattr setquota setpriv kubectl
 # disks: 4G
+# minutes: 30
 . /vm/case.sh
 . /vm/project-quota.sh
 

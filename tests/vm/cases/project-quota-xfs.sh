@@ -2,6 +2,7 @@
 # modules: xfs
 # programs: mkfs.xfs chattr setquota setpriv kubectl
 # disks: 4G
+# minutes: 30
 . /vm/case.sh
 . /vm/project-quota.sh
 

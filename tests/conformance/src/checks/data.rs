@@ -4,7 +4,7 @@ use holdfast_proto::csi::{
     self, controller_service_capability::rpc::Type as Controller, volume_capability::access_mode::Mode,
 };
 
-use super::existing::{cut, from, snapshot, volume as cloned};
+use super::existing::{cut_in_use, from, snapshot, volume as cloned};
 use crate::{
     capability,
     check::{Check, general},
@@ -37,12 +37,8 @@ const LENGTH: usize = 64 << 10;
 
 /// Published anew after all was undone.
 async fn anew(f: &Fixture, volume: &mut Volume) -> Verdict {
-    f.unpublish(volume, "target").await?;
-    f.unstage(volume).await?;
-    f.detach(volume).await?;
-    f.attach(volume).await?;
-    f.stage(volume).await?;
-    f.publish(volume, "target").await
+    f.take_down_to_detached(volume).await?;
+    f.bring_up(volume).await
 }
 
 async fn kept_as(f: &Fixture, use_as: csi::VolumeCapability) -> Verdict {
@@ -89,9 +85,7 @@ async fn used_again(f: &Fixture) -> Verdict {
     let request = f.create_request();
     for _ in 0..2 {
         let mut volume = f.create(request.clone()).await?;
-        f.attach(&mut volume).await?;
-        f.stage(&volume).await?;
-        f.publish(&volume, "target").await?;
+        f.bring_up(&mut volume).await?;
         is_empty(f, &volume).await?;
         f.write(&volume, "target", 0, pattern(5, LENGTH)).await?;
         f.take_down(&volume).await?;
@@ -104,18 +98,16 @@ async fn copy(f: &Fixture, source: csi::VolumeContentSource, like: &Volume) -> V
     let request =
         csi::CreateVolumeRequest { volume_capabilities: vec![like.capability.clone()], ..from(f, source) };
     let mut copy = f.create(request).await?;
-    f.attach(&mut copy).await?;
-    f.stage(&copy).await?;
-    f.publish(&copy, "target").await?;
+    f.bring_up(&mut copy).await?;
     Ok(copy)
 }
 
 /// Written, cut, written again: the snapshot has what was there first.
 async fn snapshot_of(f: &Fixture, use_as: csi::VolumeCapability) -> Verdict {
-    let volume = f.published_for(use_as).await?;
+    let mut volume = f.published_for(use_as).await?;
     let (old, new) = (pattern(6, LENGTH), pattern(7, LENGTH));
     f.write(&volume, "target", 0, old.clone()).await?;
-    let id = cut(f, &volume.id).await?;
+    let id = cut_in_use(f, &mut volume).await?;
     f.write(&volume, "target", 0, new.clone()).await?;
     f.holds(&volume, "target", 0, &new).await?;
     f.take_down_to_detached(&volume).await?;
@@ -132,10 +124,10 @@ async fn snapshot_block(f: &Fixture) -> Verdict {
 }
 
 async fn restored_apart(f: &Fixture) -> Verdict {
-    let volume = f.published().await?;
+    let mut volume = f.published().await?;
     let old = pattern(8, LENGTH);
     f.write(&volume, "target", 0, old.clone()).await?;
-    let id = cut(f, &volume.id).await?;
+    let id = cut_in_use(f, &mut volume).await?;
     f.take_down(&volume).await?;
     let first = copy(f, snapshot(&id), &volume).await?;
     f.write(&first, "target", 0, pattern(9, LENGTH)).await?;
@@ -154,9 +146,7 @@ async fn clone_of(f: &Fixture, use_as: csi::VolumeCapability) -> Verdict {
     f.write(&copied, "target", 0, pattern(11, LENGTH)).await?;
     f.take_down(&copied).await?;
     let mut volume = volume;
-    f.attach(&mut volume).await?;
-    f.stage(&volume).await?;
-    f.publish(&volume, "target").await?;
+    f.bring_up(&mut volume).await?;
     f.holds(&volume, "target", 0, &old).await
 }
 
@@ -170,10 +160,10 @@ async fn clone_block(f: &Fixture) -> Verdict {
 
 /// Source and restored volume on one node at once: two file systems with one UUID cannot.
 async fn beside(f: &Fixture) -> Verdict {
-    let volume = f.published().await?;
+    let mut volume = f.published().await?;
     let (old, new) = (pattern(12, LENGTH), pattern(13, LENGTH));
     f.write(&volume, "target", 0, old.clone()).await?;
-    let id = cut(f, &volume.id).await?;
+    let id = cut_in_use(f, &mut volume).await?;
     let restored = copy(f, snapshot(&id), &volume).await?;
     f.write(&restored, "target", 0, new.clone()).await?;
     f.holds(&volume, "target", 0, &old).await?;
@@ -181,16 +171,14 @@ async fn beside(f: &Fixture) -> Verdict {
 }
 
 async fn restored_larger(f: &Fixture) -> Verdict {
-    let volume = f.published().await?;
+    let mut volume = f.published().await?;
     let old = pattern(14, LENGTH);
     f.write(&volume, "target", 0, old.clone()).await?;
-    let id = cut(f, &volume.id).await?;
+    let id = cut_in_use(f, &mut volume).await?;
     let wanted = 2 * volume.capacity.max(f.options().size);
     let request = csi::CreateVolumeRequest { capacity_range: f.at_least(wanted), ..from(f, snapshot(&id)) };
     let mut restored = f.create(request).await?;
-    f.attach(&mut restored).await?;
-    f.stage(&restored).await?;
-    f.publish(&restored, "target").await?;
+    f.bring_up(&mut restored).await?;
     f.holds(&restored, "target", 0, &old).await?;
     let seen = f.visible_bytes(&restored, "target").await?;
     must!(seen >= wanted / 10 * 7, format!("a file system of about {wanted} bytes"), "{seen} bytes");

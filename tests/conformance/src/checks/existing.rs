@@ -11,7 +11,7 @@ use crate::{
     capability,
     check::{Check, check, refuse},
     failure::{Failure, Verdict, must},
-    fixture::{Fixture, requests::NO_SUCH_ID},
+    fixture::{Fixture, Volume, requests::NO_SUCH_ID},
     need::{BLOCK, CLONE, CREATE, LIST, LOCAL, MOUNT, Need, SNAPSHOT},
     rows::{
         BAD_CAPACITY, IDEMPOTENT, MISSING, UNIMPLEMENTED,
@@ -191,7 +191,27 @@ async fn exists_other_source(f: &Fixture) -> Verdict {
 
 /// A snapshot that can be used.
 pub(super) async fn cut(f: &Fixture, volume_id: &str) -> Verdict<String> {
-    let made = f.ok(f.snapshot_request(volume_id)).await?.snapshot.unwrap_or_default();
+    usable(f, f.snapshot_request(volume_id)).await
+}
+
+/// As [`cut`], of a published volume. CSI does not say that a plugin can cut a volume in use:
+/// one that cannot is given it unused, and publishes it again.
+pub(super) async fn cut_in_use(f: &Fixture, volume: &mut Volume) -> Verdict<String> {
+    let request = f.snapshot_request(&volume.id);
+    match f.call(request.clone()).await {
+        Err(status) if status.code() == Code::FailedPrecondition => {
+            f.take_down_to_detached(volume).await?;
+            let id = usable(f, request).await?;
+            f.bring_up(volume).await?;
+            Ok(id)
+        }
+        // The same call once more, for a life that does something after each.
+        _ => usable(f, request).await,
+    }
+}
+
+async fn usable(f: &Fixture, request: csi::CreateSnapshotRequest) -> Verdict<String> {
+    let made = f.ok(request).await?.snapshot.unwrap_or_default();
     if !made.ready_to_use {
         return Err(Failure::Skip("the plugin's snapshots are not ready at once".to_owned()));
     }

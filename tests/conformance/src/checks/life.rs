@@ -9,7 +9,7 @@ use holdfast_proto::csi::{
 use tonic::Code;
 
 use super::{
-    existing::{cut, from, snapshot, volume as cloned},
+    existing::{cut, cut_in_use, from, snapshot, volume as cloned},
     listing,
 };
 use crate::{
@@ -104,15 +104,13 @@ async fn block(f: &Fixture) -> Verdict {
 /// grown; moved away and back; deleted.
 async fn on_node(f: &Fixture, use_as: VolumeCapability) -> Verdict {
     let mut volume = f.volume_for(use_as.clone()).await?;
-    f.attach(&mut volume).await?;
-    f.stage(&volume).await?;
-    f.publish(&volume, "target").await?;
+    f.bring_up(&mut volume).await?;
     let (old, new) = (pattern(3, LENGTH), pattern(4, LENGTH));
     f.write(&volume, "target", 0, old.clone()).await?;
 
     let mut copies = Vec::new();
     if has(f, Controller::CreateDeleteSnapshot) {
-        let id = cut(f, &volume.id).await?;
+        let id = cut_in_use(f, &mut volume).await?;
         f.write(&volume, "target", 0, new.clone()).await?;
         copies.push((from(f, snapshot(&id)), old.clone()));
     } else {
@@ -123,9 +121,7 @@ async fn on_node(f: &Fixture, use_as: VolumeCapability) -> Verdict {
     if f.declared().node.contains(&Node::GetVolumeStats) {
         f.ok(f.stats_request(&volume, "target")).await?;
     }
-    f.unpublish(&volume, "target").await?;
-    f.unstage(&volume).await?;
-    f.detach(&volume).await?;
+    f.take_down_to_detached(&volume).await?;
     if has(f, Controller::CloneVolume) {
         copies.push((from(f, cloned(&volume.id)), new.clone()));
     }
@@ -135,19 +131,13 @@ async fn on_node(f: &Fixture, use_as: VolumeCapability) -> Verdict {
             ..larger(f, request, grown)
         };
         let mut copy = f.create(request).await?;
-        f.attach(&mut copy).await?;
-        f.stage(&copy).await?;
-        f.publish(&copy, "target").await?;
+        f.bring_up(&mut copy).await?;
         f.holds(&copy, "target", 0, &bytes).await?;
         f.take_down(&copy).await?;
     }
-    f.attach(&mut volume).await?;
-    f.stage(&volume).await?;
-    f.publish(&volume, "target").await?;
+    f.bring_up(&mut volume).await?;
     f.holds(&volume, "target", 0, &new).await?;
-    f.unpublish(&volume, "target").await?;
-    f.unstage(&volume).await?;
-    f.detach(&volume).await?;
+    f.take_down_to_detached(&volume).await?;
     let paths = [volume.path("target"), volume.staging()];
     for path in paths {
         must!(!f.is_mounted(&path).await?, format!("nothing mounted at {path}"), "a mount");
