@@ -121,7 +121,7 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
             "mutable parameter {name:?} is not known; this driver has none (MODIFY_VOLUME is not declared)"
         )));
     }
-    let origin = source::asked(request.volume_content_source.as_ref())?;
+    let origin = source::asked(pool, request.volume_content_source.as_ref())?;
     let content = content(pool, &capabilities)?;
     if let Some(requirement) = &request.accessibility_requirements {
         check_topology(driver, requirement)?;

@@ -18,9 +18,16 @@ use crate::{
     volume_id::VolumeId,
 };
 
-/// What was asked for, if anything was.
-pub(super) fn asked(source: Option<&VolumeContentSource>) -> Result<Option<Origin>, Error> {
+/// What was asked for, if anything was. A pool that makes no copies says so before anything
+/// is looked for (CSI v1.12, CreateVolume, "Source incompatible or not supported").
+pub(super) fn asked(pool: &Pool, source: Option<&VolumeContentSource>) -> Result<Option<Origin>, Error> {
     let Some(source) = source else { return Ok(None) };
+    if !pool.backend.abilities().clones {
+        return Err(Error::Invalid(format!(
+            "volume_content_source: pool {:?} makes no volumes from snapshots or other volumes; use another pool",
+            pool.name
+        )));
+    }
     Ok(Some(match &source.r#type {
         Some(Type::Snapshot(source)) => Origin::Snapshot(SnapshotId::parse(&source.snapshot_id)?),
         Some(Type::Volume(source)) => Origin::Volume(VolumeId::parse(&source.volume_id)?),
@@ -85,12 +92,6 @@ impl<'a> Source<'a> {
         wanted: Wanted,
         bounds: Bounds,
     ) -> Result<Bounds, Error> {
-        if !pool.backend.abilities().clones {
-            return Err(Error::Invalid(format!(
-                "volume_content_source: pool {:?} makes no volumes from snapshots or other volumes; use another pool",
-                pool.name
-            )));
-        }
         let is_other = pool.name != self.pool.name;
         if is_other && [pool, self.pool].iter().any(|pool| pool.backend.kind() != BackendKind::Image) {
             return Err(Error::Invalid(format!(

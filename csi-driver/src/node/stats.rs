@@ -33,7 +33,8 @@ pub(super) fn stats(
 ) -> Result<NodeGetVolumeStatsResponse, Error> {
     // Invalid as well, but no volume is ever at a relative path, and NOT_FOUND is the code
     // that csi-sanity asks for.
-    if !request.volume_path.is_empty() && !request.volume_path.starts_with('/') {
+    let complete = !request.volume_id.is_empty() && !request.volume_path.is_empty();
+    if complete && !request.volume_path.starts_with('/') {
         return Err(Error::NotFound(format!(
             "no volume is {NOT_MOUNTED} {:?}: volume_path has to be absolute",
             request.volume_path

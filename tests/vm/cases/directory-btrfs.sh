@@ -1,7 +1,7 @@
 # A directory pool on btrfs, on a kernel without simple quotas (they came with 6.7): qgroups limit the volumes.
 # modules: btrfs
 # programs: mkfs.btrfs btrfs setpriv kubectl
-# disks: 4G
+# disks: 6G
 # minutes: 30
 . /vm/case.sh
 . /vm/directory.sh

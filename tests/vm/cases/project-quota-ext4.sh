@@ -1,7 +1,7 @@
 # A directory pool on ext4 with project quotas.
 # modules: ext4 quota_v2
 # programs: mkfs.ext4 chattr setquota setpriv kubectl
-# disks: 4G
+# disks: 6G
 # minutes: 30
 . /vm/case.sh
 . /vm/project-quota.sh

@@ -1,7 +1,7 @@
 # A directory pool on xfs with project quotas.
 # modules: xfs
 # programs: mkfs.xfs chattr setquota setpriv kubectl
-# disks: 4G
+# disks: 6G
 # minutes: 30
 . /vm/case.sh
 . /vm/project-quota.sh
