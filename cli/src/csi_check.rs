@@ -157,8 +157,6 @@ impl Args {
             (!self.other_parameters.is_empty()).then(|| self.other_parameters.iter().cloned().collect());
         options.mutable_parameters = self.mutable.iter().cloned().collect();
         options.size = holdfast_api::quantity::parse_bytes(&self.size)
-            .context("--size")
-            .and_then(|bytes| Ok(i64::try_from(bytes)?))
             .ok()
             .filter(|bytes| *bytes > 0)
             .ok_or_else(|| anyhow!("--size {:?}: give a size such as 64Mi", self.size))?;

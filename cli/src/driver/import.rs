@@ -169,7 +169,7 @@ fn object_name(name: &str, id: &str) -> String {
 }
 
 fn show(progress: Progress) {
-    let percent = if progress.total == 0 { 100 } else { progress.done.saturating_mul(100) / progress.total };
+    let percent = progress.done.saturating_mul(100).checked_div(progress.total).unwrap_or(100);
     let (done, total) = (Bytes(progress.done), Bytes(progress.total));
     // Nobody is served by an error here.
     let _ = write!(std::io::stderr(), "\r\x1b[Kcopied {done} of {total} ({percent} %)");
