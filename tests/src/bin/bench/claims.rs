@@ -1,14 +1,12 @@
-//! `make bench`: what the main job costs, beside the bare limit of the same run.
+//! `bench claims`: what the main job costs, from the claim to the bound volume.
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::Write,
     path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use holdfast_tests::{
     leftovers,
@@ -22,6 +20,8 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams, WatchParams},
 };
 
+use crate::table::{Table, fsync as bare_fsync, mebibytes, millis, ratio, resident};
+
 /// How many claims are created one after the other.
 const SINGLE: usize = 50;
 /// How many are created at once.
@@ -31,19 +31,17 @@ const SIZE: &str = "16Mi";
 /// How many requests the client has under way at once.
 const CONNECTIONS: usize = 32;
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "bench: needs root for loop devices and mounts");
-    let mut table = Table::default();
-
+/// Runs the main job and prints its table.
+pub(crate) async fn run() -> Result<()> {
+    let table = Table::start("Claims");
     let fsync = bare_fsync(Path::new("/var/tmp"))?;
-    table.row("bare: 4 KiB appended and fsynced, median of 200", millis(fsync), String::new());
+    table.row("bare: 4 KiB appended and fsynced, median of 200", &millis(fsync), "");
 
     let machine = Machine::start(&[]).await?;
     let pid = machine.pid().context("it runs")?;
     let objects = Objects::new(&machine.client().await?);
     objects::create(&objects.classes, objects::class("local")).await?;
-    table.row("resident memory, idle", mebibytes(resident(pid)?), String::new());
+    table.row("resident memory, idle", &mebibytes(resident(pid)?), "");
 
     let mut single = Vec::new();
     for i in 0..SINGLE {
@@ -53,17 +51,17 @@ async fn main() -> Result<()> {
     let median = single[SINGLE / 2];
     table.row(
         &format!("one claim, create to Bound, median of {SINGLE}"),
-        millis(median),
-        format!("{:.1} bare fsyncs", ratio(median, fsync)),
+        &millis(median),
+        &format!("{:.1} bare fsyncs", ratio(median, fsync)),
     );
-    table.row(&format!("one claim, slowest of {SINGLE}"), millis(single[SINGLE - 1]), String::new());
+    table.row(&format!("one claim, slowest of {SINGLE}"), &millis(single[SINGLE - 1]), "");
 
     let (total, mut each) = many_at_once(&objects).await?;
     each.sort();
     table.row(
         &format!("{MANY} claims at once, all Bound"),
-        format!("{:.2} s", total.as_secs_f64()),
-        format!(
+        &format!("{:.2} s", total.as_secs_f64()),
+        &format!(
             "{:.0} claims/s, {:.1} bare fsyncs a claim",
             MANY as f64 / total.as_secs_f64(),
             ratio(total, fsync) / MANY as f64
@@ -71,14 +69,10 @@ async fn main() -> Result<()> {
     );
     table.row(
         &format!("of these, median and 99th of {MANY}"),
-        millis(each[MANY / 2]),
-        millis(each[MANY * 99 / 100]),
+        &millis(each[MANY / 2]),
+        &millis(each[MANY * 99 / 100]),
     );
-    table.row(
-        &format!("resident memory, after {} claims", MANY + SINGLE),
-        mebibytes(resident(pid)?),
-        String::new(),
-    );
+    table.row(&format!("resident memory, after {} claims", MANY + SINGLE), &mebibytes(resident(pid)?), "");
 
     let start = Instant::now();
     objects.claims.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
@@ -90,12 +84,11 @@ async fn main() -> Result<()> {
     let total = start.elapsed();
     table.row(
         &format!("{} claims deleted to the last volume", MANY + SINGLE),
-        format!("{:.2} s", total.as_secs_f64()),
-        format!("{:.0} claims/s", (MANY + SINGLE) as f64 / total.as_secs_f64()),
+        &format!("{:.2} s", total.as_secs_f64()),
+        &format!("{:.0} claims/s", (MANY + SINGLE) as f64 / total.as_secs_f64()),
     );
     until("no image is left", || async { Ok(leftovers::all(machine.root()).is_empty().then_some(())) })
         .await?;
-    table.print();
     Ok(())
 }
 
@@ -159,56 +152,4 @@ async fn many_at_once(objects: &Objects) -> Result<(Duration, Vec<Duration>)> {
     let total = start.elapsed();
     let sent = creator.await??;
     Ok((total, bound.iter().map(|(name, at)| at.saturating_sub(sent[name])).collect()))
-}
-
-/// The median of small durable writes on the file system that holds the roots.
-fn bare_fsync(folder: &Path) -> Result<Duration> {
-    let file = tempfile::NamedTempFile::new_in(folder)?;
-    let mut handle = File::create(file.path())?;
-    let mut times = Vec::new();
-    for _ in 0..200 {
-        let start = Instant::now();
-        handle.write_all(&[7; 4096])?;
-        handle.sync_data()?;
-        times.push(start.elapsed());
-    }
-    times.sort();
-    Ok(times[times.len() / 2])
-}
-
-/// Resident memory of a process, in bytes.
-fn resident(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("a process has VmRSS")?;
-    let kib: u64 = line.split_whitespace().nth(1).context("VmRSS has a value")?.parse()?;
-    Ok(kib * 1024)
-}
-
-fn ratio(a: Duration, b: Duration) -> f64 {
-    a.as_secs_f64() / b.as_secs_f64()
-}
-
-fn millis(duration: Duration) -> String {
-    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-#[derive(Default)]
-struct Table(Vec<[String; 3]>);
-
-impl Table {
-    fn row(&mut self, what: &str, value: String, ratio: String) {
-        self.0.push([what.to_owned(), value, ratio]);
-    }
-
-    #[expect(clippy::print_stdout, reason = "the table is what this program is for")]
-    fn print(&self) {
-        println!("| what | measured | ratio |\n|---|---|---|");
-        for [what, value, ratio] in &self.0 {
-            println!("| {what} | {value} | {ratio} |");
-        }
-    }
 }

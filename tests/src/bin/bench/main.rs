@@ -1,0 +1,22 @@
+//! `make bench`: what things cost, beside the bare limit of the same run.
+
+mod claims;
+mod driver;
+mod table;
+
+use anyhow::{Result, bail, ensure};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "bench: needs root for loop devices and mounts");
+    let chosen: Vec<_> = std::env::args().skip(1).collect();
+    let chosen: Vec<_> = chosen.iter().map(String::as_str).collect();
+    for name in if chosen.is_empty() { &["claims", "driver"] } else { chosen.as_slice() } {
+        match *name {
+            "claims" => claims::run().await?,
+            "driver" => driver::run().await?,
+            other => bail!("bench: {other:?} is not one of claims, driver"),
+        }
+    }
+    Ok(())
+}
