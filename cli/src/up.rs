@@ -267,7 +267,10 @@ impl Parts {
 
 async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
-    let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    let mut config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    // Under this name the server records which fields the parts own.
+    let agent = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
+    config.headers.push(("user-agent".parse()?, agent.parse()?));
     Ok(Client::try_from(config)?)
 }
 

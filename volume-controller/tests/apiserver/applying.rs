@@ -54,6 +54,12 @@ async fn an_apply_creates_changes_and_repeats() {
                 resources: {requests: {storage: 1Gi}}\n";
     assert_eq!(cluster.apply(&path, "fieldManager=me", yaml).await.expect(200), created);
     assert_eq!(cluster.store.revision(), before);
+    // As Go's types write it, with what says nothing.
+    let mut go = claim("a");
+    go["metadata"]["creationTimestamp"] = Value::Null;
+    go["status"] = json!({});
+    assert_eq!(cluster.apply(&path, "fieldManager=me", &go).await.expect(200), created);
+    assert_eq!(cluster.store.revision(), before);
     // One who wants the same owns it as well.
     let shared = cluster.apply(&path, "fieldManager=you", yaml).await.expect(200);
     assert_eq!(fields(&shared, "you", "Apply", ""), entry[0]["fieldsV1"]);

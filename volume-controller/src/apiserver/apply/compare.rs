@@ -1,6 +1,6 @@
 //! What is different between two forms of an object, as sets of fields. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
@@ -38,12 +38,12 @@ impl Changes {
         self.added.add(element.clone(), fate == Fate::Added, below.added);
     }
 
-    fn child(&mut self, element: &Element, place: Place, old: Option<&Value>, new: Option<&Value>) {
-        // Most of what a change leaves alone ends here.
+    /// What differs below a place.
+    fn child(&mut self, place: Place, element: &Element, old: Option<&Value>, new: Option<&Value>) {
         if old == new {
             return;
         }
-        let (fate, below) = compare(place, old, new);
+        let (fate, below) = compare(place.step(element), old, new);
         self.add(element, fate, below);
     }
 }
@@ -59,12 +59,16 @@ fn compare(place: Place, old: Option<&Value>, new: Option<&Value>) -> (Fate, Cha
             if before.is_none_or(Map::is_empty) && after.is_none_or(Map::is_empty) {
                 return whole();
             }
-            let names: BTreeSet<&String> =
-                before.into_iter().flat_map(Map::keys).chain(after.into_iter().flat_map(Map::keys)).collect();
-            for name in names {
-                let inner = place.step(&Element::field(name));
-                let (old, new) = (before.and_then(|map| map.get(name)), after.and_then(|map| map.get(name)));
-                changes.child(&Element::field(name), inner, old, new);
+            for (name, old) in before.into_iter().flatten() {
+                let new = after.and_then(|map| map.get(name));
+                // Most of what a write leaves alone ends here.
+                if new != Some(old) {
+                    changes.child(place, &Element::field(name), Some(old), new);
+                }
+            }
+            let added = |(name, _): &(&String, &Value)| before.is_none_or(|map| !map.contains_key(*name));
+            for (name, new) in after.into_iter().flatten().filter(added) {
+                changes.child(place, &Element::field(name), None, Some(new));
             }
         }
         Type::Set | Type::Keyed(..) => {
@@ -97,23 +101,22 @@ fn compare_lists(
         both.entry(element).or_default().1.push(item);
     }
     for (element, (old, new)) in both {
-        let inner = place.step(element);
         // Elements that are there more than once cannot be told apart: they are one value.
         match (old.as_slice(), new.as_slice()) {
-            ([], [one]) => changes.child(element, inner, None, Some(one)),
-            ([one], []) => changes.child(element, inner, Some(one), None),
-            ([old], [new]) => changes.child(element, inner, Some(old), Some(new)),
+            ([], [one]) => changes.child(place, element, None, Some(one)),
+            ([one], []) => changes.child(place, element, Some(one), None),
+            ([old], [new]) => changes.child(place, element, Some(old), Some(new)),
             ([_, _, ..], [_, _, ..]) if old == new => {}
             ([_, _, ..], [_, _, ..]) => changes.add(element, Fate::Modified, Changes::default()),
             ([_, _, ..], rest) => {
                 if let [one] = rest {
-                    changes.child(element, inner, None, Some(one));
+                    changes.child(place, element, None, Some(one));
                 }
                 changes.add(element, Fate::Removed, Changes::default());
             }
             (rest, _) => {
                 if let [one] = rest {
-                    changes.child(element, inner, Some(one), None);
+                    changes.child(place, element, Some(one), None);
                 }
                 changes.add(element, Fate::Added, Changes::default());
             }

@@ -14,7 +14,7 @@ use super::managers::{Manager, Operation, Owners};
 use super::merge::{merge, without};
 use super::owned::{fields, with_holders};
 use super::schema::Place;
-use super::track::{Reach, blank, ownable, updated};
+use super::track::{Reach, Touched, blank, ownable};
 
 /// The owner of everything in an object that nobody kept a record of.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -59,7 +59,7 @@ impl Applier<'_> {
         let owners = match live {
             Some(live) if owners.is_empty() => {
                 let nobody = self.manager(BEFORE_FIRST_APPLY, Operation::Update);
-                updated(self.kind, self.reach, &nobody, &blank(self.kind), live, owners, self.now)
+                Touched::between(self.kind, self.reach, &blank(self.kind), live).by(&nobody, owners, self.now)
             }
             _ => owners,
         };
@@ -89,12 +89,11 @@ impl Applier<'_> {
             None => (FieldSet::default(), None),
         };
         let merged = merge(place, Some(live), Some(config)).unwrap_or_default();
-        let wanted = self.reach.of(self.kind, &fields(place, config));
+        let wanted = self.reach.of(self.kind, fields(place, config));
         owners.set(&manager, wanted.clone(), time);
         let object = prune(place, merged, &owners.all(), &last);
-        let changes = Changes::between(place, live, &object);
-        let gained =
-            self.reach.of(self.kind, &changes.modified).union(&self.reach.of(self.kind, &changes.added));
+        let Changes { removed, modified, added } = Changes::between(place, live, &object);
+        let gained = self.reach.of(self.kind, modified.union(&added));
         let mut conflicts = Vec::new();
         for entry in owners.iter().filter(|entry| entry.manager != manager) {
             let theirs = entry.fields.intersection(&gained);
@@ -104,7 +103,7 @@ impl Applier<'_> {
             conflicts.sort_by(|a, b| a.manager.cmp(&b.manager));
             return Err(conflicts);
         }
-        owners.take(&gained.union(&self.reach.of(self.kind, &changes.removed)), Some(&manager));
+        owners.take(&gained.union(&self.reach.of(self.kind, removed)), Some(&manager));
         let wanted = ownable(&wanted);
         let is_news = wanted != last || !same(live, &object);
         owners.set(&manager, wanted, if is_news { Some(self.now) } else { time });

@@ -121,29 +121,21 @@ impl FieldSet {
         left
     }
 
-    /// Without the fields of the other and everything below them.
-    pub(super) fn without_trees(&self, trees: &Self) -> Self {
-        let mut left = Self::default();
-        for (element, node) in &self.nodes {
-            match trees.nodes.get(element) {
-                None => left.add(element.clone(), node.is_member, node.below.clone()),
-                Some(tree) if tree.is_member => {}
-                Some(tree) => {
-                    left.add(element.clone(), node.is_member, node.below.without_trees(&tree.below));
-                }
-            }
+    /// Takes a field and everything below it away.
+    pub(super) fn remove_tree(&mut self, path: &[&str]) {
+        let [name, rest @ ..] = path else { return };
+        let element = Element::field(name);
+        let Some(node) = self.nodes.get_mut(&element) else { return };
+        node.below.remove_tree(rest);
+        if rest.is_empty() || !node.is_member && node.below.is_empty() {
+            self.nodes.remove(&element);
         }
-        left
     }
 
-    /// One field at the top, and what is below it.
-    pub(super) fn tree(&self, name: &str) -> Self {
-        let mut only = Self::default();
+    /// Takes everything away but a field at the top and what is below it.
+    pub(super) fn keep_tree(&mut self, name: &str) {
         let element = Element::field(name);
-        if let Some(node) = self.nodes.get(&element) {
-            only.add(element, node.is_member, node.below.clone());
-        }
-        only
+        self.nodes.retain(|other, _| *other == element);
     }
 
     /// The same set with changes made by `visit`, which sees each node: its element,

@@ -41,15 +41,26 @@ fn algebra() {
         ("intersection", a.intersection(&b), vec![".x", ".a.b"]),
         ("difference", a.difference(&b), vec![".a", ".a.c.d"]),
         ("the other way", b.difference(&a), vec![".a.e", ".x.y"]),
-        // A parent does not take its children along …
+        // A parent does not take its children along.
         ("parent", b.difference(&set(&json!({"f:a": {}}))), vec![".x", ".a.b", ".a.e", ".x.y"]),
-        // … but a tree does.
-        ("tree", b.without_trees(&set(&json!({"f:a": {}}))), vec![".x", ".x.y"]),
-        ("inner tree", a.without_trees(&set(&json!({"f:a": {"f:c": {}}}))), vec![".a", ".x", ".a.b"]),
     ] {
         assert_eq!(shown(&result), expected, "{name}");
     }
-    assert!(a.difference(&a).is_empty() && a.without_trees(&a).is_empty());
+    assert!(a.difference(&a).is_empty());
+    for (tree, left) in [
+        (&["a"][..], vec![".x"]),
+        (&["a", "c"], vec![".a", ".x", ".a.b"]),
+        (&["a", "c", "d"], vec![".a", ".x", ".a.b"]),
+        (&["a", "z"], vec![".a", ".x", ".a.b", ".a.c.d"]),
+    ] {
+        let mut rest = a.clone();
+        rest.remove_tree(tree);
+        assert_eq!(shown(&rest), left, "{tree:?}");
+        assert_eq!(FieldSet::from_json(&rest.to_json()).unwrap(), rest);
+    }
+    let mut kept = b.clone();
+    kept.keep_tree("x");
+    assert_eq!(shown(&kept), [".x", ".x.y"]);
     for path in a.paths() {
         assert!(a.has(&path), "{path}");
     }

@@ -124,3 +124,53 @@ fn without_below(place: Place, element: &Element, value: &Value, fields: &FieldS
         None => value.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apiserver::kinds::config_map;
+    use serde_json::json;
+
+    /// The order that Kubernetes gives lists, letter by letter.
+    #[test]
+    fn order() {
+        let letters = |text: &str| json!({"metadata": {"finalizers": text.chars().collect::<Vec<char>>()}});
+        let place = Place::of(&config_map::KIND);
+        for (live, config, merged) in [
+            ("abc", "ab", "abc"),
+            ("ab", "abc", "abc"),
+            ("abc", "", "abc"),
+            ("", "abc", "abc"),
+            ("ab", "ba", "ba"),
+            ("abc", "def", "abcdef"),
+            ("abc", "cdef", "abcdef"),
+            ("abcgf", "cdef", "abcgdef"),
+            ("cdef", "ace", "acdef"),
+            ("abcxyz", "defxyz", "abcdefxyz"),
+            ("cagf", "cfag", "cfag"),
+            ("abcd", "defa", "bcdefa"),
+            ("cdefghij", "2h3e4kl", "cdfg2hij3e4kl"),
+            ("abcdefghij", "1b2h3e4kl", "a1bcdfg2hij3e4kl"),
+            // Elements that are there twice go together when the configuration names them.
+            ("abb", "c", "abbc"),
+            ("abb", "b", "ab"),
+            ("abb", "a", "abb"),
+            ("abcdec", "1b2ed", "a1bc2ecd"),
+            ("abcdec", "1b2ced", "a1b2ced"),
+            ("aabb", "bcd", "aabcd"),
+        ] {
+            let found = merge(place, Some(&letters(live)), Some(&letters(config)));
+            assert_eq!(found, Some(letters(merged)), "{live} {config}");
+        }
+    }
+
+    #[test]
+    fn nothing_does_not_take_away() {
+        let place = Place::of(&config_map::KIND);
+        let live = json!({"data": {"a": "1"}, "metadata": {"finalizers": ["x"]}});
+        let nothing = json!({"data": null, "metadata": {"finalizers": null}});
+        assert_eq!(merge(place, Some(&live), Some(&nothing)).unwrap(), live);
+        assert_eq!(merge(place, Some(&live), Some(&json!({"data": {}}))).unwrap(), live);
+        assert_eq!(merge(place, Some(&json!({"data": {}})), Some(&nothing)).unwrap(), nothing);
+    }
+}

@@ -31,6 +31,7 @@ pub(crate) use track::Reach;
 
 use managers::{Manager, Operation, is_reset};
 use schema::Place;
+use track::Touched;
 
 /// The name of the server itself and its controllers.
 pub(crate) const SERVER: &str = "holdfast";
@@ -54,16 +55,18 @@ pub(crate) fn track(kind: &Kind, writer: Writer<'_>, live: Option<&Value>, new: 
     let version = kind.api_version();
     let decode = |fields: &Value| Owners::decode(fields, &version).unwrap_or_default();
     let old = live.map_or(&Value::Null, |live| &live["metadata"]["managedFields"]);
-    // A client that sends other owners means it, unless it cannot be read; one that sends
-    // none does not know of them.
+    let touched = match live {
+        Some(live) => Touched::between(kind, writer.reach, live, new),
+        None => Touched::between(kind, writer.reach, &track::blank(kind), new),
+    };
+    // A client that sends other owners means it, unless they cannot be read; one that sends
+    // none does not know of them. A subresource does not take any.
+    let given = given.filter(|given| writer.subresource.is_empty() && given != old);
     let owners = match &given {
-        _ if !writer.subresource.is_empty() => decode(old),
+        None if touched.is_empty() => return put(new, old.clone()),
+        None => decode(old),
         Some(given) if is_reset(given) => Owners::default(),
-        Some(given) if given != old => match decode(given) {
-            owners if owners.is_empty() => decode(old),
-            owners => owners,
-        },
-        _ => decode(old),
+        Some(given) => Some(decode(given)).filter(|owners| !owners.is_empty()).unwrap_or_else(|| decode(old)),
     };
     if owners.is_empty() && live.is_some() {
         return;
@@ -74,11 +77,7 @@ pub(crate) fn track(kind: &Kind, writer: Writer<'_>, live: Option<&Value>, new: 
         operation: Operation::Update,
         subresource: writer.subresource.to_owned(),
     };
-    let owners = match live {
-        Some(live) => track::updated(kind, writer.reach, &manager, live, new, owners, now),
-        None => track::updated(kind, writer.reach, &manager, &track::blank(kind), new, owners, now),
-    };
-    record(kind, owners, new);
+    record(kind, touched.by(&manager, owners, now), new);
 }
 
 /// Keeps the record of owners in `new`, which a controller of the server has made out of
@@ -103,7 +102,7 @@ pub(crate) fn track_server(resource: &str, live: &Value, new: &mut Value, now: T
             operation: Operation::Update,
             subresource: (*subresource).to_owned(),
         };
-        owners = track::updated(kind, *reach, &manager, live, new, owners, now);
+        owners = Touched::between(kind, *reach, live, new).by(&manager, owners, now);
     }
     record(kind, owners, new);
 }
@@ -111,9 +110,13 @@ pub(crate) fn track_server(resource: &str, live: &Value, new: &mut Value, now: T
 /// Writes owners into an object.
 pub(crate) fn record(kind: &Kind, owners: Owners, object: &mut Value) {
     take(object);
+    put(object, owners.encode(&kind.api_version()).unwrap_or_default());
+}
+
+fn put(object: &mut Value, managed: Value) {
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
-    if let (Some(fields), Some(metadata)) = (owners.encode(&kind.api_version()), metadata) {
-        metadata.insert("managedFields".to_owned(), fields);
+    if let Some(metadata) = metadata.filter(|_| !managed.is_null()) {
+        metadata.insert("managedFields".to_owned(), managed);
     }
 }
 
@@ -128,5 +131,7 @@ pub(crate) fn faults(kind: &Kind, config: &Value) -> Vec<String> {
     owned::faults(Place::of(kind), config)
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Who owns what after a write that is no apply. Pure.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -22,23 +24,25 @@ pub(crate) enum Reach {
 
 impl Reach {
     /// The part of a set that a write can own.
-    pub(super) fn of(self, kind: &Kind, set: &FieldSet) -> FieldSet {
+    pub(super) fn of(self, kind: &Kind, mut set: FieldSet) -> FieldSet {
         match self {
-            Self::Main if !kind.has_status => set.clone(),
-            Self::Main => set.without_trees(&FieldSet::of_names(&[&["status"]])),
-            Self::Status if kind.kind == "Pod" => set.without_trees(&FieldSet::of_names(&[
-                &["spec"],
-                &["metadata", "deletionTimestamp"],
-                &["metadata", "ownerReferences"],
-            ])),
-            Self::Status => set.without_trees(&FieldSet::of_names(&[&["spec"]])),
-            Self::OnlyStatus => set.tree("status"),
+            Self::Main if kind.has_status => set.remove_tree(&["status"]),
+            Self::Main => {}
+            Self::Status => {
+                set.remove_tree(&["spec"]);
+                if kind.kind == "Pod" {
+                    set.remove_tree(&["metadata", "deletionTimestamp"]);
+                    set.remove_tree(&["metadata", "ownerReferences"]);
+                }
+            }
+            Self::OnlyStatus => set.keep_tree("status"),
         }
+        set
     }
 }
 
 /// Fields that say what the object is, or that the server writes: nobody owns them.
-fn nobodys() -> FieldSet {
+static NOBODYS: LazyLock<FieldSet> = LazyLock::new(|| {
     FieldSet::of_names(&[
         &["apiVersion"],
         &["kind"],
@@ -52,11 +56,11 @@ fn nobodys() -> FieldSet {
         &["metadata", "managedFields"],
         &["metadata", "resourceVersion"],
     ])
-}
+});
 
 /// The fields that a manager can own.
 pub(super) fn ownable(set: &FieldSet) -> FieldSet {
-    set.difference(&nobodys())
+    set.difference(&NOBODYS)
 }
 
 /// An object of the kind before it has anything in it.
@@ -66,30 +70,37 @@ pub(super) fn blank(kind: &Kind) -> Value {
     Value::Object(parts.map(|part| (part.to_owned(), Value::Object(Map::new()))).collect())
 }
 
-/// The owners after `manager` has made `new` out of `live`: what it changed is its own,
-/// and what went is nobody's any more. What was written as it was changes no hands.
-/// Neither form has `managedFields`.
-pub(super) fn updated(
-    kind: &Kind,
-    reach: Reach,
-    manager: &Manager,
-    live: &Value,
-    new: &Value,
-    mut owners: Owners,
-    now: Timestamp,
-) -> Owners {
-    let changes = Changes::between(Place::of(kind), live, new);
-    let gained = reach.of(kind, &changes.modified).union(&reach.of(kind, &changes.added));
-    let lost = reach.of(kind, &changes.removed);
-    if gained.is_empty() && lost.is_empty() {
-        return owners;
+/// What a write did, of all that somebody can own.
+pub(super) struct Touched {
+    /// What it changed or added.
+    gained: FieldSet,
+    lost: FieldSet,
+}
+
+impl Touched {
+    /// What made `new` out of `live`.
+    pub(super) fn between(kind: &Kind, reach: Reach, live: &Value, new: &Value) -> Self {
+        let Changes { removed, modified, added } = Changes::between(Place::of(kind), live, new);
+        let gained = ownable(&reach.of(kind, modified.union(&added)));
+        Self { gained, lost: ownable(&reach.of(kind, removed)) }
     }
-    owners.take(&gained.clone().union(&lost), None);
-    let mine = ownable(&gained);
-    if !mine.is_empty() {
-        let mine = owners.get(manager).map_or(mine.clone(), |entry| mine.union(&entry.fields));
-        owners.set(manager, mine, Some(now));
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.gained.is_empty() && self.lost.is_empty()
     }
-    owners.cap();
-    owners
+
+    /// The owners after the write: what `manager` changed is its own, and what went is
+    /// nobody's any more. What was written as it was changes no hands.
+    pub(super) fn by(self, manager: &Manager, mut owners: Owners, now: Timestamp) -> Owners {
+        let Self { gained, lost } = self;
+        owners.take(&gained, None);
+        owners.take(&lost, None);
+        if !gained.is_empty() {
+            let before = owners.get(manager).map(|entry| &entry.fields);
+            let mine = before.map_or_else(|| gained.clone(), |before| gained.clone().union(before));
+            owners.set(manager, mine, Some(now));
+        }
+        owners.cap();
+        owners
+    }
 }

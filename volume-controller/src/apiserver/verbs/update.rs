@@ -99,11 +99,11 @@ fn is_same(old: &Value, new: &Value) -> bool {
             && old.iter().all(|(name, value)| name == but || new.get(name) == Some(value))
     };
     let (before, after) = (old.get("metadata"), new.get("metadata"));
-    let owners = |metadata: &Map<String, Value>| metadata.get("managedFields").cloned().unwrap_or_default();
     same_but(old, new, "metadata")
         && match (before.and_then(Value::as_object), after.and_then(Value::as_object)) {
             (Some(before), Some(after)) => {
-                same_but(before, after, "managedFields") && !apply::differ(&owners(before), &owners(after))
+                same_but(before, after, "managedFields")
+                    && !apply::differ(before.get("managedFields"), after.get("managedFields"))
             }
             _ => before == after,
         }
