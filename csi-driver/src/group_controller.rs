@@ -13,6 +13,7 @@ use holdfast_proto::csi::{
 use tonic::{Request, Response, Status};
 
 use crate::{
+    config::BackendKind,
     controller::{
         check_name,
         snapshot::{check_parameters, wire_snapshot},
@@ -169,9 +170,14 @@ fn one_pool<'a>(driver: &'a Driver, sources: &[VolumeId]) -> Result<&'a Pool, Er
         return Ok(pool);
     }
     Err(Error::Precondition(format!(
-        "pool {:?} cannot cut several volumes at one moment: that takes a file system whose files share blocks (xfs, \
-         btrfs); snapshot the volumes one by one",
-        pool.name
+        "pool {:?} cannot cut several volumes at one moment: {}; snapshot the volumes one by one",
+        pool.name,
+        match pool.backend.kind() {
+            BackendKind::Image => "that takes a file system whose files share blocks (xfs, btrfs)",
+            BackendKind::Btrfs =>
+                "btrfs makes one snapshot at a time, and nothing holds the other volumes still meanwhile",
+            BackendKind::Directory | BackendKind::Tmpfs => "pools of this kind make no snapshots",
+        }
     )))
 }
 

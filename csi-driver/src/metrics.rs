@@ -12,6 +12,9 @@ use tonic::Code;
 /// Seconds; the boundaries that CSI's own sidecars use.
 const BUCKETS: [f64; 13] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 25.0, 50.0, 120.0, 300.0, 600.0];
 
+/// Seconds; a freeze is ended after ten.
+const FREEZE_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
     driver_name: String,
@@ -37,6 +40,7 @@ pub(crate) struct PoolFigures {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     operations: Family<Operation, Histogram, fn() -> Histogram>,
+    frozen: Family<OfPool, Histogram, fn() -> Histogram>,
     pool_size: Family<OfPool, Gauge>,
     pool_free: Family<OfPool, Gauge>,
     pool_promised: Family<OfPool, Gauge>,
@@ -47,6 +51,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             operations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            frozen: Family::new_with_constructor(|| Histogram::new(FREEZE_BUCKETS)),
             pool_size: Family::default(),
             pool_free: Family::default(),
             pool_promised: Family::default(),
@@ -58,12 +63,17 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds the metrics to `registry` under upstream's names:
     /// `csi_plugin_operations_seconds`, by driver, method and status code; and this driver's
-    /// own, `holdfast_pool_*`, by pool.
+    /// own, `holdfast_snapshot_freeze_seconds` and `holdfast_pool_*`, by pool.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "csi_plugin_operations_seconds",
             "Duration of CSI operations in seconds, with the gRPC status code they ended with",
             self.operations.clone(),
+        );
+        registry.register(
+            "holdfast_snapshot_freeze_seconds",
+            "How long the mounted file systems of volumes were frozen in seconds, once for each cut that froze any",
+            self.frozen.clone(),
         );
         for (name, help, family) in [
             (
@@ -101,6 +111,11 @@ impl Metrics {
     /// The pool cannot be measured: its figures stay those of the last time.
     pub(crate) fn pool_hangs(&self, pool: &str) {
         self.pool_healthy.get_or_create(&OfPool { pool: pool.to_owned() }).set(0);
+    }
+
+    /// Programs that write were held up for so long, for a cut that succeeded or not.
+    pub(crate) fn observe_freeze(&self, pool: &str, held: Duration) {
+        self.frozen.get_or_create(&OfPool { pool: pool.to_owned() }).observe(held.as_secs_f64());
     }
 
     pub(crate) fn observe(&self, driver: &str, method: &'static str, code: Code, took: Duration) {

@@ -106,7 +106,7 @@ impl Driver {
 
     /// What one pool at least can do.
     pub(crate) fn abilities(&self) -> Abilities {
-        self.pools.values().map(|pool| pool.backend.abilities()).fold(Abilities::default(), Abilities::or)
+        self.pools.values().map(Pool::abilities).fold(Abilities::default(), Abilities::or)
     }
 }
 
@@ -211,10 +211,11 @@ async fn open(config: &Config) -> Result<Driver, Error> {
         .iter()
         .map(|pool| Ok((pool.name.clone(), Memory::new(&config.driver_name, pool)?)))
         .collect::<Result<BTreeMap<_, _>, Error>>()?;
+    let metrics = config.metrics.clone();
     let opened = tokio::task::spawn_blocking(move || {
         pools
             .iter()
-            .map(|pool| Ok((pool.name.clone(), Pool::open(pool, &runner)?)))
+            .map(|pool| Ok((pool.name.clone(), Pool::open(pool, &runner, &metrics)?)))
             .collect::<Result<BTreeMap<_, _>, Error>>()
     });
     let pools = opened.await.map_err(|error| Error::Lost(error.to_string()))??;

@@ -22,6 +22,7 @@ use crate::{
     config::{BackendKind, PoolConfig, ProjectIds},
     error::Error,
     kernel::place::{Place, Seen},
+    metrics::Metrics,
     pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
     size::Bounds,
     volume::{Content, Format, Identity, Volume},
@@ -234,6 +235,8 @@ pub(crate) struct Stage<'a> {
 /// Where a backend works.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
+    /// The pool's name.
+    pub(crate) pool: String,
     pub(crate) kind: BackendKind,
     pub(crate) path: PathBuf,
     /// The opened folder at `path`.
@@ -244,6 +247,7 @@ pub(crate) struct Surroundings {
     pub(crate) device: PathBuf,
     pub(crate) project_ids: ProjectIds,
     pub(crate) runner: Runner,
+    pub(crate) metrics: Metrics,
 }
 
 impl Surroundings {
@@ -253,6 +257,7 @@ impl Surroundings {
         path: &Path,
         root: &OwnedFd,
         runner: Runner,
+        metrics: Metrics,
     ) -> Result<Self, Error> {
         use crate::error::Tried as _;
         use rustix::fs::{AtFlags, StatxFlags, statx};
@@ -262,6 +267,7 @@ impl Surroundings {
             .map_or_else(|| ("unknown".to_owned(), PathBuf::new()), |mount| (mount.fs_type, mount.source));
         let root = root.try_clone().tried(|| format!("keeping {} open", path.display()))?;
         Ok(Self {
+            pool: config.name.clone(),
             kind: config.backend,
             path: path.to_owned(),
             root,
@@ -269,6 +275,7 @@ impl Surroundings {
             device,
             project_ids: config.project_ids,
             runner,
+            metrics,
         })
     }
 }

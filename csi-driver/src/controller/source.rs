@@ -24,8 +24,12 @@ pub(super) fn asked(pool: &Pool, source: Option<&VolumeContentSource>) -> Result
     let Some(source) = source else { return Ok(None) };
     if !pool.backend.abilities().clones {
         return Err(Error::Invalid(format!(
-            "volume_content_source: pool {:?} makes no volumes from snapshots or other volumes; use another pool",
-            pool.name
+            "volume_content_source: pool {:?} makes no volumes from snapshots or other volumes{}; use another pool",
+            pool.name,
+            match pool.backend.kind() {
+                BackendKind::Btrfs => " (`holdfast driver check-config` says why)",
+                _ => "",
+            }
         )));
     }
     Ok(Some(match &source.r#type {

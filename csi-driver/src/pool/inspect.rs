@@ -16,6 +16,7 @@ use crate::{
     config::{BackendKind, Config, PoolConfig},
     error::{Error, Tried as _},
     kernel::reflink,
+    metrics::Metrics,
 };
 
 /// Whose the pool's folder is.
@@ -111,7 +112,7 @@ fn look(driver: &str, pool: &PoolConfig, runner: &Runner) -> Result<Findings, Er
         }
     };
     let stat = rfs::fstatvfs(&root).tried(|| format!("asking {} for room", path.display()))?;
-    let surroundings = Surroundings::of(pool, &path, &root, runner.clone())?;
+    let surroundings = Surroundings::of(pool, &path, &root, runner.clone(), Metrics::default())?;
     let fs = surroundings.fs_name.clone();
     let backend = backend::make(surroundings)?;
     let mut lacks = backend.lacks();

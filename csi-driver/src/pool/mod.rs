@@ -42,7 +42,7 @@ pub(crate) use opening::open_root;
 pub(crate) use snapshots::Wish;
 
 use crate::{
-    backend::{Backend, Cut},
+    backend::{Abilities, Backend, Cut},
     config::Limits,
     error::{Error, Tried as _},
     kernel::removal::remove_tree,
@@ -69,11 +69,20 @@ pub(crate) struct Pool {
     ledger: Ledger,
     /// How long deleted volumes are kept.
     retention: Duration,
+    /// Whether there were snapshots when it was opened.
+    had_snapshots: bool,
     /// Keeps a second driver out for as long as this one has the pool.
     lock: OwnedFd,
 }
 
 impl Pool {
+    /// What can be done with the pool. One that makes no snapshots any more and has some
+    /// still has them listed and deleted.
+    pub(crate) fn abilities(&self) -> Abilities {
+        let able = self.backend.abilities();
+        Abilities { snapshots: able.snapshots || self.had_snapshots, ..able }
+    }
+
     /// The pool's folder.
     pub(crate) fn root(&self) -> &OwnedFd {
         &self.root

@@ -23,6 +23,7 @@ use crate::{
     command::Runner,
     config::{BackendKind, ConfigError, PoolConfig},
     error::{Error, Tried as _},
+    metrics::Metrics,
     step,
     volume::Origin,
     volume_id::VolumeId,
@@ -45,7 +46,7 @@ struct Marker {
 impl Pool {
     /// Opens a pool, or makes it where the folder is empty. Leftovers of volumes that
     /// were never finished are removed; the trash is left to [`Pool::empty_trash`].
-    pub(crate) fn open(config: &PoolConfig, runner: &Runner) -> Result<Self, Error> {
+    pub(crate) fn open(config: &PoolConfig, runner: &Runner, metrics: &Metrics) -> Result<Self, Error> {
         if config.create {
             fs::create_dir_all(&config.path).tried(|| format!("making {}", config.path.display()))?;
         }
@@ -58,7 +59,7 @@ impl Pool {
         let trash = make_and_open(&root, &path, "trash")?;
         rfs::fsync(&root).tried(|| format!("syncing {}", path.display()))?;
 
-        let surroundings = Surroundings::of(config, &path, &root, runner.clone())?;
+        let surroundings = Surroundings::of(config, &path, &root, runner.clone(), metrics.clone())?;
         let mut pool = Self {
             name: config.name.clone(),
             backend: backend::make(surroundings)?,
@@ -71,6 +72,7 @@ impl Pool {
             groups,
             trash,
             retention: config.trash.retention,
+            had_snapshots: false,
             lock,
         };
         // First of all: whoever writes there waits for it.
@@ -79,6 +81,7 @@ impl Pool {
         pool.finish_imports()?;
         pool.finish_groups()?;
         let snapshots = pool.snapshot_promises()?;
+        pool.had_snapshots = !snapshots.is_empty();
         let promised = snapshots.iter().map(|(id, snapshot)| (id.clone(), snapshot.bytes)).collect();
         let sources = snapshots.into_values().filter_map(|snapshot| snapshot.source).collect();
         pool.ledger = Ledger::new(&pool.name, pool.limits.capacity, pool.promises(sources)?, promised);
@@ -93,7 +96,8 @@ impl Pool {
         let (path, root) = open_root(&config)?;
         // Without `create`: a folder that is no pool is an error.
         is_pool(&config, &root, &path)?;
-        Self::open(&config, runner)
+        // The command ends before anybody could ask what it measured.
+        Self::open(&config, runner, &Metrics::default())
     }
 
     /// Ends the freezes that a crash left. One that cannot be ended keeps its record, for

@@ -301,7 +301,24 @@ async fn restores_and_clones_have_sizes_of_their_own() {
     driver.end().await;
 }
 
-/// Where somebody chose simple quotas, sizes would not hold after a snapshot.
+/// What the Controller service declares of snapshots and clones.
+async fn declares_copies(driver: &mut Driver) -> bool {
+    use csi::controller_service_capability::{Type, rpc};
+    let request = csi::ControllerGetCapabilitiesRequest {};
+    let able = driver.controller.controller_get_capabilities(request).await.unwrap().into_inner();
+    let has = |wanted: rpc::Type| {
+        able.capabilities.iter().any(|able| match &able.r#type {
+            Some(Type::Rpc(able)) => able.r#type == i32::from(wanted),
+            None => false,
+        })
+    };
+    let both = [rpc::Type::CreateDeleteSnapshot, rpc::Type::CloneVolume].map(has);
+    assert_eq!(both[0], both[1]);
+    both[0]
+}
+
+/// Where somebody chose simple quotas, sizes would not hold after a snapshot: none is made,
+/// and none is promised after the next start.
 #[tokio::test(flavor = "multi_thread")]
 async fn simple_quotas_allow_no_snapshot() {
     needs!("btrfs");
@@ -320,8 +337,47 @@ async fn simple_quotas_allow_no_snapshot() {
     driver.create(first).await.unwrap();
     let id = driver.create(volume("second", 20 * MIB, &mounted(""))).await.unwrap().volume_id;
     assert_code(cut(&mut driver, "s", &id).await, Code::FailedPrecondition, "btrfs quota disable");
+    assert!(declares_copies(&mut driver).await, "what is declared does not change meanwhile");
+    driver.restart().await;
+    assert!(!declares_copies(&mut driver).await);
+    assert_code(cut(&mut driver, "s", &id).await, Code::Unimplemented, "CREATE_DELETE_SNAPSHOT");
+    let clone = csi::CreateVolumeRequest {
+        volume_content_source: from_volume(&id),
+        ..volume("clone", 20 * MIB, &mounted(""))
+    };
+    assert_code(driver.create(clone).await, Code::InvalidArgument, "check-config");
+    let reports = holdfast_csi_driver::inspect(&driver.config).await.unwrap();
+    let lacks = &reports.iter().find(|pool| pool.name == "default").unwrap().found.as_ref().unwrap().lacks;
+    assert!(lacks.iter().any(|line| line.contains("no snapshots and clones")), "{lacks:?}");
+
     command("btrfs", &["quota", "disable", disk.to_str().unwrap()]).unwrap();
-    cut(&mut driver, "s", &id).await.unwrap();
+    driver.restart().await;
+    assert!(declares_copies(&mut driver).await);
+    let snapshot = cut(&mut driver, "s", &id).await.unwrap().snapshot_id;
     assert_code(cut(&mut driver, "t", "simple.first").await, Code::Unimplemented, "directory");
+    // Snapshots that are there can be deleted, whoever chose what since.
+    command("btrfs", &["quota", "disable", disk.to_str().unwrap()]).unwrap();
+    driver.expand("simple.first", 30 * MIB).await.unwrap();
+    driver.restart().await;
+    let refused = cut(&mut driver, "u", &id).await;
+    assert_code(refused, Code::FailedPrecondition, "btrfs quota disable");
+    delete_snapshot(&mut driver, &snapshot).await;
+    driver.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_refused_for_what_btrfs_cannot() {
+    needs!("btrfs");
+    let scratch = Scratch::new();
+    let disk = filesystem(&scratch, "btrfs");
+    let pools = vec![
+        PoolConfig::btrfs("default", disk.join("pool")),
+        // Makes the driver declare groups.
+        PoolConfig::image("images", disk.join("images")),
+    ];
+    let mut driver = Driver::with(scratch, pools).await;
+    let id = driver.create(volume("v", 20 * MIB, &mounted(""))).await.unwrap().volume_id;
+    let refused = driver.group_snapshot("g", &[&id]).await;
+    assert_code(refused, Code::FailedPrecondition, "btrfs makes one snapshot at a time");
     driver.end().await;
 }

@@ -20,6 +20,7 @@ use holdfast_proto::csi::{
     volume_capability::access_mode::Mode,
     volume_content_source::{SnapshotSource, Type, VolumeSource},
 };
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use tonic::{Code, Status, transport::Channel};
 
 use crate::harness::{
@@ -220,6 +221,8 @@ async fn under_load(pool_fs: &str, capability: VolumeCapability, bytes: i64) {
     if !is_block(&capability) {
         fs::write(driver.path("source/unsynced"), vec![7; 3 << 20]).unwrap();
     }
+    let mut registry = Registry::default();
+    driver.config.metrics.register(&mut registry);
     let writer = Writer::start(vec![open_for_writing(log.to_str().unwrap())], length);
     writer.goes_on().await;
     for round in 0..4 {
@@ -249,6 +252,18 @@ async fn under_load(pool_fs: &str, capability: VolumeCapability, bytes: i64) {
     }
     writer.goes_on().await;
     writer.end();
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let figure = |name: &str| {
+        let line = format!("holdfast_snapshot_freeze_seconds_{name}{{pool=\"default\"}} ");
+        text.lines().find_map(|l| l.strip_prefix(&line)).map(|value| value.parse::<f64>().unwrap())
+    };
+    if is_block(&capability) {
+        assert_eq!(figure("count"), None, "nothing was frozen");
+    } else {
+        assert_eq!(figure("count"), Some(4.0), "{text}");
+        assert!(figure("sum").is_some_and(|sum| 0.0 < sum && sum < 40.0), "{text}");
+    }
     for round in 0..4 {
         driver.take_down(&format!("default.copy{round}"), &format!("copy{round}")).await;
     }

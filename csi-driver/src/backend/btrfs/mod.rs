@@ -36,7 +36,7 @@ pub(super) fn new(surroundings: Surroundings) -> Result<Folders, Error> {
         fs_name,
         runner,
         sizes: Sizes::Btrfs(Arc::clone(&btrfs)),
-        copies: Some(Copies { btrfs }),
+        copies: Some(Copies::of(btrfs)),
     })
 }
 
@@ -44,11 +44,26 @@ pub(super) fn new(surroundings: Surroundings) -> Result<Folders, Error> {
 #[derive(Debug)]
 pub(super) struct Copies {
     btrfs: Arc<FileSystem>,
+    /// Whether copies could be made at the start: what is declared does not change while
+    /// the driver runs, for orchestrators ask once.
+    declared: bool,
 }
 
 impl Copies {
+    fn of(btrfs: Arc<FileSystem>) -> Self {
+        let declared = match btrfs.counting() {
+            Ok(counting) => counting != Some(Counting::Simple),
+            // Not known: each call finds out by itself.
+            Err(error) => {
+                tracing::warn!(path = %btrfs.path().display(), %error, "cannot ask how the btrfs counts");
+                true
+            }
+        };
+        Self { btrfs, declared }
+    }
+
     pub(super) fn abilities(&self) -> Abilities {
-        Abilities { snapshots: true, clones: true, ..Abilities::default() }
+        Abilities { snapshots: self.declared, clones: self.declared, ..Abilities::default() }
     }
 
     /// What keeps snapshots from being made.
@@ -60,8 +75,8 @@ impl Copies {
     fn expect_full_quotas(&self) -> Result<(), Error> {
         if self.btrfs.counting()? == Some(Counting::Simple) {
             return Err(Error::Precondition(format!(
-                "the btrfs at {} counts with simple quotas, and sizes do not hold for snapshots and clones then; \
-                 run `btrfs quota disable` there and restart the driver, which switches full quotas on",
+                "the btrfs at {} counts with simple quotas, so no snapshots and clones are made: sizes would not hold \
+                 for them; run `btrfs quota disable` there and restart the driver, which switches full quotas on",
                 self.btrfs.path().display()
             )));
         }

@@ -55,11 +55,14 @@ struct Copying<'a> {
     used: Use,
 }
 
+/// Told for how long file systems were frozen.
+type Observe<'a> = &'a dyn Fn(Duration);
+
 /// Makes all copies at one moment, durably but for the folders they are in, which the
 /// caller syncs.
-pub(super) fn cut(cuts: &[Cut<'_>], share: bool) -> Result<Moment, Error> {
+pub(super) fn cut(cuts: &[Cut<'_>], share: bool, observe: Observe<'_>) -> Result<Moment, Error> {
     let all = cuts.iter().map(begin).collect::<Result<Vec<_>, Error>>()?;
-    let moment = if share && shareable(&all)? { cut_shared(&all)? } else { copy_idle(&all)? };
+    let moment = if share && shareable(&all)? { cut_shared(&all, observe)? } else { copy_idle(&all)? };
     for copying in &all {
         rfs::fsync(&copying.to).tried(|| "syncing the copy of an image".to_owned())?;
     }
@@ -127,7 +130,7 @@ fn copy_idle(all: &[Copying<'_>]) -> Result<Moment, Error> {
 }
 
 /// Lets the copies share the blocks of their sources, while nothing changes in these.
-fn cut_shared(all: &[Copying<'_>]) -> Result<Moment, Error> {
+fn cut_shared(all: &[Copying<'_>], observe: Observe<'_>) -> Result<Moment, Error> {
     let mut mounted = Vec::new();
     let mut writable = 0;
     for copying in all {
@@ -171,7 +174,10 @@ fn cut_shared(all: &[Copying<'_>]) -> Result<Moment, Error> {
     }
     let journals = Journals::mark(mounted.iter().map(|(source, _)| *source))?;
     let at: Vec<Mounted> = mounted.into_iter().map(|(_, at)| at).collect();
+    let began = Instant::now();
     let cut = freeze::while_frozen(&at, share);
+    // One that was ended because it took too long held them up as well.
+    observe(cut.as_ref().map_or_else(|_| began.elapsed(), |(_, held)| *held));
     journals.unmark();
     let (moment, held) = cut?;
     tracing::info!(volumes = all.len(), frozen_ms = held.as_secs_f64() * 1000.0, "copied while frozen");

@@ -32,6 +32,7 @@ use crate::{
         place::{Place, Seen},
         reflink,
     },
+    metrics::Metrics,
     pool::{Appraisal, Import, Original, VolumeFolder, Watcher, allocated, ledger::Promise},
     size::{Bounds, GIB, MIB},
     step,
@@ -45,7 +46,9 @@ const IMAGE: &str = "disk.img";
 /// The `image` backend.
 #[derive(Debug)]
 pub(crate) struct Image {
+    pool: String,
     runner: Runner,
+    metrics: Metrics,
     /// Whether images of this pool can share their blocks.
     reflink: bool,
 }
@@ -58,7 +61,8 @@ impl Image {
             tracing::warn!(path = %surroundings.path.display(), %error, supposed, "cannot try whether files share blocks");
             supposed
         });
-        Self { runner: surroundings.runner, reflink }
+        let Surroundings { pool, runner, metrics, .. } = surroundings;
+        Self { pool, runner, metrics, reflink }
     }
 
     fn open_image(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
@@ -75,6 +79,10 @@ impl Image {
         let end: PathBuf =
             folder.path().file_name().map(Path::new).into_iter().chain([Path::new(IMAGE)]).collect();
         loopdev::find(&Self::look_at_image(folder)?, &end)
+    }
+
+    fn cut(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
+        cut::cut(cuts, self.reflink, &|held| self.metrics.observe_freeze(&self.pool, held))
     }
 
     fn attached(folder: &VolumeFolder) -> Result<LoopDevice, Error> {
@@ -369,11 +377,11 @@ impl Backend for Image {
     }
 
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
-        cut::cut(cuts, self.reflink)
+        self.cut(cuts)
     }
 
     fn populate(&self, cut: &Cut<'_>, volume: &Volume) -> Result<(), Error> {
-        cut::cut(std::slice::from_ref(cut), self.reflink)?;
+        self.cut(std::slice::from_ref(cut))?;
         if let Content::Filesystem(fs) = volume.content
             && volume.format == Format::Done
             && self.copied_identity(volume.content, volume.format) == Identity::Own
