@@ -1,6 +1,8 @@
 //! The one runner for outside commands (mkfs, blkid, resize2fs, …): no shell, the
 //! C locale, a timeout that kills, and errors that carry stderr's last lines.
 
+pub(crate) mod pipe;
+
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
@@ -98,6 +100,8 @@ impl Tool {
     /// Copies as much as people have.
     pub(crate) const CP: Self = Self { name: "cp", package: "coreutils", seconds: 14 * 24 * 3600 };
     pub(crate) const BTRFS: Self = Self { name: "btrfs", package: "btrfs-progs", seconds: 300 };
+    /// The same where it copies: as long as [`Tool::CP`].
+    pub(crate) const BTRFS_COPY: Self = Self { seconds: Self::CP.seconds, ..Self::BTRFS };
 }
 
 /// What a command that did its work left.
@@ -179,26 +183,11 @@ impl Runner {
         accepted: &[i32],
         stdin: Stdio,
     ) -> Result<Finished, CommandError> {
-        let program = self.find(tool)?;
-        let line = std::iter::once(tool.name.to_owned())
-            .chain(args.iter().map(|arg| arg.as_ref().to_string_lossy().into_owned()))
-            .collect::<Vec<_>>()
-            .join(" ");
-        tracing::debug!(command = %line, "running");
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", &self.path)
-            .env("LC_ALL", "C")
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: a tool that is killed leaves nobody behind.
-            .process_group(0)
-            .kill_on_drop(true);
-        let limit = self.at_most.min(Duration::from_secs(tool.seconds));
-        let output = self.handle.block_on(finish(command, &line, limit))?;
+        let (mut command, line) = self.prepare(tool, args)?;
+        command.stdin(stdin);
+        let limit = self.limit(tool);
+        let output =
+            self.handle.block_on(async { attend(&mut spawn(command, &line)?, &line, limit).await })?;
         step::passed(tool.name);
         match output.status.code() {
             Some(code) if accepted.contains(&code) => {
@@ -211,14 +200,44 @@ impl Runner {
             }),
         }
     }
+
+    /// The command, not started yet, and its line for messages.
+    fn prepare<A: AsRef<OsStr>>(&self, tool: Tool, args: &[A]) -> Result<(Command, String), CommandError> {
+        let program = self.find(tool)?;
+        let line = std::iter::once(tool.name.to_owned())
+            .chain(args.iter().map(|arg| arg.as_ref().to_string_lossy().into_owned()))
+            .collect::<Vec<_>>()
+            .join(" ");
+        tracing::debug!(command = %line, "running");
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", &self.path)
+            .env("LC_ALL", "C")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own: a tool that is killed leaves nobody behind.
+            .process_group(0)
+            .kill_on_drop(true);
+        Ok((command, line))
+    }
+
+    fn limit(&self, tool: Tool) -> Duration {
+        self.at_most.min(Duration::from_secs(tool.seconds))
+    }
+}
+
+fn spawn(mut command: Command, line: &str) -> Result<Child, CommandError> {
+    let child = command.spawn().map_err(|source| CommandError::Start { line: line.to_owned(), source })?;
+    step::passed("outside command started");
+    Ok(child)
 }
 
 /// Waits for the end. One that takes too long is killed, with what it started, and, unless
 /// the kernel itself holds it, gone when this returns.
-async fn finish(mut command: Command, line: &str, limit: Duration) -> Result<Output, CommandError> {
+async fn attend(child: &mut Child, line: &str, limit: Duration) -> Result<Output, CommandError> {
     let failed = |source| CommandError::Start { line: line.to_owned(), source };
-    let mut child = command.spawn().map_err(failed)?;
-    step::passed("outside command started");
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let read = async |pipe: Option<&mut (dyn AsyncRead + Unpin + Send)>, text: &mut Vec<u8>| match pipe {
@@ -240,7 +259,7 @@ async fn finish(mut command: Command, line: &str, limit: Duration) -> Result<Out
         Ok(Ok(((), (), status))) => Ok(Output { status, stdout, stderr }),
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => {
-            kill_group(&child, line);
+            kill_group(child, line);
             if let Ok(Err(error)) = timeout(KILL_GRACE, child.kill()).await {
                 tracing::warn!(command = %line, %error, "cannot kill");
             }
@@ -275,15 +294,20 @@ mod tests {
     const SLOW: Tool = Tool { name: "slow", package: "none", seconds: 1 };
     const ABSENT: Tool = Tool { name: "absent", package: "the-package", seconds: 1 };
 
+    const SCRIPTS: [(&str, &str); 3] = [
+        ("good", "echo \"$LC_ALL,$HOME,$1\"; exit ${2:-0}"),
+        ("bad", "for n in 1 2 3 4 5 6; do echo line $n >&2; done; exit 7"),
+        // What it starts holds its output open, and has to go as well.
+        ("slow", "sleep 600 & echo $! > \"$1\"; wait"),
+    ];
+
     /// Runs `work` where the driver does: on a thread that may block.
-    fn with_tools(work: impl FnOnce(&Runner, &std::path::Path) + Send + 'static) {
+    pub(super) fn with_tools(
+        scripts: &[(&str, &str)],
+        work: impl FnOnce(&Runner, &std::path::Path) + Send + 'static,
+    ) {
         let scratch = tempfile::tempdir().unwrap();
-        for (name, script) in [
-            ("good", "echo \"$LC_ALL,$HOME,$1\"; exit ${2:-0}"),
-            ("bad", "for n in 1 2 3 4 5 6; do echo line $n >&2; done; exit 7"),
-            // What it starts holds its output open, and has to go as well.
-            ("slow", "sleep 600 & echo $! > \"$1\"; wait"),
-        ] {
+        for (name, script) in scripts {
             let path = scratch.path().join(name);
             fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -300,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_tool_gets_the_c_locale_and_no_environment() {
-        with_tools(|runner, _| {
+        with_tools(&SCRIPTS, |runner, _| {
             assert_eq!(runner.run(GOOD, &["a b"]).unwrap().stdout, "C,,a b\n");
             assert!(runner.run(GOOD, &["x", "2"]).is_err());
             let null = File::open("/dev/null").unwrap();
@@ -310,7 +334,7 @@ mod tests {
 
     #[test]
     fn errors_carry_the_last_lines() {
-        with_tools(|runner, _| {
+        with_tools(&SCRIPTS, |runner, _| {
             let error = runner.run(BAD, &["--flag"]).unwrap_err();
             let text = error.to_string();
             assert!(error.is_retryable() && text.contains("bad --flag") && text.contains('7'), "{text}");
@@ -322,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_slow_tool_is_killed() {
-        with_tools(|runner, folder| {
+        with_tools(&SCRIPTS, |runner, folder| {
             let pid_file = folder.join("pid");
             let started = Instant::now();
             let error = runner.run(SLOW, &[&pid_file]).unwrap_err();

@@ -158,6 +158,12 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         Err(self.cannot("volumes from snapshots and volumes"))
     }
 
+    /// Whether [`Backend::populate`] can copy the data of this volume only while it stands
+    /// still: then it is given a snapshot of it.
+    fn copies_what_stands_still(&self, _source: &VolumeFolder) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Whose UUID the file system of a volume has that [`Backend::populate`] made.
     fn copied_identity(&self, _content: Content, _format: Format) -> Identity {
         Identity::Own

@@ -147,7 +147,7 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     if enforce {
         pool.backend.can_enforce()?;
     }
-    let source = origin.as_ref().map(|origin| Source::find(driver, origin)).transpose()?;
+    let mut source = origin.as_ref().map(|origin| Source::find(driver, origin)).transpose()?;
     let bounds = match &source {
         Some(source) => source.bounds(pool, content, wanted, bounds(pool, content))?,
         None => bounds(pool, content),
@@ -169,7 +169,11 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
         attachments: BTreeMap::new(),
     };
     pool.backend.check(&volume)?;
-    pool.create(&volume, source.as_ref().map(|source| &source.folder))?;
+    let promise = pool.promise(&volume)?;
+    if let Some(source) = &mut source {
+        source.prepare(pool, &volume.id)?;
+    }
+    pool.create(&volume, source.as_ref().map(Source::folder), promise)?;
     tracing::info!(volume = %volume.id, size = %Bytes(volume.capacity), %content, "created");
     Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) })
 }

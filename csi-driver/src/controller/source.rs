@@ -10,7 +10,7 @@ use crate::{
     config::BackendKind,
     error::Error,
     guard::Guard,
-    pool::{Pool, VolumeFolder},
+    pool::{Pool, Still, VolumeFolder},
     server::Driver,
     size::{Bounds, Bytes, Wanted},
     snapshot::SnapshotId,
@@ -55,13 +55,15 @@ pub(super) fn wire(origin: &Origin) -> VolumeContentSource {
 
 /// A source that is there, and stays until this is dropped.
 pub(super) struct Source<'a> {
-    pub(super) folder: VolumeFolder,
+    folder: VolumeFolder,
     pub(super) format: Format,
     origin: &'a Origin,
     pool: &'a Pool,
     content: Content,
     capacity: u64,
-    _guard: Guard,
+    /// In whose place it is copied, where that takes its time.
+    still: Option<Still<'a>>,
+    guard: Option<Guard>,
 }
 
 impl<'a> Source<'a> {
@@ -75,7 +77,7 @@ impl<'a> Source<'a> {
                 let folder = pool.snapshot_folder(id)?;
                 let snapshot = folder.read_snapshot()?;
                 let (format, content, capacity) = (snapshot.format, snapshot.content, snapshot.capacity);
-                Ok(Self { folder, format, origin, pool, content, capacity, _guard: guard })
+                Ok(Self { folder, format, origin, pool, content, capacity, still: None, guard: Some(guard) })
             }
             Origin::Volume(id) => {
                 let pool = driver.pool_of(id)?;
@@ -83,9 +85,24 @@ impl<'a> Source<'a> {
                 let folder = pool.folder(id)?;
                 let volume = folder.read_volume()?;
                 let (format, content, capacity) = (volume.format, volume.content, volume.capacity);
-                Ok(Self { folder, format, origin, pool, content, capacity, _guard: guard })
+                Ok(Self { folder, format, origin, pool, content, capacity, still: None, guard: Some(guard) })
             }
         }
+    }
+
+    /// Prepares it to be copied into the volume `target` of `pool`. A volume whose copy takes
+    /// its time is free for other calls from here on.
+    pub(super) fn prepare(&mut self, pool: &Pool, target: &VolumeId) -> Result<(), Error> {
+        if matches!(self.origin, Origin::Volume(_)) && pool.backend.copies_what_stands_still(&self.folder)? {
+            self.still = Some(self.pool.hold_still(&self.folder, target)?);
+            self.guard = None;
+        }
+        Ok(())
+    }
+
+    /// Where the data to copy is.
+    pub(super) fn folder(&self) -> &VolumeFolder {
+        self.still.as_ref().map_or(&self.folder, Still::folder)
     }
 
     /// The sizes that a volume filled from it can have in `pool`, or why it cannot be.
@@ -96,12 +113,16 @@ impl<'a> Source<'a> {
         wanted: Wanted,
         bounds: Bounds,
     ) -> Result<Bounds, Error> {
-        let is_other = pool.name != self.pool.name;
-        if is_other && [pool, self.pool].iter().any(|pool| pool.backend.kind() != BackendKind::Image) {
+        let (kind, own) = (pool.backend.kind(), self.pool.backend.kind());
+        if kind != own {
             return Err(Error::Invalid(format!(
-                "volume_content_source: {} is in pool {:?} and cannot be copied into pool {:?}: that is possible \
-                 between pools with backend = \"image\" only; use a class of the same pool",
-                self.origin, self.pool.name, pool.name
+                "volume_content_source: {} is in pool {:?} with backend = {:?} and cannot be copied into pool {:?} \
+                 with backend = {:?}; use a class whose pool has the same backend",
+                self.origin,
+                self.pool.name,
+                own.as_str(),
+                pool.name,
+                kind.as_str()
             )));
         }
         if self.content != content {

@@ -11,11 +11,15 @@
 //!
 //! Calls that change anything need CAP_SYS_ADMIN.
 
+mod received;
+
 use std::{
     ffi::CStr,
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -68,12 +72,10 @@ impl FileSystem {
 
     /// What this process may not do of what volumes need; one line each.
     pub(crate) fn lacks(&self) -> Vec<String> {
-        match capabilities(None) {
-            Ok(sets) if !sets.effective.contains(CapabilitySet::SYS_ADMIN) => {
-                vec!["CAP_SYS_ADMIN: no size is enforced and no subvolume removed without it".to_owned()]
-            }
-            _ => Vec::new(),
+        if may_administer() {
+            return Vec::new();
         }
+        vec!["CAP_SYS_ADMIN: no size is enforced and no subvolume removed without it".to_owned()]
     }
 
     /// How subvolumes are counted now; `None` when quotas are off.
@@ -94,7 +96,7 @@ impl FileSystem {
     }
 
     /// Switches quotas on if they are off. What is on stays as it is: somebody chose it.
-    fn counting_enabled(&self) -> Result<Counting, Error> {
+    pub(crate) fn counting_enabled(&self) -> Result<Counting, Error> {
         let _enabling = self.enabling.lock();
         if let Some(counting) = self.counting()? {
             return Ok(counting);
@@ -172,11 +174,15 @@ impl FileSystem {
         Ok(None)
     }
 
-    /// How many bytes the subvolume shares with no other; too few where nobody knows.
-    pub(crate) fn used_alone(&self, subvolume: &OwnedFd) -> Result<u64, Error> {
+    /// How many bytes of those that count for the subvolume will not need room anew when it
+    /// changes them, as those do that it shares; too few where nobody knows, and `None` where
+    /// nobody counts.
+    pub(crate) fn used_alone(&self, subvolume: &OwnedFd, may_share: bool) -> Result<Option<u64>, Error> {
         match self.counting()? {
-            Some(Counting::Full) => Ok(self.counted(self.id(subvolume)?, "exclusive")?.unwrap_or(0)),
-            Some(Counting::Simple) | None => Ok(0),
+            // Whoever it shares with: another pool, for one.
+            Some(Counting::Full) => Ok(Some(self.counted(self.id(subvolume)?, "exclusive")?.unwrap_or(0))),
+            Some(Counting::Simple) | None if may_share => Ok(Some(0)),
+            Some(Counting::Simple) | None => self.used(subvolume),
         }
     }
 
@@ -226,7 +232,7 @@ impl FileSystem {
         let id = self.id(&subvolume)?;
         // Its owner may have made it so; nothing could be taken out of it then.
         if raw::subvol_is_read_only(subvolume.as_fd()).unwrap_or(false) {
-            raw::subvol_set_read_only(subvolume.as_fd(), false)
+            when_not_sent(|| raw::subvol_set_read_only(subvolume.as_fd(), false))
                 .map_err(|error| self.refused(&format!("making subvolume {id} writable"), error))?;
         }
         let nested = self.nested(id)?;
@@ -241,7 +247,7 @@ impl FileSystem {
             }
         }
         drop(subvolume);
-        raw::snap_destroy(folder.as_fd(), name)
+        when_not_sent(|| raw::snap_destroy(folder.as_fd(), name))
             .map_err(|error| self.refused(&format!("removing the subvolume {name:?}"), error))?;
         step::passed("subvolume removed");
         self.remove_group(id, &nested);
@@ -304,6 +310,31 @@ impl FileSystem {
         };
         Error::Io { tried: format!("{what} on the btrfs at {}{hint}", self.path.display()), source }
     }
+}
+
+/// A killed driver's `btrfs send` ends when it has nobody to write to, and until then the
+/// kernel lets nobody change what it sends (EPERM).
+const SENT_FOR: Duration = Duration::from_secs(10);
+
+fn when_not_sent(change: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match change() {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EPERM)
+                    && may_administer()
+                    && began.elapsed() < SENT_FOR =>
+            {
+                thread::park_timeout(Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn may_administer() -> bool {
+    // Not known: the call itself says what is wrong.
+    capabilities(None).map_or(true, |sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// What cannot be removed of a quota group holds nobody, and is only named.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use reservation::{Reservation, SnapshotReservation};
+pub(crate) use reservation::{Reservation, SnapshotReservation};
 
 use crate::{error::Error, size::Bytes, snapshot::SnapshotId, volume_id::VolumeId};
 

@@ -19,6 +19,7 @@ pub(crate) mod inspect;
 pub(crate) mod ledger;
 mod opening;
 mod snapshots;
+mod still;
 pub(crate) mod trash;
 
 use std::{
@@ -37,9 +38,10 @@ use rustix::{
 pub(crate) use folder::{VolumeFolder, inside};
 pub(crate) use import::{Appraisal, Original, Watcher, occupied_by_tree};
 pub use import::{Import, Progress};
-use ledger::{Free, Ledger, Promise};
+use ledger::{Free, Ledger, Promise, Reservation};
 pub(crate) use opening::open_root;
 pub(crate) use snapshots::Wish;
+pub(crate) use still::Still;
 
 use crate::{
     backend::{Abilities, Backend, Cut},
@@ -159,12 +161,21 @@ impl Pool {
         self.ledger.promised()
     }
 
+    /// Promises a new volume its size.
+    pub(crate) fn promise(&self, volume: &Volume) -> Result<Reservation, Error> {
+        self.expect_in_place()?;
+        self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))
+    }
+
     /// Makes a volume, with the data of `source` if there is one. It appears whole, in one
     /// rename, or not at all: what a crash leaves under the name `.new-…` is removed by the
     /// next try or the next start.
-    pub(crate) fn create(&self, volume: &Volume, source: Option<&VolumeFolder>) -> Result<(), Error> {
-        self.expect_in_place()?;
-        let promise = self.ledger.reserve(&volume.id, volume.capacity, &|sizes| self.measure(sizes))?;
+    pub(crate) fn create(
+        &self,
+        volume: &Volume,
+        source: Option<&VolumeFolder>,
+        promise: Reservation,
+    ) -> Result<(), Error> {
         self.make_volume(volume, &|folder| match source {
             Some(source) => self.backend.populate(&Cut { source, into: folder }, volume),
             None => self.backend.create(folder, volume),

@@ -87,7 +87,8 @@ impl Pool {
             .collect::<Result<BTreeMap<_, _>, Error>>()?;
         let room = self.ledger.reserve_snapshots(promised.clone(), &|sizes| self.measure(sizes))?;
         let made = self.make_new_snapshots(wishes, &promised, group.map(|(id, _)| id));
-        let committed = made.and_then(|snapshots| {
+        let committed = made.and_then(|made| {
+            let snapshots: Vec<Snapshot> = made.into_iter().map(|(_, snapshot)| snapshot).collect();
             if let Some((id, name)) = group {
                 self.commit_group(id, name, &snapshots)?;
             }
@@ -124,12 +125,13 @@ impl Pool {
         shown.map(|()| snapshots)
     }
 
-    fn make_new_snapshots(
+    /// Cuts the wishes at one moment, into folders that are called `.new-…`.
+    pub(super) fn make_new_snapshots(
         &self,
         wishes: &[Wish<'_>],
         promised: &BTreeMap<SnapshotId, u64>,
         group: Option<&GroupId>,
-    ) -> Result<Vec<Snapshot>, Error> {
+    ) -> Result<Vec<(VolumeFolder, Snapshot)>, Error> {
         let path = self.snapshots_path();
         let mut folders = Vec::with_capacity(wishes.len());
         for wish in wishes {
@@ -143,7 +145,7 @@ impl Pool {
         let created = self.backend.snapshot(&cuts)?;
         wishes
             .iter()
-            .zip(&folders)
+            .zip(folders)
             .map(|(wish, folder)| {
                 let snapshot = Snapshot {
                     id: wish.id.clone(),
@@ -157,7 +159,7 @@ impl Pool {
                     group: group.cloned(),
                 };
                 folder.write_snapshot(&snapshot)?;
-                Ok(snapshot)
+                Ok((folder, snapshot))
             })
             .collect()
     }
@@ -177,7 +179,7 @@ impl Pool {
         rfs::fsync(&self.snapshots).tried(|| format!("syncing {}", path.display()))
     }
 
-    fn discard_new_snapshots<'a>(&self, ids: impl Iterator<Item = &'a SnapshotId>) {
+    pub(super) fn discard_new_snapshots<'a>(&self, ids: impl Iterator<Item = &'a SnapshotId>) {
         for id in ids {
             let new = format!("{NEW}{id}");
             if let Err(error) = self.discard_new(&self.snapshots, &self.snapshots_path(), &new) {

@@ -217,6 +217,7 @@ async fn room_for_changes_after_a_snapshot_is_kept() {
     assert_code(driver.create(asked.clone()).await, Code::ResourceExhausted, "is full");
     delete_snapshot(&mut driver, &snapshot.snapshot_id).await;
     until("the trash is empty", || entries(&pool(&driver).join("trash")).is_empty()).await;
+    crate::btrfs_streams::freed(&pool(&driver));
     driver.restart().await;
     driver.create(asked).await.unwrap();
     driver.end().await;

@@ -37,10 +37,13 @@ fn config(folder: &Path, backend: &str) -> Config {
         "image" | "tmpfs" => PoolConfig::image("default", folder.join("pool")),
         "image on xfs" | "image on btrfs" => PoolConfig::image("default", folder.join("disk/pool")),
         "directory" => PoolConfig::directory("default", folder.join("disk/pool")),
-        "btrfs" => PoolConfig::btrfs("default", folder.join("disk/pool")),
+        "btrfs" | "two btrfs" => PoolConfig::btrfs("default", folder.join("disk/pool")),
         other => panic!("no backend {other}"),
     };
     let mut config = Config::new(NODE, folder.join("csi.sock"), vec![pool]);
+    if backend == "two btrfs" {
+        config.pools.push(PoolConfig::btrfs("other", folder.join("second/pool")));
+    }
     if backend == "tmpfs" {
         config.pools.push(PoolConfig::tmpfs("memory", 64 << 20));
         // What is in memory is counted on the whole machine.
@@ -51,7 +54,18 @@ fn config(folder: &Path, backend: &str) -> Config {
 
 /// Whether its pool lies on a disk of its own.
 fn has_a_disk(backend: &str) -> bool {
-    matches!(backend, "directory" | "btrfs" | "image on xfs" | "image on btrfs")
+    matches!(backend, "directory" | "btrfs" | "two btrfs" | "image on xfs" | "image on btrfs")
+}
+
+/// A disk with an empty folder for a pool.
+fn make_disk(scratch: &Scratch, name: &str, mkfs: &str) {
+    let image = scratch.path().join(format!("{name}.img"));
+    fs::File::create(&image).unwrap().set_len(4 << 30).unwrap();
+    command(mkfs, &["-q", image.to_str().unwrap()]).unwrap();
+    let disk = scratch.path().join(name);
+    fs::create_dir(&disk).unwrap();
+    command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
+    fs::create_dir(disk.join("pool")).unwrap();
 }
 
 /// A volume's life, and the driver's.
@@ -98,14 +112,10 @@ impl Life {
     async fn begin(backend: &'static str, capability: VolumeCapability, size: i64, crash_at: u64) -> Self {
         let scratch = Scratch::new();
         if has_a_disk(backend) {
-            let image = scratch.path().join("disk.img");
-            fs::File::create(&image).unwrap().set_len(4 << 30).unwrap();
-            let mkfs = if backend == "image on xfs" { "mkfs.xfs" } else { "mkfs.btrfs" };
-            command(mkfs, &["-q", image.to_str().unwrap()]).unwrap();
-            let disk = scratch.path().join("disk");
-            fs::create_dir(&disk).unwrap();
-            command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
-            fs::create_dir(disk.join("pool")).unwrap();
+            make_disk(&scratch, "disk", if backend == "image on xfs" { "mkfs.xfs" } else { "mkfs.btrfs" });
+            if backend == "two btrfs" {
+                make_disk(&scratch, "second", "mkfs.btrfs");
+            }
         } else {
             fs::create_dir(scratch.path().join("pool")).unwrap();
         }
@@ -146,9 +156,10 @@ impl Life {
         }
         if answer.is_some() {
             // What the driver does on its own after the answer belongs to it: it frees what was deleted.
-            let (trash, process) = (self.pool().join("trash"), &mut self.process);
+            let (pools, process) = (self.pools(), &mut self.process);
             until("the trash is empty, or the driver gone", || {
-                process.try_wait().unwrap().is_some() || entries(&trash).is_empty()
+                process.try_wait().unwrap().is_some()
+                    || pools.iter().all(|pool| entries(&pool.join("trash")).is_empty())
             })
             .await;
         }
@@ -172,16 +183,23 @@ impl Life {
         if has_a_disk(self.backend) { folder.join("disk/pool") } else { folder.join("pool") }
     }
 
+    fn pools(&self) -> Vec<std::path::PathBuf> {
+        let second = (self.backend == "two btrfs").then(|| self.driver.scratch.path().join("second/pool"));
+        [self.pool()].into_iter().chain(second).collect()
+    }
+
     /// Right after the crash: whatever is called a volume or a snapshot is whole.
     fn look(&self) {
-        for (folder, file) in [("volumes", "volume.json"), ("snapshots", "snapshot.json")] {
-            let folder = self.pool().join(folder);
-            if !folder.exists() {
-                continue;
-            }
-            for name in entries(&folder).iter().filter(|name| !name.starts_with('.')) {
-                let stored = read_json(&folder.join(name).join(file));
-                assert_eq!(stored["id"], name.as_str());
+        for pool in self.pools() {
+            for (folder, file) in [("volumes", "volume.json"), ("snapshots", "snapshot.json")] {
+                let folder = pool.join(folder);
+                if !folder.exists() {
+                    continue;
+                }
+                for name in entries(&folder).iter().filter(|name| !name.starts_with('.')) {
+                    let stored = read_json(&folder.join(name).join(file));
+                    assert_eq!(stored["id"], name.as_str());
+                }
             }
         }
     }
@@ -191,7 +209,7 @@ impl Life {
         let listed = self.driver.controller.list_volumes(csi::ListVolumesRequest::default()).await.unwrap();
         let mut listed: Vec<String> =
             listed.into_inner().entries.into_iter().map(|entry| entry.volume.unwrap().volume_id).collect();
-        let mut there = entries(&self.pool().join("volumes"));
+        let mut there: Vec<_> = self.pools().iter().flat_map(|pool| entries(&pool.join("volumes"))).collect();
         listed.sort();
         there.sort();
         assert_eq!(listed, there);
@@ -239,20 +257,22 @@ impl Life {
     pub(crate) async fn end(mut self) -> BTreeMap<&'static str, u64> {
         // Undisturbed, the driver frees what lies in the trash.
         self.restart(None).await;
-        let pool = self.pool();
-        for folder in ["volumes", "snapshots", "groups"] {
-            assert_eq!(entries(&pool.join(folder)), Vec::<String>::new(), "{folder}");
+        for pool in self.pools() {
+            for folder in ["volumes", "snapshots", "groups"] {
+                assert_eq!(entries(&pool.join(folder)), Vec::<String>::new(), "{folder}");
+            }
+            until("the trash is empty", || entries(&pool.join("trash")).is_empty()).await;
         }
-        until("the trash is empty", || entries(&pool.join("trash")).is_empty()).await;
-        let disk = self.driver.scratch.path().join("disk.img");
+        let own = ["disk", "second"].map(|name| self.driver.scratch.path().join(name));
         let others = |name: &String| {
             let file = format!("/sys/block/{name}/loop/backing_file");
-            !fs::read_to_string(file).is_ok_and(|file| Path::new(file.trim()) == disk)
+            !fs::read_to_string(file)
+                .is_ok_and(|file| own.iter().any(|disk| Path::new(file.trim()) == disk.with_extension("img")))
         };
         let loops: Vec<String> = self.driver.scratch.loops().into_iter().filter(others).collect();
         assert_eq!(loops, Vec::<String>::new(), "loop devices are left");
-        let own = self.driver.scratch.path().join("disk");
-        let mounts: Vec<_> = self.driver.scratch.mounts().into_iter().filter(|point| *point != own).collect();
+        let mounts: Vec<_> =
+            self.driver.scratch.mounts().into_iter().filter(|point| !own.contains(point)).collect();
         assert_eq!(mounts, Vec::<std::path::PathBuf>::new(), "mounts are left");
         self.process.kill().unwrap();
         self.process.wait().unwrap();

@@ -12,6 +12,7 @@ use holdfast_proto::csi::{self, VolumeCapability, volume_capability::access_mode
 use tonic::Code;
 
 use crate::{
+    btrfs_streams::copy,
     crash::{Life, at_every_step, read_json},
     harness::{MIB, block, command, entries, mounted, needs, volume},
     snapshots::{filled, from_snapshot, from_volume},
@@ -54,7 +55,9 @@ impl Life {
             }
         }
         let staging: Vec<_> = self.driver.scratch.mounts();
-        for at in staging.iter().filter(|at| at.file_name().is_some_and(|name| name != "disk")) {
+        for at in
+            staging.iter().filter(|at| at.file_name().is_some_and(|name| name != "disk" && name != "second"))
+        {
             // EINVAL: it is not frozen.
             let unfrozen = command("fsfreeze", &["--unfreeze", at.to_str().unwrap()]).unwrap_err();
             assert!(!unfrozen.is_empty(), "{} was frozen", at.display());
@@ -137,6 +140,14 @@ async fn btrfs_trees() {
     at_every_step("btrfs", mounted(""), 16 * MIB, Life::be_copied_as_a_tree, &calls).await;
 }
 
+/// Between two file systems: neither pool keeps a part of a copy, nor what it was made from.
+#[tokio::test(flavor = "multi_thread")]
+async fn btrfs_trees_between_pools() {
+    needs!("btrfs");
+    let calls = ["restore elsewhere", "clone elsewhere", "delete the clone"];
+    at_every_step("two btrfs", mounted(""), 16 * MIB, Life::be_sent, &calls).await;
+}
+
 /// Where blocks are not shared, a copy takes its time, and is as often half-done.
 #[tokio::test(flavor = "multi_thread")]
 async fn images_copied_byte_by_byte() {
@@ -175,6 +186,49 @@ impl Life {
         crate::harness::until("the trash is empty", || entries(&trash).is_empty()).await;
         let disk = self.driver.path("disk");
         assert_eq!(command("btrfs", &["subvolume", "list", &disk]).unwrap(), "", "subvolumes are left");
+        self.end().await
+    }
+
+    /// The life of a volume that is copied into a pool on another file system.
+    async fn be_sent(mut self) -> BTreeMap<&'static str, u64> {
+        let (capability, size) = (self.capability.clone(), self.size);
+        let id = self.driver.bring_up("source", size, &capability, "pod").await;
+        // Some pieces of the stream.
+        let kept: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+        let mut file = fs::File::create(self.driver.path("pod/file")).unwrap();
+        file.write_all(&kept).unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        self.driver.snapshot("s", &id).await.unwrap();
+        let restored = copy("other", "restored", size, from_snapshot("default.s"));
+        let restored =
+            self.call("restore elsewhere", async |d| d.create(restored.clone()).await).await.volume_id;
+        let clone = copy("other", "clone", size, from_volume(&id));
+        let clone = self.call("clone elsewhere", async |d| d.create(clone.clone()).await).await.volume_id;
+        self.restart(None).await;
+        let disk = self.driver.path("disk");
+        let listed = command("btrfs", &["subvolume", "list", &disk]).unwrap();
+        assert_eq!(listed.lines().count(), 2, "more than the volume and its snapshot: {listed}");
+        for (id, target) in [(&restored, "restored"), (&clone, "clone")] {
+            self.driver.attach(id, &capability).await.unwrap();
+            self.driver.stage(id, &capability).await.unwrap();
+            self.driver.publish(id, target, &capability).await.unwrap();
+            assert!(fs::read(self.driver.path(&format!("{target}/file"))).unwrap() == kept, "{target}");
+            assert_eq!(self.driver.stats(id, target).await.unwrap()[0].total, size);
+            self.driver.unpublish(id, target).await.unwrap();
+            self.driver.unstage(id).await.unwrap();
+            self.driver.detach(id).await.unwrap();
+        }
+        self.driver.delete(&restored).await.unwrap();
+        self.call("delete the clone", async |d| d.delete(&clone).await).await;
+        self.restart(None).await;
+        self.driver.delete_snapshot("default.s").await.unwrap();
+        self.driver.take_down(&id, "pod").await;
+        for disk in ["disk", "second"].map(|name| self.driver.path(name)) {
+            let trash = std::path::Path::new(&disk).join("pool/trash");
+            crate::harness::until("the trash is empty", || entries(&trash).is_empty()).await;
+            assert_eq!(command("btrfs", &["subvolume", "list", &disk]).unwrap(), "", "subvolumes are left");
+        }
         self.end().await
     }
 

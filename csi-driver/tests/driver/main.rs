@@ -14,6 +14,7 @@ mod harness;
 
 mod attach;
 mod btrfs;
+mod btrfs_streams;
 mod config;
 mod crash;
 mod crash_copies;

@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::harness::{Driver, MIB, NODE, Scratch, assert_code, mounted, needs, until, volume};
 
 /// Puts a script before the system's tools.
-fn fake(folder: &Path, tool: &str, script: &str) {
+pub(crate) fn fake(folder: &Path, tool: &str, script: &str) {
     let path = folder.join("tools").join(tool);
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

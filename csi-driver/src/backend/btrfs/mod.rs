@@ -5,6 +5,8 @@
 //! it first: a volume would pay for what only its snapshots still need, and a clone for
 //! nothing of what it got.
 
+mod stream;
+
 use std::sync::Arc;
 
 use super::{
@@ -16,6 +18,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
+    command::{Runner, Tool},
     config::{BackendKind, ConfigError},
     error::Error,
     kernel::btrfs::{Counting, FileSystem},
@@ -66,9 +69,11 @@ impl Copies {
         Abilities { snapshots: self.declared, clones: self.declared, ..Abilities::default() }
     }
 
-    /// What keeps snapshots from being made.
-    pub(super) fn lacks(&self) -> Option<String> {
-        self.expect_full_quotas().err().map(|error| error.to_string())
+    /// What keeps copies from being made; one line each.
+    pub(super) fn lacks(&self, runner: &Runner) -> Vec<String> {
+        let mut lacks = runner.missing(&[Tool::BTRFS_COPY]);
+        lacks.extend(self.expect_full_quotas().err().map(|error| error.to_string()));
+        lacks
     }
 
     /// With simple quotas sizes would hold nothing any more after the first copy.

@@ -90,7 +90,7 @@ impl Backend for Folders {
 
     fn lacks(&self) -> Vec<String> {
         let mut lacks = self.sizes.lacks();
-        lacks.extend(self.copies.as_ref().and_then(Copies::lacks));
+        lacks.extend(self.copies.iter().flat_map(|copies| copies.lacks(&self.runner)));
         lacks
     }
 
@@ -242,8 +242,17 @@ impl Backend for Folders {
     }
 
     fn populate(&self, cut: &Cut<'_>, volume: &Volume) -> Result<(), Error> {
-        self.copies("volumes from snapshots and volumes")?.copy(cut)?;
+        let copies = self.copies("volumes from snapshots and volumes")?;
+        if copies.share_with(cut.source)? {
+            copies.copy(cut)?;
+        } else {
+            copies.receive(&self.runner, cut, volume)?;
+        }
         self.expand(cut.into, volume)?;
         cut.into.sync()
+    }
+
+    fn copies_what_stands_still(&self, source: &VolumeFolder) -> Result<bool, Error> {
+        Ok(!self.copies("volumes from volumes")?.share_with(source)?)
     }
 }

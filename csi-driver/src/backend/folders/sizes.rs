@@ -133,7 +133,7 @@ impl Sizes {
             Self::None { .. } => return Ok(0),
             _ => match rfs::openat2(parent, path, flags, Mode::empty(), inside()) {
                 Ok(data) => match self {
-                    Self::Btrfs(btrfs) if promise.shares => Some(btrfs.used_alone(&data)?),
+                    Self::Btrfs(btrfs) => btrfs.used_alone(&data, promise.shares)?,
                     _ => self.used(&data)?,
                 },
                 Err(Errno::NOENT) => Some(0),

@@ -41,6 +41,17 @@ struct InoLookup {
     name: [u8; 4080],
 }
 
+/// `struct btrfs_ioctl_received_subvol_args`; all zero, it says that nothing was received.
+#[repr(C)]
+#[derive(Default)]
+struct Received {
+    id: [u8; 16],
+    transactions: [u64; 2],
+    times: [u64; 4],
+    flags: u64,
+    reserved: [u64; 16],
+}
+
 /// `struct btrfs_ioctl_quota_ctl_args`.
 #[repr(C)]
 struct QuotaCtl {
@@ -110,6 +121,7 @@ struct SearchHead([u64; 14]);
 const _: () = assert!(
     size_of::<VolArgs>() == 4096
         && size_of::<InoLookup>() == 4096
+        && size_of::<Received>() == 200
         && size_of::<QgroupLimit>() == 48
         && size_of::<FsInfo>() == 1024
         && size_of::<SearchHead>() == 112
@@ -182,6 +194,11 @@ pub(crate) fn subvol_is_read_only(subvolume: BorrowedFd<'_>) -> io::Result<bool>
 pub(crate) fn subvol_set_read_only(subvolume: BorrowedFd<'_>, read_only: bool) -> io::Result<()> {
     let mut flags = if read_only { SUBVOL_RDONLY } else { 0 };
     call(subvolume, opcode::write::<u64>(MAGIC, 26), &mut flags)
+}
+
+/// Forgets of which subvolume the open one is a received copy. It has to be writable.
+pub(crate) fn subvol_forget_received(subvolume: BorrowedFd<'_>) -> io::Result<()> {
+    call(subvolume, opcode::read_write::<Received>(MAGIC, 37), &mut Received::default())
 }
 
 /// The ids of the subvolumes that lie in the subvolume `id`, not of those deeper.
