@@ -135,3 +135,76 @@ fn check_config_says_what_each_pool_can_do() {
     assert!(line("pool \"gone\" is unusable").contains("make the folder"), "{said}");
     assert!(!scratch.path().join("pool").exists(), "checking made the pool");
 }
+
+/// An image file with an ext4 in it.
+fn image(path: &Path) -> &str {
+    fs::File::create(path).unwrap().set_len(32 << 20).unwrap();
+    assert!(Command::new("mkfs.ext4").arg("-q").arg(path).status().unwrap().success());
+    path.to_str().unwrap()
+}
+
+#[test]
+fn import_works_with_and_without_a_driver() {
+    if missing(&[Need::Root, Need::LoopDevices, Need::FileSystem("ext4"), Need::Program("mkfs.ext4")]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let config = pools(scratch.path(), POOLS);
+    let import = |path: &str, more: &[&str]| {
+        let output = holdfast(&[&["import", path, "--config", &config], more].concat());
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code().unwrap(), said.trim().to_owned(), stderr(&output))
+    };
+    let (first, second) = (at("first.img"), at("second.img"));
+    let (first, second) = (image(&first), image(&second));
+    let socket = at("csi.sock");
+
+    // An order given the moment the driver is there is taken.
+    let driver = Running::start(&config, &socket);
+    assert_eq!(
+        import(first, &["--name", "pvc-1"]),
+        (0, "imported default.pvc-1 (32Mi)".to_owned(), String::new())
+    );
+    assert!(!Path::new(first).exists() && at("pool/volumes/default.pvc-1/disk.img").exists());
+    let (code, yaml, said) = import(second, &["--name", "pvc-2", "--copy", "-o", "yaml"]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    for line in [
+        "kind: PersistentVolume",
+        "  name: \"pvc-2\"",
+        "    storage: \"33554432\"",
+        "    driver: \"csi.holdfast.dev\"",
+        "    volumeHandle: \"default.pvc-2\"",
+        "    fsType: \"ext4\"",
+        // The driver's, not the host name.
+        "          - \"n1\"",
+    ] {
+        assert!(yaml.lines().any(|found| found == line), "no {line:?} in\n{yaml}");
+    }
+    assert!(Path::new(second).exists());
+    driver.terminate();
+
+    let (code, yaml, _) = import(second, &["--name", "pvc-3", "--copy", "--node-id", "n2", "-o", "yaml"]);
+    assert!(code == 0 && yaml.lines().any(|line| line == "          - \"n2\""), "{yaml}");
+    for (path, more, said) in [
+        (second, vec!["--name", "pvc-2"], "volume default.pvc-2 exists already"),
+        (second, vec!["--name", "v", "--pool", "gone"], "there is no pool \"gone\"; there are default"),
+        (second, vec!["--name", "v", "--size", "lots"], "--size: \"lots\" is not a quantity"),
+        (second, vec!["--name", "v", "--size", "1Mi"], "1Mi is less than what"),
+        (second, vec!["--name", "v", "--fs-type", "xfs"], "holds ext4, not xfs"),
+        ("/nowhere/x.img", vec!["--name", "v"], "/nowhere/x.img: No such file"),
+        ("/", vec!["--name", "v"], "/ is no file and no folder"),
+        (scratch.path().to_str().unwrap(), vec!["--name", "v", "--copy"], "holds the pool at"),
+    ] {
+        let (code, out, err) = import(path, &more);
+        assert_eq!((code, out.as_str()), (1, ""), "{more:?}");
+        assert!(err.starts_with("holdfast: ") && err.contains(said) && err.lines().count() == 1, "{err}");
+    }
+    assert_eq!(
+        import(second, &["--name", "pvc-4"]),
+        (0, "imported default.pvc-4 (32Mi)".to_owned(), String::new())
+    );
+    assert!(!Path::new(second).exists());
+    let no_up = holdfast(&["import", "x", "--root", at("up").to_str().unwrap(), "--name", "v"]);
+    assert!(stderr(&no_up).contains("up/pools/default: No such file"), "{}", stderr(&no_up));
+}

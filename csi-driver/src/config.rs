@@ -78,6 +78,10 @@ pub struct PoolConfig {
     /// default: such a folder is often a file system that is not mounted.
     #[serde(default)]
     pub create: bool,
+    /// The cgroup v2 below which everything runs that uses the volumes of an image pool, as
+    /// `/sys/fs/cgroup/kubepods.slice`: there iops and bandwidth are limited.
+    #[serde(default)]
+    pub io_cgroup: Option<PathBuf>,
     /// The projects that a directory pool on ext4 or xfs may give its volumes.
     #[serde(default)]
     pub project_ids: ProjectIds,
@@ -267,6 +271,18 @@ impl Config {
             if !names.insert(&pool.name) {
                 return Err(ConfigError::value(field("name"), "is used twice"));
             }
+            if let Some(group) = &pool.io_cgroup {
+                let wrong = if pool.backend != BackendKind::Image {
+                    Some("has a meaning for backend = \"image\" only; take it out".to_owned())
+                } else if !group.is_absolute() {
+                    Some(format!("{} is not an absolute path", group.display()))
+                } else {
+                    None
+                };
+                if let Some(reason) = wrong {
+                    return Err(ConfigError::value(field("io_cgroup"), reason));
+                }
+            }
             if pool.backend == BackendKind::Tmpfs {
                 if !pool.path.as_os_str().is_empty() {
                     let reason = "has no meaning for backend = \"tmpfs\"; take it out";
@@ -326,6 +342,7 @@ impl PoolConfig {
             limits: Limits::default(),
             trash: Trash::default(),
             create: true,
+            io_cgroup: None,
             project_ids: ProjectIds::default(),
         }
     }

@@ -31,6 +31,7 @@ mod health;
 mod identity;
 mod kernel;
 mod metrics;
+mod mutable;
 mod node;
 mod operation;
 mod pool;

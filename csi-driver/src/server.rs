@@ -124,6 +124,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     config.check()?;
     let driver = Arc::new(open(&config).await?);
     let operations = Operations::new(&config.driver_name, config.metrics.clone(), driver.pools.keys());
+    // Before the CSI socket: who sees that may give orders.
+    let order_takers: Vec<_> = driver
+        .pools
+        .iter()
+        .filter_map(|(name, pool)| Some((name.clone(), admin::socket::listen(pool)?)))
+        .collect();
     let (socket, listener) = Socket::bind(&config.socket()).await?;
     tracing::info!(socket = %config.socket().display(), pools = config.pools.len(), "serving CSI");
 
@@ -132,10 +138,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let (connections, listening) = socket.connections(listener, stop_listening.clone());
     let stop_orders = CancellationToken::new();
     let orders = TaskTracker::new();
-    for pool in driver.pools.keys() {
+    for (pool, listener) in order_takers {
         orders.spawn(admin::socket::serve(
             driver.clone(),
-            pool.clone(),
+            pool,
+            listener,
             operations.clone(),
             stop_orders.clone(),
         ));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{capability::Mode, snapshot::SnapshotId, volume_id::VolumeId};
+use crate::{capability::Mode, mutable::Mutable, snapshot::SnapshotId, volume_id::VolumeId};
 
 /// A file system that this driver can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +126,8 @@ pub(crate) struct Volume {
     pub(crate) origin: Option<Origin>,
     #[serde(default)]
     pub(crate) identity: Identity,
+    #[serde(default, skip_serializing_if = "Mutable::is_none")]
+    pub(crate) mutable: Mutable,
     /// By node id.
     #[serde(default)]
     pub(crate) attachments: BTreeMap<String, Attachment>,

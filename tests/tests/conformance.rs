@@ -40,6 +40,13 @@ const BLOCK: &[&str] = &["data/kept-when-staged-again-block", "life/block/restar
 /// Of those with snapshots and clones.
 const COPIED: &[&str] =
     &["data/snapshot", "data/clone", "data/restored-beside-source", "data/restored-larger"];
+/// Of those that compress.
+const MODIFIED: &[&str] = &[
+    "controller-modify-volume/modified",
+    "controller-modify-volume/all-or-nothing",
+    "controller-modify-volume/idempotent",
+    "controller-modify-volume/at-creation",
+];
 /// Of those whose files can share blocks.
 const SHARED: &[&str] = &["data/group"];
 
@@ -67,6 +74,9 @@ async fn conforms(pool: Pool) -> Result<()> {
     );
     let driver = Arc::new(Mutex::new(Driver::start(&disk.beside("driver")?, &config)?));
     let mut options = Options::new(driver.lock().map_err(poisoned)?.socket());
+    if pool.checked.contains(&MODIFIED) {
+        options.mutable_parameters.insert("compression".to_owned(), "zstd".to_owned());
+    }
     options.staging_dir = Some(disk.beside("staging")?);
     // The machine may be busy with other tests.
     options.call_timeout = Duration::from_secs(120);
@@ -139,10 +149,10 @@ async fn image_on_btrfs() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directory_on_btrfs() -> Result<()> {
-    conforms(Pool { backend: "directory", fs: "btrfs", checked: &[USED] }).await
+    conforms(Pool { backend: "directory", fs: "btrfs", checked: &[USED, MODIFIED] }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn btrfs() -> Result<()> {
-    conforms(Pool { backend: "btrfs", fs: "btrfs", checked: &[USED, COPIED] }).await
+    conforms(Pool { backend: "btrfs", fs: "btrfs", checked: &[USED, COPIED, MODIFIED] }).await
 }

@@ -49,6 +49,10 @@ pub(crate) struct ImportArgs {
     /// The class says enforceSize: "false".
     #[arg(long)]
     no_enforce_size: bool,
+    /// The node's id for the PersistentVolume, where no driver runs to say it; goes before the file's `node_id`
+    /// [default: the host name]
+    #[arg(long, value_name = "ID")]
+    node_id: Option<String>,
     /// Print a PersistentVolume for the volume, to be applied with kubectl.
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Output>,
@@ -88,7 +92,7 @@ pub(crate) fn main(args: ImportArgs) -> Result<()> {
         // The line of the progress goes.
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
-    let Outcome::Imported { volume_id, capacity, fs_type, raw_block, context, .. } = done? else {
+    let Outcome::Imported { volume_id, capacity, fs_type, raw_block, context, node_id, .. } = done? else {
         bail!("the driver answered something else");
     };
     match args.output {
@@ -120,7 +124,7 @@ pub(crate) fn main(args: ImportArgs) -> Result<()> {
                 "  nodeAffinity:\n    required:\n      nodeSelectorTerms:\n      - matchExpressions:\n",
             );
             writeln!(yaml, "        - key: {TOPOLOGY_NODE}\n          operator: In\n          values:")?;
-            line(&mut yaml, "          -", &config.node_id)?;
+            line(&mut yaml, "          -", node_id.as_deref().unwrap_or(&config.node_id))?;
             print!("{yaml}");
         }
     }
@@ -133,13 +137,17 @@ fn config(args: &ImportArgs) -> Result<Config> {
     if let Some(root) = &args.root {
         let mut pool = PoolConfig::image("default", std::path::absolute(root)?.join("pools/default"));
         pool.create = false;
-        let node = rustix::system::uname().nodename().to_str().context("the host name")?.to_lowercase();
+        let node = match &args.node_id {
+            Some(id) => id.clone(),
+            None => rustix::system::uname().nodename().to_str().context("the host name")?.to_lowercase(),
+        };
         return Ok(Config::new(node, endpoint(), vec![pool]));
     }
     let path =
         args.config.as_deref().context("--config FILE is missing: name the TOML file with the pools")?;
     let mut file = ConfigFile::load(path)?;
     file.endpoint.get_or_insert_with(endpoint);
+    file.node_id = args.node_id.clone().or(file.node_id);
     file.into_config().with_context(|| path.display().to_string())
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod socket;
 use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     command::Runner,
@@ -23,6 +23,11 @@ use crate::{
     volume::Content,
     volume_id::VolumeId,
 };
+
+/// How long an order waits for a driver that has the pool and does not listen: one that is
+/// just starting or ending.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Something to do with a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +79,8 @@ pub enum Outcome {
         raw_block: bool,
         /// Its `volume_context`.
         context: BTreeMap<String, String>,
+        /// The node on which it can be reached, where a driver that runs said so.
+        node_id: Option<String>,
     },
 }
 
@@ -101,23 +108,34 @@ pub async fn carry_out_watched(
     watcher: Arc<dyn Fn(Progress) + Send + Sync>,
 ) -> Result<Outcome, Error> {
     let runner = Runner::new(tool_path, Handle::current());
-    let (config, here, told) = (pool.clone(), order.clone(), Arc::clone(&watcher));
-    let done = tokio::task::spawn_blocking(move || {
-        let pool = Pool::open_existing(&config, &runner)?;
-        let done = obey(&pool, &Guards::default(), &here, &*told);
-        pool.let_go();
-        done
-    });
-    match done.await.map_err(|error| Error::Lost(error.to_string()))? {
-        Err(Error::PoolInUse(_)) => socket::ask(pool, &order, &*watcher).await,
-        done => done,
+    let begun = Instant::now();
+    loop {
+        let (config, here, told) = (pool.clone(), order.clone(), Arc::clone(&watcher));
+        let runner = runner.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let pool = Pool::open_existing(&config, &runner)?;
+            let done = obey(&pool, &Guards::default(), None, &here, &*told);
+            pool.let_go();
+            done
+        });
+        let taken = match done.await.map_err(|error| Error::Lost(error.to_string()))? {
+            Err(error @ Error::PoolInUse(_)) => error,
+            done => return done,
+        };
+        // Nothing was begun where nobody listened.
+        match socket::ask(pool, &order, &*watcher).await? {
+            Some(outcome) => return Ok(outcome),
+            None if begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+            None => return Err(taken),
+        }
     }
 }
 
-/// Carries out an order on an opened pool.
+/// Carries out an order on an opened pool, of the driver on `node_id` if there is one.
 pub(crate) fn obey(
     pool: &Pool,
     guards: &Guards,
+    node_id: Option<&str>,
     order: &Order,
     watcher: Watcher<'_>,
 ) -> Result<Outcome, Error> {
@@ -150,6 +168,7 @@ pub(crate) fn obey(
                 },
                 raw_block: volume.content == Content::Block,
                 context: volume_context(pool).into_iter().collect(),
+                node_id: node_id.map(str::to_owned),
             })
         }
     }

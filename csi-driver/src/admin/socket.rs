@@ -7,6 +7,7 @@
 //! and the next driver replaces it.
 
 use std::{
+    io::ErrorKind,
     os::fd::{AsRawFd as _, OwnedFd},
     path::PathBuf,
     sync::Arc,
@@ -49,7 +50,16 @@ fn path(root: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", root.as_raw_fd()))
 }
 
-/// Listens in one pool; the caller has the pool's lock, so what lies there is stale.
+/// Listens in one pool, or says why not: CSI goes on without it.
+pub(crate) fn listen(pool: &Pool) -> Option<UnixListener> {
+    bind(pool)
+        .inspect_err(|error| {
+            tracing::warn!(pool = %pool.name, %error, "no administration while this driver runs");
+        })
+        .ok()
+}
+
+/// The caller has the pool's lock, so what lies there is stale.
 fn bind(pool: &Pool) -> Result<UnixListener, Error> {
     match rfs::unlinkat(pool.root(), SOCKET, rfs::AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
@@ -62,18 +72,11 @@ fn bind(pool: &Pool) -> Result<UnixListener, Error> {
 pub(crate) async fn serve(
     driver: Arc<Driver>,
     pool: String,
+    listener: UnixListener,
     operations: Operations,
     stop: CancellationToken,
 ) {
     let Some(opened) = driver.pools.get(&pool) else { return };
-    let listener = match bind(opened) {
-        Ok(listener) => listener,
-        // CSI goes on without it.
-        Err(error) => {
-            tracing::warn!(%pool, %error, "no administration while this driver runs");
-            return;
-        }
-    };
     let talks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -124,7 +127,7 @@ async fn talk(
                     let (told, mut news) = mpsc::channel(1);
                     let running = operations.run("/holdfast/Admin", &scope, move || {
                         let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
-                        obey(pool, &driver.guards, &order, &|progress| {
+                        obey(pool, &driver.guards, Some(&driver.node_id), &order, &|progress| {
                             let _ = told.try_send(progress);
                         })
                     });
@@ -159,13 +162,24 @@ async fn say(to: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> {
 }
 
 /// Gives the order to the driver that has the pool.
-pub(super) async fn ask(pool: &PoolConfig, order: &Order, watcher: Watcher<'_>) -> Result<Outcome, Error> {
+/// `None` when nobody listens: it has not begun to, it is ending, or it is no driver but
+/// another order that is carried out.
+pub(super) async fn ask(
+    pool: &PoolConfig,
+    order: &Order,
+    watcher: Watcher<'_>,
+) -> Result<Option<Outcome>, Error> {
     let (shown, root) = crate::pool::open_root(pool)?;
     let failed = |error: std::io::Error| Error::Io {
         tried: format!("asking the driver that uses {} ({SOCKET} in it)", shown.display()),
         source: error,
     };
-    let mut stream = UnixStream::connect(path(&root)).await.map_err(failed)?;
+    let mut stream = match UnixStream::connect(path(&root)).await {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        connected => connected.map_err(failed)?,
+    };
     let mut line = serde_json::to_vec(order).map_err(|error| Error::Lost(error.to_string()))?;
     line.push(b'\n');
     stream.write_all(&line).await.map_err(failed)?;
@@ -175,7 +189,7 @@ pub(super) async fn ask(pool: &PoolConfig, order: &Order, watcher: Watcher<'_>) 
         answers.read_line(&mut answer).await.map_err(failed)?;
         match serde_json::from_str(&answer) {
             Ok(Reply::Progress(progress)) => watcher(progress),
-            Ok(Reply::Done(outcome)) => return Ok(outcome),
+            Ok(Reply::Done(outcome)) => return Ok(Some(outcome)),
             Ok(Reply::Failed(why)) => return Err(Error::Precondition(why)),
             Err(_) => {
                 return Err(Error::Lost(format!(

@@ -21,8 +21,12 @@ use crate::{
     command::Runner,
     config::{BackendKind, PoolConfig, ProjectIds},
     error::Error,
-    kernel::place::{Place, Seen},
+    kernel::{
+        io_max::IoGroup,
+        place::{Place, Seen},
+    },
     metrics::Metrics,
+    mutable::Mutable,
     pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
     size::Bounds,
     volume::{Content, Format, Identity, Volume},
@@ -31,6 +35,11 @@ use crate::{
 
 /// Makes, grows, mounts and removes the data of volumes.
 pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// Makes good outside of the pool what a former driver left; once, before the first call.
+    fn begin(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Its name, as in the configuration.
     fn kind(&self) -> BackendKind;
 
@@ -61,6 +70,14 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// Whether the node has work to do after [`Backend::expand`].
     fn needs_node_expansion(&self) -> bool;
+
+    /// Whether volumes can have these parameters here; the error says why not and what to do.
+    fn check_mutable(&self, mutable: &Mutable) -> Result<(), Error>;
+
+    /// Gives the data, used or not, what `volume.mutable` says, durably where it is kept with
+    /// the data. Nothing changes where it fails, where it is so already, or for what
+    /// `volume.mutable` says nothing about.
+    fn modify(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error>;
 
     /// How many of the promised bytes the volumes do not occupy yet.
     fn unwritten(
@@ -118,6 +135,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Brings the volume to the node: for a file system, mounts it at `staging`, an
     /// empty folder. Idempotent up to the mount, which the caller checks.
     fn stage(&self, stage: &Stage<'_>) -> Result<(), Error>;
+
+    /// Takes away what must not outlive the use of the volume, before the unmount.
+    fn leave(&self, _folder: &VolumeFolder) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Takes away what [`Backend::stage`] brought, after the unmount.
     fn unstage(&self, folder: &VolumeFolder) -> Result<(), Error>;
@@ -203,6 +225,8 @@ pub(crate) struct Abilities {
     pub(crate) groups: bool,
     /// The blocks of snapshots can be listed.
     pub(crate) block_metadata: bool,
+    /// [`Backend::modify`], one of the parameters at least.
+    pub(crate) modify: bool,
 }
 
 impl Abilities {
@@ -213,6 +237,7 @@ impl Abilities {
             clones: self.clones || other.clones,
             groups: self.groups || other.groups,
             block_metadata: self.block_metadata || other.block_metadata,
+            modify: self.modify || other.modify,
         }
     }
 }
@@ -252,6 +277,8 @@ pub(crate) struct Surroundings {
     /// What is mounted there, as the kernel names it: a device's path for most.
     pub(crate) device: PathBuf,
     pub(crate) project_ids: ProjectIds,
+    /// Where the users of the pool's volumes run, if that was said.
+    pub(crate) io_group: Option<IoGroup>,
     pub(crate) runner: Runner,
     pub(crate) metrics: Metrics,
 }
@@ -280,6 +307,7 @@ impl Surroundings {
             fs_name,
             device,
             project_ids: config.project_ids,
+            io_group: config.io_cgroup.as_deref().map(IoGroup::new),
             runner,
             metrics,
         })

@@ -218,6 +218,8 @@ mod tests {
             ("name = \"dirs\"", "name = \"default\"", "used twice"),
             ("name = \"dirs\"", "name = \"Dirs\"", "Dirs"),
             ("path = \"/srv/b\"", "path = \"srv/b\"", "absolute"),
+            ("path = \"/srv/b\"", "path = \"/srv/b\"\nio_cgroup = \"/sys/fs/cgroup\"", "\"image\" only"),
+            ("path = \"/srv/a\"", "path = \"/srv/a\"\nio_cgroup = \"pods\"", "pods is not an absolute path"),
             ("path = \"/srv/b\"", "path = \"/srv/b\"\ncolour = 1", "pools.toml:13:1: unknown field `colour`"),
             ("node_id = \"n1\"", "node_id = \"\"", "node_id"),
             ("node_id = \"n1\"", "attach = \"no\"", "pools.toml:2:18: unknown variant `no`"),

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     capability::Capability,
     error::Error,
+    mutable::Mutable,
     pool::Pool,
     server::Driver,
     size::{self, Bounds, Bytes, Wanted},
@@ -116,11 +117,8 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     let capabilities = Capability::all(&request.volume_capabilities)?;
     let wanted = Wanted::from_range(request.capacity_range.as_ref())?;
     let Parameters { pool, enforce } = parameters(driver, &request.parameters)?;
-    if let Some(name) = request.mutable_parameters.keys().next() {
-        return Err(Error::Invalid(format!(
-            "mutable parameter {name:?} is not known; this driver has none (MODIFY_VOLUME is not declared)"
-        )));
-    }
+    let mutable = Mutable::default().changed(&request.mutable_parameters)?;
+    pool.check_mutable(&mutable)?;
     let origin = source::asked(pool, request.volume_content_source.as_ref())?;
     let content = content(pool, &capabilities)?;
     if let Some(requirement) = &request.accessibility_requirements {
@@ -166,6 +164,7 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
             Identity::Own
         },
         origin: origin.clone(),
+        mutable,
         attachments: BTreeMap::new(),
     };
     pool.backend.check(&volume)?;
@@ -219,6 +218,11 @@ fn check_same(
             Some(origin) => format!("was made from {origin}"),
             None => "was made empty".to_owned(),
         });
+    }
+    // Compatible is what has them already (CSI v1.12, CreateVolume); what is not named may be
+    // anything, for it may have been changed since.
+    if volume.mutable.changed(&request.mutable_parameters)? != volume.mutable {
+        return differs("has other mutable_parameters (ControllerModifyVolume changes them)".to_owned());
     }
     Ok(())
 }

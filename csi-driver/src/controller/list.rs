@@ -13,6 +13,7 @@ use crate::{
     config::Attach,
     error::Error,
     health::{Examination, condition},
+    mutable::Mutable,
     server::Driver,
     volume::Volume,
     volume_id::VolumeId,
@@ -124,10 +125,7 @@ pub(super) fn validate(
         if !request.parameters.is_empty() && parameters(driver, &request.parameters)?.pool.name != pool.name {
             return Err(Error::Invalid(format!("the parameters are not those of pool {:?}", pool.name)));
         }
-        match request.mutable_parameters.keys().next() {
-            Some(name) => Err(Error::Invalid(format!("mutable parameter {name:?} is not known"))),
-            None => Ok(()),
-        }
+        pool.check_mutable(&Mutable::default().changed(&request.mutable_parameters)?)
     };
     Ok(match check() {
         Ok(()) => ValidateVolumeCapabilitiesResponse {

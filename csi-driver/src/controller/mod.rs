@@ -6,6 +6,7 @@ mod capacity;
 mod create;
 mod expand;
 mod list;
+mod modify;
 mod name;
 mod page;
 pub(crate) mod snapshot;
@@ -59,10 +60,12 @@ pub(crate) struct ControllerService {
 fn pool_capabilities(abilities: Abilities) -> impl Iterator<Item = rpc::Type> {
     let snapshots = [rpc::Type::CreateDeleteSnapshot, rpc::Type::ListSnapshots, rpc::Type::GetSnapshot];
     let clones = [rpc::Type::CloneVolume];
+    let modify = [rpc::Type::ModifyVolume];
     snapshots
         .into_iter()
         .filter(move |_| abilities.snapshots)
         .chain(clones.into_iter().filter(move |_| abilities.clones))
+        .chain(modify.into_iter().filter(move |_| abilities.modify))
 }
 
 impl ControllerService {
@@ -220,9 +223,10 @@ impl Controller for ControllerService {
 
     async fn controller_modify_volume(
         &self,
-        _: Request<csi::ControllerModifyVolumeRequest>,
+        request: Request<csi::ControllerModifyVolumeRequest>,
     ) -> Answer<csi::ControllerModifyVolumeResponse> {
-        Err(undeclared("MODIFY_VOLUME"))
+        self.expect(self.driver.abilities().modify, "MODIFY_VOLUME")?;
+        call!(self, request, "ControllerModifyVolume", volume_id, modify::modify)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The kernel's side: loop devices, mounts, and the paths on which they are made.
 
 pub(crate) mod btrfs;
+pub(crate) mod compression;
 pub(crate) mod damage;
 pub(crate) mod fiemap;
 pub(crate) mod flags;
 pub(crate) mod freeze;
+pub(crate) mod io_max;
 pub(crate) mod loopdev;
 pub(crate) mod mount;
 pub(crate) mod mountinfo;

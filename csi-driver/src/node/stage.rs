@@ -187,7 +187,12 @@ pub(super) fn unstage(
                 "what is mounted at {path} is not volume {id}; it is left as it is"
             )));
         }
-        mount::unmount_all(place)?;
+        leave(pool, &folder, &id);
+        if let Err(error) = mount::unmount_all(place) {
+            // It stays in use, and limited.
+            pool.limit_again(&folder, &volume);
+            return Err(error);
+        }
     }
     // Staged at another path: that one is not ours to take away here.
     if let Some(other) = journal.staging.as_ref().filter(|staging| staging.path != *path)
@@ -195,12 +200,20 @@ pub(super) fn unstage(
     {
         return Ok(NodeUnstageVolumeResponse {});
     }
+    leave(pool, &folder, &id);
     pool.backend.unstage(&folder)?;
     if journal.staging.take().is_some() {
         folder.shorten_journal(&journal)?;
     }
     tracing::info!(?path, "unstaged");
     Ok(NodeUnstageVolumeResponse {})
+}
+
+/// What fails in it must not keep the volume here: the next start makes good for it.
+fn leave(pool: &Pool, folder: &VolumeFolder, id: &VolumeId) {
+    if let Err(error) = pool.backend.leave(folder) {
+        tracing::warn!(volume = %id, %error, "its limits may stay on the device that it leaves");
+    }
 }
 
 /// A recorded target path at which something is mounted still.

@@ -181,6 +181,7 @@ impl Pool {
             format: if is_block { Format::Never } else { Format::Done },
             origin: None,
             identity: Identity::Own,
+            mutable: Default::default(),
             attachments: Default::default(),
         })
     }

@@ -48,6 +48,7 @@ use crate::{
     config::Limits,
     error::{Error, Tried as _},
     kernel::removal::remove_tree,
+    mutable::Mutable,
     step,
     volume::{Origin, Volume},
     volume_id::VolumeId,
@@ -128,6 +129,16 @@ impl Pool {
 
     fn volumes_path(&self) -> PathBuf {
         self.path.join("volumes")
+    }
+
+    /// Whether volumes can have these parameters here.
+    pub(crate) fn check_mutable(&self, mutable: &Mutable) -> Result<(), Error> {
+        let here = |why: String| format!("mutable_parameters cannot be had in pool {:?}: {why}", self.name);
+        self.backend.check_mutable(mutable).map_err(|error| match error {
+            Error::Invalid(why) => Error::Invalid(here(why)),
+            Error::Precondition(why) => Error::Precondition(here(why)),
+            other => other,
+        })
     }
 
     /// The folder of a volume; `None` when there is no such volume.

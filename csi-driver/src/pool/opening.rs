@@ -14,7 +14,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    NEW, Pool, folder,
+    NEW, Pool, VolumeFolder, folder,
     ledger::{Ledger, Promise},
     make_and_open, names,
 };
@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Tried as _},
     metrics::Metrics,
     step,
-    volume::Origin,
+    volume::{Origin, Volume},
     volume_id::VolumeId,
 };
 
@@ -77,6 +77,9 @@ impl Pool {
         };
         // First of all: whoever writes there waits for it.
         pool.thaw_volumes()?;
+        if let Err(error) = pool.backend.begin() {
+            tracing::warn!(pool = %pool.name, %error, "limits may be left on devices that nobody uses");
+        }
         pool.remove_half_made()?;
         pool.finish_imports()?;
         pool.finish_groups()?;
@@ -123,6 +126,15 @@ impl Pool {
         Ok(())
     }
 
+    /// The limits of a volume in use, whose cgroup may have been made anew since they were set.
+    pub(crate) fn limit_again(&self, folder: &VolumeFolder, volume: &Volume) {
+        if !volume.mutable.limits.is_none()
+            && let Err(error) = self.backend.modify(folder, volume)
+        {
+            tracing::warn!(volume = %volume.id, %error, "the limits of this volume may not hold");
+        }
+    }
+
     fn remove_half_made(&self) -> Result<(), Error> {
         for name in names(&self.volumes, &self.volumes_path())? {
             if name.starts_with(NEW) {
@@ -148,6 +160,7 @@ impl Pool {
                     if volume.origin.is_some() {
                         sharing.insert(id.clone());
                     }
+                    self.limit_again(&folder, &volume);
                     volume.capacity
                 }
                 Err(error) => {

@@ -16,7 +16,9 @@ use holdfast_proto::csi::{self, VolumeCapability, volume_capability::access_mode
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::harness::{Driver, MIB, NODE, Scratch, block, command, entries, mounted, needs, until, volume};
+use crate::harness::{
+    Driver, MIB, NODE, Scratch, block, command, entries, mounted, needs, parameters, until, volume,
+};
 
 /// Where the child finds its configuration.
 const FOLDER: &str = "HOLDFAST_TEST_FOLDER";
@@ -66,6 +68,11 @@ fn make_disk(scratch: &Scratch, name: &str, mkfs: &str) {
     fs::create_dir(&disk).unwrap();
     command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
     fs::create_dir(disk.join("pool")).unwrap();
+}
+
+/// Whether something of its volumes can be changed.
+fn can_modify(backend: &str) -> bool {
+    matches!(backend, "directory" | "btrfs")
 }
 
 /// A volume's life, and the driver's.
@@ -243,6 +250,18 @@ impl Life {
             assert_eq!(grown, size * 2);
         }
         kept("grown");
+        if can_modify(self.backend) {
+            let request = csi::ControllerModifyVolumeRequest {
+                volume_id: id.clone(),
+                mutable_parameters: parameters(&[("compression", "zstd")]),
+                ..Default::default()
+            };
+            let modify =
+                async |d: &mut Driver| d.controller.controller_modify_volume(request.clone()).await.map(drop);
+            self.call("modify", modify).await;
+            let stored = read_json(&self.pool().join("volumes").join(&id).join("volume.json"));
+            assert_eq!(stored["mutable"]["compression"], "zstd");
+        }
         self.call("unpublish", async |d| d.unpublish(&id, "pod").await).await;
         self.call("publish again", async |d| d.publish(&id, "pod", &capability).await).await;
         kept("published again");
@@ -356,8 +375,9 @@ pub(crate) async fn at_every_step(
 
 /// The life of a volume by itself.
 async fn alone(backend: &'static str, capability: VolumeCapability, size: i64) {
-    let calls =
-        ["create", "attach", "stage", "publish", "expand", "unpublish", "unstage", "detach", "delete"];
+    let mut calls =
+        vec!["create", "attach", "stage", "publish", "expand", "unpublish", "unstage", "detach", "delete"];
+    calls.extend(can_modify(backend).then_some("modify"));
     at_every_step(backend, capability, size, Life::run, &calls).await;
 }
 

@@ -35,6 +35,7 @@ mod life;
 mod limits;
 mod load;
 mod metadata;
+mod modify;
 mod publishing;
 mod raw;
 mod requests;

@@ -22,9 +22,10 @@ use crate::{
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
-        flags, mount, mountinfo,
+        compression, flags, mount, mountinfo,
         place::{Place, Seen},
     },
+    mutable::Mutable,
     pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
     size::{Bounds, GIB, MIB},
     volume::{Content, Volume},
@@ -46,6 +47,11 @@ pub(crate) struct Folders {
 impl Folders {
     fn copies(&self, what: &str) -> Result<&Copies, Error> {
         self.copies.as_ref().ok_or_else(|| self.cannot(what))
+    }
+
+    /// Whether new files can be compressed.
+    fn compresses(&self) -> bool {
+        self.fs_name == "btrfs"
     }
 
     fn no_device(&self, folder: &VolumeFolder) -> Error {
@@ -99,7 +105,8 @@ impl Backend for Folders {
     }
 
     fn create(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
-        self.sizes.make(folder, volume.enforced.then_some(volume.capacity))
+        self.sizes.make(folder, volume.enforced.then_some(volume.capacity))?;
+        self.modify(folder, volume)
     }
 
     fn destroy(&self, folder: &VolumeFolder) -> Result<(), Error> {
@@ -116,6 +123,31 @@ impl Backend for Folders {
 
     fn needs_node_expansion(&self) -> bool {
         false
+    }
+
+    fn check_mutable(&self, mutable: &Mutable) -> Result<(), Error> {
+        if !mutable.limits.is_none() {
+            return Err(Error::Invalid(
+                "its volumes are folders of one file system, and iops and bandwidth are limited by device; use a pool \
+                 with backend = \"image\" and an io_cgroup"
+                    .to_owned(),
+            ));
+        }
+        if mutable.compression.is_some() && !self.compresses() {
+            return Err(Error::Invalid(format!(
+                "it lies on {}, which compresses nothing; use a pool on btrfs with backend = \"directory\" or \
+                 \"btrfs\"",
+                self.fs_name
+            )));
+        }
+        Ok(())
+    }
+
+    fn modify(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        match volume.mutable.compression {
+            Some(wanted) if compression::set(&sizes::data(folder)?, wanted)? => self.sizes.commit(folder),
+            _ => Ok(()),
+        }
     }
 
     fn unwritten(
@@ -199,6 +231,11 @@ impl Backend for Folders {
             // Again, for quotas may have been switched off and on since.
             self.sizes.limit(stage.folder, stage.volume.capacity)?;
         }
+        // Its owner can change it from within. A full volume takes no property, and its data
+        // is not to be withheld for that.
+        if let Err(error) = self.modify(stage.folder, &stage.volume) {
+            tracing::warn!(volume = %stage.volume.id, %error, "new files of this volume may be compressed otherwise");
+        }
         let data = stage.folder.open_child(DATA, OFlags::PATH | OFlags::DIRECTORY)?;
         mount::bind(&data, options.attributes, stage.staging)
     }
@@ -225,7 +262,8 @@ impl Backend for Folders {
     }
 
     fn abilities(&self) -> Abilities {
-        self.copies.as_ref().map_or_else(Abilities::default, Copies::abilities)
+        let copies = self.copies.as_ref().map_or_else(Abilities::default, Copies::abilities);
+        Abilities { modify: self.compresses(), ..copies }
     }
 
     fn snapshot_bytes(&self, source: &VolumeFolder) -> Result<u64, Error> {
@@ -249,6 +287,7 @@ impl Backend for Folders {
             copies.receive(&self.runner, cut, volume)?;
         }
         self.expand(cut.into, volume)?;
+        self.modify(cut.into, volume)?;
         cut.into.sync()
     }
 

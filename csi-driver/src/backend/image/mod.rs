@@ -27,12 +27,14 @@ use crate::{
     error::{Error, Tried as _},
     kernel::{
         flags,
+        io_max::IoGroup,
         loopdev::{self, Detach, LoopDevice, Sector},
         mount, mountinfo,
         place::{Place, Seen},
         reflink,
     },
     metrics::Metrics,
+    mutable::Mutable,
     pool::{Appraisal, Import, Original, VolumeFolder, Watcher, allocated, ledger::Promise},
     size::{Bounds, GIB, MIB},
     step,
@@ -51,6 +53,8 @@ pub(crate) struct Image {
     metrics: Metrics,
     /// Whether images of this pool can share their blocks.
     reflink: bool,
+    /// Where the users of the volumes run, if that was said.
+    io_group: Option<IoGroup>,
 }
 
 impl Image {
@@ -61,8 +65,8 @@ impl Image {
             tracing::warn!(path = %surroundings.path.display(), %error, supposed, "cannot try whether files share blocks");
             supposed
         });
-        let Surroundings { pool, runner, metrics, .. } = surroundings;
-        Self { pool, runner, metrics, reflink }
+        let Surroundings { pool, runner, metrics, io_group, .. } = surroundings;
+        Self { pool, runner, metrics, reflink, io_group }
     }
 
     fn open_image(folder: &VolumeFolder) -> Result<OwnedFd, Error> {
@@ -85,11 +89,31 @@ impl Image {
         cut::cut(cuts, self.reflink, &|held| self.metrics.observe_freeze(&self.pool, held))
     }
 
+    /// Gives the device the volume's limits and no others: the number may have those of a
+    /// volume that had it before.
+    fn limit(&self, device: &LoopDevice, volume: &Volume) -> Result<(), Error> {
+        let limits = &volume.mutable.limits;
+        match &self.io_group {
+            Some(group) if limits.is_none() => group.clear(device.rdev),
+            Some(group) => group.set(device.rdev, limits),
+            None if limits.is_none() => Ok(()),
+            None => Err(no_io_group().into_exceeded_on_node()),
+        }
+    }
+
     fn attached(folder: &VolumeFolder) -> Result<LoopDevice, Error> {
         Self::find_device(folder)?.ok_or_else(|| {
             Error::Precondition(format!("{} has no loop device: it is not staged", folder.path().display()))
         })
     }
+}
+
+fn no_io_group() -> Error {
+    Error::Invalid(
+        "it has no io_cgroup, the cgroup v2 below which all that use its volumes run; add that to the pool's \
+         configuration, or limit no iops and no bandwidth"
+            .to_owned(),
+    )
 }
 
 /// The tool that makes a file system.
@@ -195,6 +219,28 @@ impl Backend for Image {
         true
     }
 
+    fn check_mutable(&self, mutable: &Mutable) -> Result<(), Error> {
+        if mutable.compression.is_some() {
+            return Err(Error::Invalid(
+                "its volumes have file systems of their own, which it does not change; use a pool on btrfs with backend \
+                 = \"directory\" or \"btrfs\" for compression"
+                    .to_owned(),
+            ));
+        }
+        if mutable.limits.is_none() {
+            return Ok(());
+        }
+        self.io_group.as_ref().ok_or_else(no_io_group)?.check()
+    }
+
+    fn modify(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        match Self::find_device(folder)? {
+            Some(device) => self.limit(&device, volume),
+            // It is limited when it is staged.
+            None => Ok(()),
+        }
+    }
+
     fn unwritten(
         &self,
         _path: &Path,
@@ -293,6 +339,7 @@ impl Backend for Image {
                         stage.volume.id
                     )));
                 }
+                self.limit(&device, &stage.volume)?;
                 device.update_size().map(|_| ())
             }
             Content::Filesystem(fs) => {
@@ -306,6 +353,7 @@ impl Backend for Image {
                     }
                     let device = format::formatted_device(&self.runner, stage, fs)?;
                     grow::before_mount(&self.runner, fs, &device)?;
+                    self.limit(&device, &stage.volume)?;
                     // Dropping the device afterwards leaves it to the mount: the unmount frees it.
                     match mount::mount_device(fs, &device.path, &options, stage.staging) {
                         // A tool that outlived the driver that started it still has the device.
@@ -321,6 +369,19 @@ impl Backend for Image {
                 path: stage.folder.path().to_owned(),
                 reason: "an image volume cannot be a folder".to_owned(),
             }),
+        }
+    }
+
+    fn begin(&self) -> Result<(), Error> {
+        self.io_group.as_ref().map_or(Ok(()), IoGroup::clear_unused)
+    }
+
+    fn leave(&self, folder: &VolumeFolder) -> Result<(), Error> {
+        let Some(group) = &self.io_group else { return Ok(()) };
+        // While the device is held here, nobody else is on it.
+        match Self::find_device(folder)? {
+            Some(device) => group.clear(device.rdev),
+            None => Ok(()),
         }
     }
 
@@ -365,7 +426,13 @@ impl Backend for Image {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { snapshots: true, clones: true, groups: self.reflink, block_metadata: self.reflink }
+        Abilities {
+            snapshots: true,
+            clones: true,
+            groups: self.reflink,
+            block_metadata: self.reflink,
+            modify: self.io_group.as_ref().is_some_and(|group| group.check().is_ok()),
+        }
     }
 
     fn blocks(&self, folder: &VolumeFolder) -> Result<OwnedFd, Error> {
