@@ -21,6 +21,8 @@ setup: ## install what is missing (Debian packages; needs root)
 	for tool in mkfs.ext4 mkfs.xfs mkfs.btrfs losetup; do command -v $$tool >/dev/null || need+=($(PACKAGES)); done; \
 	command -v kubectl >/dev/null || need+=(kubernetes-client); \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need+=(postgresql); \
+	command -v openssl >/dev/null || need+=(openssl); \
+	command -v ip >/dev/null || need+=(iproute2); \
 	if [ $${#need[@]} -gt 0 ]; then \
 	  [ "$$(id -u)" = 0 ] || { echo "make setup: needs root to install $${need[*]}" >&2; exit 1; }; \
 	  export DEBIAN_FRONTEND=noninteractive; install() { apt-get install -y -qq --no-install-recommends "$$@" >/dev/null; }; \

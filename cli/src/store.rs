@@ -3,44 +3,56 @@
 use std::{
     fs::{self, File},
     io::{ErrorKind, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use holdfast_volume_controller::store::{self, Database, Location, Store};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use holdfast_volume_controller::store::{self, Database, Expected, Location, OpenError, Store, StoreId};
 
-/// Names the database in the root folder, without a password.
+/// Names the database and its store in the root folder, without a password.
 const RECORD: &str = "store";
+/// The store's name before its database is known to have it.
+const INTENT: &str = "store.new";
 /// The objects themselves, where there is no database.
 const FILE: &str = "state.db";
+
+/// What a root remembers of its database. An operator may leave out the address, never the name.
+#[derive(Debug, PartialEq, Eq)]
+struct Record {
+    address: Option<String>,
+    id: StoreId,
+}
 
 /// Opens the store of this root. A root belongs to one store: with another, or a new and empty one, nothing
 /// that is mounted below the root would be wanted any more, and the node agent would unmount it.
 pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Store> {
-    let file = root.join(FILE);
-    let record = root.join(RECORD);
-    let recorded = match fs::read_to_string(&record) {
-        Ok(text) => Some(text.trim().to_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", record.display())),
+    let path = root.join(RECORD);
+    let record = match read(&path)? {
+        Some(text) => Some(parse(&text, &path)?),
+        None => None,
     };
+    let file = root.join(FILE);
     let Some(database) = database else {
-        if let Some(recorded) = recorded {
+        if let Some(Record { address, id }) = record {
             bail!(
-                "the objects of this root are in {recorded}: give --store, or remove {} to begin without them",
-                record.display()
+                "the objects of this root are in {}: give --store, or remove {} to begin without them",
+                address.unwrap_or_else(|| format!("a database with the store {id}")),
+                path.display()
             );
         }
         return Ok(Store::open(store::Config::new(file)).await?);
     };
     let shown = database.to_string();
-    if let Some(recorded) = recorded {
-        ensure!(
-            recorded == shown,
-            "the objects of this root are in {recorded}, not in {shown}: give that as --store, or remove {} if both are \
-             the same database",
-            record.display()
-        );
+    let expected = if let Some(Record { address, id }) = record {
+        if let Some(address) = address {
+            ensure!(
+                address == shown,
+                "the objects of this root are in {address}, not in {shown}: give that as --store, or remove the address \
+                 from {} if both are the same database",
+                path.display()
+            );
+        }
+        Expected::Existing(id)
     } else {
         let has_file = file.try_exists().with_context(|| format!("cannot look for {}", file.display()))?;
         ensure!(
@@ -48,25 +60,116 @@ pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Stor
             "the objects of this root are in {}: leave --store out, or move the file away to begin without them",
             file.display()
         );
-    }
+        Expected::Mine(intended(root)?)
+    };
     let mut config = store::Config::new(Location::Postgres(database));
+    config.expected = expected;
     // The controllers of this process assume that nobody else's run.
     config.is_alone = true;
-    let store = Store::open(config).await?;
+    let store = Store::open(config).await.map_err(|error| explain(error, expected, &path))?;
+    let (Expected::Mine(id) | Expected::Existing(id)) = expected else { return Ok(store) };
     // Only now, so that a mistyped URL is not remembered. A crash before this leaves a root that nothing
-    // was started on.
-    if let Err(error) = remember(root, &record, &shown) {
+    // was started on, and the intent, by which the next start knows the store for its own.
+    if let Err(error) = write(root, RECORD, &format!("{shown}\n{id}\n")) {
         store.close().await;
-        return Err(error).with_context(|| format!("cannot write {}", record.display()));
+        return Err(error).with_context(|| format!("cannot write {}", path.display()));
     }
+    // Left behind it is of no use and no harm.
+    let _ = fs::remove_file(root.join(INTENT));
     Ok(store)
 }
 
-fn remember(root: &Path, record: &Path, shown: &str) -> std::io::Result<()> {
-    let new = root.join("store.new");
+/// What to do about a database that is not the one of this root.
+fn explain(error: OpenError, expected: Expected, record: &Path) -> Error {
+    let record = record.display();
+    match (error, expected) {
+        (OpenError::Another { store, found, .. }, Expected::Mine(_)) => anyhow!(
+            "{store} has the objects of another root (store {found}): choose another database, or, if that root is lost and \
+             this one is to go on with its objects, write {found} into {record}"
+        ),
+        (OpenError::Another { store, found, expected }, _) => anyhow!(
+            "{store} has the store {found}, but the objects of this root are in the store {expected}: give the database that \
+             has it, or remove {record} to begin without them"
+        ),
+        (OpenError::Absent { store, expected }, _) => anyhow!(
+            "{store} is empty, but has had the objects of this root (store {expected}): restore it from a backup, or \
+             remove {record} to begin without them"
+        ),
+        (error, _) => error.into(),
+    }
+}
+
+/// The name for the store of a new root, the same at every attempt to make it.
+fn intended(root: &Path) -> Result<StoreId> {
+    let path = root.join(INTENT);
+    if let Some(text) = read(&path)? {
+        return text.trim().parse().with_context(|| format!("{} is spoilt: remove it", path.display()));
+    }
+    let id = StoreId::random();
+    write(root, INTENT, &format!("{id}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(id)
+}
+
+fn parse(text: &str, path: &Path) -> Result<Record> {
+    let spoilt = || {
+        format!(
+            "{} does not say which store this root has: it should have the database's address and the store's name, a UUID, \
+             which `SELECT store FROM holdfast.revision` in the database tells",
+            path.display()
+        )
+    };
+    let (address, id) = match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [address, id] => (Some(address.to_owned()), id),
+        [id] => (None, id),
+        _ => bail!(spoilt()),
+    };
+    Ok(Record { address, id: id.parse().ok().with_context(spoilt)? })
+}
+
+/// `None` when there is no such file.
+fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// All of it or nothing, durably.
+fn write(root: &Path, name: &str, text: &str) -> std::io::Result<()> {
+    let new: PathBuf = root.join("store.tmp");
     let mut file = File::create(&new)?;
-    writeln!(file, "{shown}")?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&new, record)?;
+    fs::rename(&new, root.join(name))?;
     File::open(root)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6f1c2a52-3a0e-4a57-9c33-0b8f5c1f7e11";
+
+    #[test]
+    fn what_a_root_remembers() {
+        let path = Path::new("store");
+        let id = ID.parse().unwrap();
+        let both = parse(&format!("postgres://me@db:5432/store\n{ID}\n"), path).unwrap();
+        assert_eq!(both, Record { address: Some("postgres://me@db:5432/store".to_owned()), id });
+        assert_eq!(parse(&format!("{ID}\n"), path).unwrap(), Record { address: None, id });
+        for text in ["", "\n", "postgres://me@db:5432/store\n", &format!("a b {ID}")] {
+            let error = parse(text, path).unwrap_err().to_string();
+            assert!(error.contains("SELECT store"), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_intent_stays_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let id = intended(root.path()).unwrap();
+        assert_eq!(intended(root.path()).unwrap(), id);
+        fs::write(root.path().join(INTENT), "half a nam").unwrap();
+        assert!(intended(root.path()).unwrap_err().to_string().contains("remove it"));
+    }
 }

@@ -25,6 +25,9 @@ use crate::{bootstrap, log::LogArgs, root::Root, signals::Signals, store};
 /// How long the parts may take to come to an end after a signal. Mounts stay in
 /// any case, so nothing is lost when one does not.
 const LEAVE: Duration = Duration::from_secs(20);
+/// The same for the API server and for the store, each, once the parts have ended: what still waits there waits
+/// for a database that does not answer, and was not acknowledged.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// The most bytes of a unix socket's path (`sun_path`, without the closing zero).
 const SOCKET_PATH: usize = 107;
@@ -127,7 +130,11 @@ impl Machine {
         let registry = Arc::new(Mutex::new(Registry::default()));
         let stop = CancellationToken::new();
 
-        let store = store::open(self.root.path(), self.database.clone()).await?;
+        let store = tokio::select! {
+            store = store::open(self.root.path(), self.database.clone()) => store?,
+            // What was under way in the database is rolled back there when the connection ends.
+            () = signals.recv() => return Ok(()),
+        };
         store.metrics().register(&mut registry.lock());
         let mut api = apiserver::Config::new(store.clone(), self.root.path());
         api.registry = Arc::clone(&registry);
@@ -158,16 +165,10 @@ impl Machine {
         };
 
         tracing::info!("stopping; what is mounted stays mounted");
-        stop.cancel();
-        if tokio::time::timeout(LEAVE, parts.all_ended()).await.is_err() {
-            tracing::warn!("some parts did not end within {LEAVE:?}; leaving without them");
+        tokio::select! {
+            () = leave(parts, server, &stop_api, &store) => ended,
+            () = signals.recv() => at_once(),
         }
-        stop_api.cancel();
-        if tokio::time::timeout(LEAVE, server.stopped()).await.is_err() {
-            tracing::warn!("the API server did not end within {LEAVE:?}; leaving without it");
-        }
-        store.close().await;
-        ended
     }
 
     /// Everything besides store and API server; returns the CSI socket's path.
@@ -218,6 +219,27 @@ impl Machine {
         }
         Ok(pools)
     }
+}
+
+/// Ends everything in the reverse order, and waits for none of it for ever.
+async fn leave(mut parts: Parts, server: apiserver::Server, stop_api: &CancellationToken, store: &Store) {
+    parts.stop.cancel();
+    if tokio::time::timeout(LEAVE, parts.all_ended()).await.is_err() {
+        tracing::warn!("some parts did not end within {LEAVE:?}; leaving without them");
+    }
+    stop_api.cancel();
+    if tokio::time::timeout(CLOSE, server.stopped()).await.is_err() {
+        tracing::warn!("the API server did not end within {CLOSE:?}; leaving without it");
+    }
+    if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
+        tracing::warn!("the store was not closed within {CLOSE:?}; leaving without that");
+    }
+}
+
+/// Ends the process as `kill -9` would, which loses nothing: somebody has asked for the second time.
+fn at_once() -> ! {
+    tracing::warn!("ended by a second signal; what is mounted stays mounted");
+    std::process::exit(1)
 }
 
 /// Somebody else has the store now, or it is another one: nothing here may act on what it said.

@@ -91,6 +91,23 @@ async fn a_claim_in_postgresql_survives_kill_9() -> Result<()> {
     .await?;
     ensure!(machine.interrupt().await?.success(), "it ends in order");
     ensure!(leftovers::mounts(&root).is_empty(), "something is still mounted");
+
+    // Free now, but not for another root.
+    let said = refused(other.path(), &["--store", &url])?;
+    ensure!(said.contains("has the objects of another root"), "{said}");
+    let record = fs::read_to_string(root.join("store"))?;
+    let name = record.lines().nth(1).context("the name of the store")?;
+    let remedy = format!("write {name} into {}/store", other.path().display());
+    ensure!(said.contains(&remedy), "{said}");
+    // Without an address the name decides.
+    fs::write(root.join("store"), name)?;
+    machine.restart().await?;
+    ensure!(machine.interrupt().await?.success(), "it ends in order");
+    ensure!(fs::read_to_string(root.join("store"))? == record, "both are remembered again");
+    // Emptied, it is not filled again.
+    cluster.empty(&url);
+    let said = refused(&root, &["--store", &url])?;
+    ensure!(said.contains("is empty, but has had the objects of this root") && said.contains(name), "{said}");
     Ok(())
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::Location;
+use super::{Expected, Location};
 
 /// Where the store is and what it may use.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file or the database.
     pub location: Location,
+    /// Which store the database must have.
+    pub expected: Expected,
     /// Whether no other process that asks for the same may have the store open: for a process whose
     /// controllers assume that there are no others. A store in an SQLite file is always alone.
     pub is_alone: bool,
@@ -31,6 +33,7 @@ impl Config {
     pub fn new(location: impl Into<Location>) -> Self {
         Self {
             location: location.into(),
+            expected: Expected::Any,
             is_alone: false,
             allow_fsync_off: false,
             log: LogLimits::default(),

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::Location;
+use super::{Location, StoreId};
 
-/// Why a store does not open. Nothing was changed in it.
+/// Why a store does not open. No object was changed. Only [`OpenError::Damaged`] and what fails after the
+/// check may leave tables that were brought up to date.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -25,6 +26,24 @@ pub enum OpenError {
         store: Location,
         /// What was found instead.
         why: String,
+    },
+    /// It is empty, or was emptied.
+    #[error("{store} is empty, and was to have the store {expected}; restore it, or choose the right place")]
+    Absent {
+        /// The database.
+        store: Location,
+        /// What was to be there.
+        expected: StoreId,
+    },
+    /// It has another store.
+    #[error("{store} has the store {found}, not {expected}; choose the right place")]
+    Another {
+        /// The database.
+        store: Location,
+        /// What is there.
+        found: StoreId,
+        /// What was to be there.
+        expected: StoreId,
     },
     /// A later version of this program wrote it.
     #[error(

@@ -118,6 +118,10 @@ impl Dialect for Faulty {
         self.inner.maintain().await
     }
 
+    fn contradicted(&mut self, seen: u64) {
+        self.inner.contradicted(seen);
+    }
+
     fn lost(&self) -> Option<&str> {
         self.inner.lost()
     }

@@ -2,7 +2,7 @@
 //! changes and foreign ones, so a watch has one order: that of the revisions.
 
 use super::dialect::Foreign;
-use super::link;
+use super::link::{self, Linked};
 use super::writer::Writer;
 
 impl Writer {
@@ -67,8 +67,13 @@ impl Writer {
         let rows = self.dialect.load(self.window).await.map_err(|error| error.to_string())?;
         let compacted = rows.compacted;
         let contents = link::loaded(rows)?;
+        let seen = self.memory.revision();
+        if let Some(what) = self.contradiction(&contents, seen) {
+            self.dialect.contradicted(seen);
+            return Err(what);
+        }
         tracing::warn!(
-            from = self.memory.revision(),
+            from = seen,
             to = contents.revision,
             "fell behind the compaction of the change log: loaded everything again, watches have to list again"
         );
@@ -76,5 +81,25 @@ impl Writer {
         self.compacted = compacted;
         self.tell();
         Ok(())
+    }
+
+    /// What of that cannot come after what is in memory. The tokens of the changes between may be compacted;
+    /// but what has not changed since `seen` must be here, as it is there.
+    fn contradiction(&self, contents: &Linked, seen: u64) -> Option<String> {
+        if contents.revision < seen {
+            return Some(format!(
+                "the database is at revision {}, {seen} was read before",
+                contents.revision
+            ));
+        }
+        let unchanged = contents.objects.iter().filter(|object| object.revision <= seen);
+        let mut strange = unchanged.filter(|object| {
+            self.memory
+                .get(&object.key)
+                .is_none_or(|known| known.revision != object.revision || known.body != object.body)
+        });
+        strange.next().map(|object| {
+            format!("{} was not at revision {} when that was read before", object.key, object.revision)
+        })
     }
 }

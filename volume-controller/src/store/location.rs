@@ -1,10 +1,11 @@
 //! Where a store is: an SQLite file or a PostgreSQL database.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 
 /// Where a store is. Shown without a password.
@@ -24,12 +25,19 @@ pub struct Database {
 
 /// A URL does not name a PostgreSQL database.
 #[derive(Debug, Error)]
-#[error(
-    "not the URL of a PostgreSQL database ({why}): write postgres://USER@HOST:PORT/DATABASE, or \
-     postgres:///DATABASE?host=/run/postgresql&user=USER for a unix socket"
-)]
-pub struct NotADatabase {
-    why: String,
+pub enum NotADatabase {
+    /// What was given is none.
+    #[error(
+        "not the URL of a PostgreSQL database ({why}): write postgres://USER@HOST:PORT/DATABASE, or \
+         postgres:///DATABASE?host=/run/postgresql&user=USER for a unix socket"
+    )]
+    Url {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The environment asks for what is not known here.
+    #[error("the environment's PGSSLMODE is not one of {}: correct or remove it", SSL_MODES.join(", "))]
+    Environment,
 }
 
 /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full`, as libpq writes it. What is left
@@ -38,7 +46,7 @@ impl FromStr for Database {
     type Err = NotADatabase;
 
     fn from_str(url: &str) -> Result<Self, NotADatabase> {
-        let not = |why: String| NotADatabase { why };
+        let not = |why: String| NotADatabase::Url { why };
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(not("it does not begin with postgres://".to_owned()));
         }
@@ -49,6 +57,13 @@ impl FromStr for Database {
         // What the parser says may quote the URL, with its password.
         let options: PgConnectOptions =
             url.parse().map_err(|_: sqlx::Error| not("it cannot be read".to_owned()))?;
+        if !has_ssl_mode(url) && !is_ssl_mode(std::env::var_os("PGSSLMODE").as_deref()) {
+            return Err(NotADatabase::Environment);
+        }
+        // libpq would try without encryption first; the library would stay there.
+        if matches!(options.get_ssl_mode(), PgSslMode::Allow) {
+            return Err(not("sslmode=allow is not known here, take prefer or verify-full".to_owned()));
+        }
         Ok(Self { options: Box::new(options) })
     }
 }
@@ -60,16 +75,28 @@ const PARAMETERS: [&str; 10] =
 
 fn refuse_parameters(url: &str) -> Result<(), String> {
     let Some((_, query)) = url.split_once('?') else { return Ok(()) };
-    for (name, value) in query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
-        if !PARAMETERS.contains(&name) {
-            return Err(format!("it has a parameter that is none of {}", PARAMETERS.join(", ")));
-        }
-        // libpq would try without encryption first; the library would stay there.
-        if name == "sslmode" && value == "allow" {
-            return Err("sslmode=allow is not known here, take prefer or verify-full".to_owned());
-        }
+    if query.split('&').all(|pair| PARAMETERS.contains(&name_of(pair))) {
+        return Ok(());
     }
-    Ok(())
+    Err(format!("it has a parameter that is none of {}", PARAMETERS.join(", ")))
+}
+
+fn name_of(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
+fn has_ssl_mode(url: &str) -> bool {
+    url.split_once('?').is_some_and(|(_, query)| query.split('&').any(|pair| name_of(pair) == "sslmode"))
+}
+
+/// What `sslmode` may be, without libpq's `allow`.
+const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
+
+/// Whether the environment's mode, if it has one, is known. The library takes `prefer` for what it does
+/// not know, which is an open connection where the server offers nothing else.
+fn is_ssl_mode(mode: Option<&OsStr>) -> bool {
+    let Some(mode) = mode else { return true };
+    mode.to_str().is_some_and(|mode| SSL_MODES.iter().any(|known| mode.eq_ignore_ascii_case(known)))
 }
 
 impl Database {
@@ -159,10 +186,24 @@ mod tests {
             "postgres://me@db/store?passwort=secret",
             "postgres://me:secret@db/store?sslmod=verify-full",
             "postgres://me:secret@db/store?sslmode=allow",
+            "postgres://me:secret@db/store?sslmode=ALLOW",
+            "postgres://me:secret@db/store?sslmode=%61llow",
             "postgres://me:secret@db/store?sslmode=verify-ful",
         ] {
             let error = Database::from_str(url).unwrap_err().to_string();
             assert!(error.contains("write postgres://") && !error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_slip_in_the_environment_is_no_open_connection() {
+        for mode in [None, Some("prefer"), Some("verify-full"), Some("VERIFY-CA")] {
+            assert!(is_ssl_mode(mode.map(OsStr::new)), "{mode:?}");
+        }
+        for mode in ["", "verify-ful", "allow", "verify_full", "required"] {
+            assert!(!is_ssl_mode(Some(OsStr::new(mode))), "{mode:?}");
+        }
+        assert!(has_ssl_mode("postgres://me@db/store?port=1&sslmode=require"));
+        assert!(!has_ssl_mode("postgres://me@db/sslmode=?options=sslmode=require"));
     }
 }

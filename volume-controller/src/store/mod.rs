@@ -17,6 +17,7 @@ mod config;
 mod dialect;
 mod error;
 mod follow;
+mod identity;
 mod link;
 mod location;
 mod log;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{BatchLimits, Config, LogLimits};
 pub use error::{OpenError, Said};
+pub use identity::{Expected, StoreId};
 pub use location::{Database, Location, NotADatabase};
 pub use metrics::{Metrics, ResourceLabel};
 pub use types::{
@@ -76,7 +78,7 @@ impl Store {
     /// and starts its writer on the current tokio runtime.
     ///
     /// # Errors
-    /// See [`OpenError`]; each of them leaves the file or database as it was.
+    /// See [`OpenError`]; none of them leaves an object changed.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         open::open(config).await
     }

@@ -1,7 +1,7 @@
 //! What of PostgreSQL is and is not opened, and what happens to who loses it.
 
 use super::*;
-use holdfast_test_needs::postgres::Durability;
+use holdfast_test_needs::postgres::{Cluster, Durability};
 use holdfast_volume_controller::store::{CommitError, Database, Ended, OpenError};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
@@ -83,7 +83,7 @@ async fn a_newer_schema_is_refused() {
     place.open().await.close().await;
     run(&place, "UPDATE schema_version SET version = 99").await;
     let error = refused(place.config()).await;
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 2, .. }), "{error}");
     assert_eq!(place.number("SELECT version FROM schema_version").await, 99);
 }
 
@@ -96,6 +96,44 @@ async fn who_meets_a_newer_schema_while_running_writes_no_more() {
     let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
     assert!(why.contains("version 99"), "{why}");
     assert_eq!(place.number("SELECT current FROM revision").await, 1);
+}
+
+#[tokio::test]
+async fn who_only_reads_meets_a_newer_schema_as_well() {
+    let Some(place) = Place::postgres().await else { return };
+    let store = place.open().await;
+    run(&place, "UPDATE schema_version SET version = 99").await;
+    let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+    assert!(why.contains("version 99"), "{why}");
+}
+
+#[tokio::test]
+async fn an_older_schema_is_brought_up_to_date() {
+    let Some(place) = Place::postgres().await else { return };
+    let store = place.open().await;
+    store.commit(vec![create("a")]).await.unwrap();
+    store.close().await;
+    run(&place, "ALTER TABLE revision DROP COLUMN store; UPDATE schema_version SET version = 1").await;
+    let store = place.open().await;
+    assert!(store.get(&key("a")).is_some());
+    store.commit(vec![create("b")]).await.unwrap();
+    store.close().await;
+    assert_eq!(place.number("SELECT version FROM schema_version").await, 2);
+    assert_eq!(place.number("SELECT count(*) FROM revision WHERE store IS NOT NULL").await, 1);
+}
+
+#[tokio::test]
+async fn what_somebody_has_is_not_even_looked_at() {
+    // "Holdfast" in ASCII: the lock of a process that must be alone.
+    let Some(place) = prepared("").await else { return };
+    let Place::Postgres { url, .. } = &place else { return };
+    let mut holder = PgConnection::connect(url).await.unwrap();
+    holder.execute(sqlx::raw_sql("SELECT pg_advisory_lock(x'486f6c6466617374'::bigint)")).await.unwrap();
+    let error = refused(alone(&place)).await;
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    assert_eq!(place.number("SELECT count(*) FROM pg_namespace WHERE nspname = 'holdfast'").await, 0);
+    holder.close().await.unwrap();
+    Store::open(alone(&place)).await.expect("free now").close().await;
 }
 
 #[tokio::test]
@@ -200,4 +238,98 @@ async fn a_database_that_went_back_in_time_is_not_written_to() {
     let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
     assert!(why.contains("does not continue"), "{why}");
     assert_eq!(place.number("SELECT current FROM revision").await, 2);
+}
+
+/// As after the restore of a backup that has `a` only, from a time when somebody else was alone with it.
+const WENT_BACK: &str = "DELETE FROM object WHERE revision > 2; DELETE FROM change WHERE revision > 2;
+    UPDATE revision SET current = 2, token = (SELECT token FROM change WHERE revision = 2), owner = 4711";
+
+#[tokio::test]
+async fn that_it_went_back_is_not_taken_for_another_process() {
+    for is_cut_off in [false, true] {
+        let Some(place) = Place::postgres().await else { return };
+        let store = Store::open(alone(&place)).await.unwrap();
+        store.commit(vec![create("a")]).await.unwrap();
+        store.commit(vec![create("b")]).await.unwrap();
+        run(&place, WENT_BACK).await;
+        if is_cut_off {
+            place.end_sessions().await;
+        }
+        let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+        assert!(why.contains("does not continue") && why.contains("revision 3"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn another_past_is_not_taken_for_a_compacted_one() {
+    for (name, other) in [
+        ("another body", "UPDATE change SET body = '{\"metadata\": {}}'::bytea WHERE revision = 2"),
+        (
+            "another object",
+            "UPDATE change SET name = 'x' WHERE revision = 2; UPDATE object SET name = 'x' WHERE revision = 2",
+        ),
+    ] {
+        let Some(place) = Place::postgres().await else { return };
+        let store = place.open().await;
+        store.commit(vec![create("a")]).await.unwrap();
+        store.commit(vec![create("b")]).await.unwrap();
+        // At once, as a process that was cut off sees it: revision 3 is gone, others have come and are compacted.
+        let all = format!(
+            "BEGIN; {other}; DELETE FROM object WHERE revision = 3; DELETE FROM change WHERE revision = 3;
+             INSERT INTO change (revision, kind, token, resource, namespace, name, body)
+             VALUES (4, 0, 1, '{CLAIMS}', 'default', 'c', '{{\"metadata\": {{}}}}');
+             INSERT INTO object VALUES ('{CLAIMS}', 'default', 'c', 4);
+             UPDATE revision SET current = 4, compacted = 4, token = 1; COMMIT"
+        );
+        place.connect().await.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(all))).await.unwrap();
+        let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+        assert!(why.contains("does not continue") && why.contains("revision 3"), "{name}: {why}");
+        assert!(store.get(&key("b")).is_some(), "{name}: nothing of it is shown");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settled_commit_has_reached_the_standby() {
+    let Some(cluster) = Cluster::start(Durability::Full) else { return };
+    let place = Place::on(&cluster).await;
+    let store = place.open().await;
+    let mut server = place.connect().await;
+    let standby = |name: &str| format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+    // A standby that is not there: COMMIT is in this server's log, and waits.
+    server.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(standby("nobody")))).await.unwrap();
+    server.execute(sqlx::raw_sql("SELECT pg_reload_conf()")).await.unwrap();
+    let committing = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(vec![create("a")]).await }
+    });
+    let first = waiting_for_standby(&mut server, 0, &committing).await;
+    // The wait is over without the standby; the commit stands, here.
+    sqlx::query("SELECT pg_terminate_backend($1)").bind(first).execute(&mut server).await.unwrap();
+    waiting_for_standby(&mut server, first, &committing).await;
+    server.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(standby("")))).await.unwrap();
+    server.execute(sqlx::raw_sql("SELECT pg_reload_conf()")).await.unwrap();
+    committing.await.unwrap().expect("it is settled");
+    assert_eq!(store.commit(vec![create("b")]).await.unwrap()[0].revision, 3);
+    store.close().await;
+}
+
+/// Waits until a session other than that of `not` waits for a standby, while nobody was answered.
+async fn waiting_for_standby<T>(
+    server: &mut PgConnection,
+    not: i32,
+    commit: &tokio::task::JoinHandle<T>,
+) -> i32 {
+    loop {
+        let waiting: Option<i32> =
+            sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid <> $1")
+                .bind(not)
+                .fetch_optional(&mut *server)
+                .await
+                .unwrap();
+        if let Some(pid) = waiting {
+            return pid;
+        }
+        assert!(!commit.is_finished(), "answered before the standby has it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

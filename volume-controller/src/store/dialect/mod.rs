@@ -58,6 +58,10 @@ pub(crate) trait Dialect: Send {
     /// What the database needs now and then; called when nobody waits for a write.
     async fn maintain(&mut self) -> Result<(), DialectError>;
 
+    /// What is loaded contradicts what was read before, up to revision `seen`: from now on this process is
+    /// lost to the database. Only where others commit.
+    fn contradicted(&mut self, seen: u64);
+
     /// Why this process may never write to the database again, once that is so.
     fn lost(&self) -> Option<&str>;
 

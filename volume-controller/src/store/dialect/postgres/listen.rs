@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Executor;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::session::options;
+use super::session::{SETTINGS, options};
 use crate::store::Database;
 
 /// How long a lost word is not noticed.
@@ -44,6 +45,9 @@ async fn listen(database: Database, origin: String, heard: Arc<Notify>) {
         .max_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
+        .after_connect(|connection, _| {
+            Box::pin(async { connection.execute(sqlx::raw_sql(SETTINGS)).await.map(drop) })
+        })
         .connect_lazy_with(options(&database));
     loop {
         if let Err(error) = follow(&pool, &origin, &heard).await {

@@ -5,12 +5,12 @@
 //! its work. So transactions happen one after the other, in the order of their revisions, and a
 //! reader who sees a revision sees all before it.
 //!
-//! What a process has read must stay true. Each commit leaves a random token; when the
-//! database no longer has the token that belongs to the last revision read here, it was restored or
-//! failed over to a copy that lacked commits, and nothing is written on top of that.
+//! What a process has read must stay true. When the database does not continue it, nothing is written on top
+//! of that, and the process says so, whoever else has the database meanwhile.
 
 mod listen;
 mod owner;
+mod past;
 mod rows;
 mod schema;
 mod session;
@@ -26,8 +26,9 @@ use super::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled};
 use crate::store::{Change, Config, Database, OpenError};
 use listen::News;
 use owner::Ownership;
-use rows::{Counter, after, append, change_row, counter, lock_counter, object_row};
-use session::{DEADLINE, LOAD_DEADLINE, within};
+use past::Past;
+use rows::{Counter, after, append, change_row, counter, lock_counter, object_row, token_of};
+use session::{DEADLINE, LOAD_DEADLINE, in_time, within};
 
 /// The database and the connection to it.
 pub(crate) struct Postgres {
@@ -39,8 +40,7 @@ pub(crate) struct Postgres {
     news: News,
     /// Names this store in the words that it sends.
     origin: i64,
-    /// The last revision known here and the token of its commit.
-    known: Option<(u64, i64)>,
+    past: Past,
     /// The token of the last commit that was tried.
     tried: i64,
     lost: Option<String>,
@@ -48,17 +48,22 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Opens the database, makes its tables when it has none, and checks them. What is not
-    /// ours is not written to. Runs a task on the current tokio runtime until it is dropped.
+    /// ours is not written to, nor what somebody has who must be alone. Runs a task on the current tokio
+    /// runtime until it is dropped.
     pub(crate) async fn open(database: &Database, config: &Config) -> Result<Self, OpenError> {
         let mut connection = session::connect(database, config.allow_fsync_off)
             .await
             .map_err(|error| error.into_open(database))?;
-        schema::prepare(&mut connection, database).await?;
-        let ownership = match config.is_alone {
-            true => Some(Ownership::take(&mut connection, database).await?),
-            false => None,
-        };
-        schema::check(&mut connection, database).await?;
+        let ownership = config.is_alone.then(Ownership::random);
+        // Before anything is looked at: a lock needs no tables.
+        if let Some(ownership) = &ownership {
+            in_time(DEADLINE, database, ownership.take(&mut connection, database)).await?;
+        }
+        in_time(DEADLINE, database, schema::prepare(&mut connection, database, config.expected)).await?;
+        in_time(LOAD_DEADLINE, database, schema::check(&mut connection, database)).await?;
+        if let Some(ownership) = &ownership {
+            in_time(DEADLINE, database, ownership.sign(&mut connection, database)).await?;
+        }
         let origin = rand::random();
         Ok(Self {
             database: database.clone(),
@@ -67,7 +72,7 @@ impl Postgres {
             ownership,
             news: News::of(database, origin),
             origin,
-            known: None,
+            past: Past::default(),
             tried: 0,
             lost: None,
         })
@@ -82,14 +87,16 @@ impl Postgres {
             let mut connection = session::connect(&self.database, self.allow_fsync_off)
                 .await
                 .map_err(session::SessionError::into_sqlx)?;
-            if self.ownership.is_some() {
-                let counter = counter(&mut connection).await?;
-                self.verify_owner(&counter)?;
-            }
+            let (counter, version) = counter(&mut connection).await?;
+            self.verify_version(version)?;
+            let token = token_of(&mut connection, self.past.revision()).await?;
+            self.verify(&counter, token)?;
             if let Some(ownership) = &self.ownership {
                 ownership.lock(&mut connection).await?;
             }
             self.connection = Some(connection);
+            // What cut off the one may have cut off the other, which has nothing to send and would not notice.
+            self.news = News::of(&self.database, self.origin);
         }
         self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
@@ -110,7 +117,24 @@ impl Postgres {
         Err(error)
     }
 
-    fn verify_owner(&mut self, counter: &Counter) -> sqlx::Result<()> {
+    fn verify_version(&mut self, version: i64) -> sqlx::Result<()> {
+        if version == schema::VERSION {
+            return Ok(());
+        }
+        self.lose(format!(
+            "a newer program has brought {} to schema version {version}, this one knows version {}; start the newer \
+             program in its place",
+            self.database,
+            schema::VERSION
+        ))
+    }
+
+    /// Whether the database still has what was read here, and is ours; `token` is that of the known revision now.
+    /// The past comes first: a restored database has some former owner's number in it.
+    fn verify(&mut self, counter: &Counter, token: Option<i64>) -> sqlx::Result<()> {
+        if self.past.contradicts(counter, token) {
+            return self.lose_history(self.past.revision().unwrap_or_default());
+        }
         match &self.ownership {
             Some(ownership) if !ownership.is_ours(counter) => self.lose(format!(
                 "another process has taken {} over while this one was cut off from it; stop one of them",
@@ -120,16 +144,7 @@ impl Postgres {
         }
     }
 
-    /// Whether the database still has what was read here: `token` is that of revision `seen`,
-    /// where it could be read.
-    fn verify_history(&mut self, seen: u64, counter: &Counter, token: Option<i64>) -> sqlx::Result<()> {
-        let is_same = match (self.known, token) {
-            (Some((revision, known)), Some(token)) if revision == seen => token == known,
-            _ => true,
-        };
-        if is_same && counter.current >= seen {
-            return Ok(());
-        }
+    fn lose_history<T>(&mut self, seen: u64) -> sqlx::Result<T> {
         self.lose(format!(
             "{} does not continue what this process has read up to revision {seen}: it was restored, or failed over to \
              a copy that lacks commits; start this process again",
@@ -139,31 +154,24 @@ impl Postgres {
 
     /// What others have committed after `seen`, given the counter as it is now.
     async fn foreign(&mut self, seen: u64, counter: Counter) -> sqlx::Result<Foreign> {
-        self.verify_owner(&counter)?;
-        if counter.current <= seen {
-            self.verify_history(seen, &counter, Some(counter.token))?;
+        if counter.current == seen {
+            // Nothing came after it, so the counter has its token.
+            self.verify(&counter, Some(counter.token))?;
             return Ok(Foreign::Changes(Vec::new()));
         }
         let after = after(self.connection().await?, seen).await?;
-        self.verify_history(seen, &after.counter, after.token)?;
+        self.verify(&after.counter, after.token)?;
         if after.counter.compacted > seen {
             return Ok(Foreign::Compacted);
         }
-        self.known = Some((after.counter.current, after.counter.token));
+        self.past.hear(&after.counter);
         Ok(Foreign::Changes(after.changes))
     }
 
     /// Begins a transaction in which nobody else writes.
     async fn lock(&mut self) -> sqlx::Result<Counter> {
         let (counter, version) = lock_counter(self.connection().await?).await?;
-        if version != schema::VERSION {
-            return self.lose(format!(
-                "a newer program has brought {} to schema version {version}, this one knows version {}; start the \
-                 newer program in its place",
-                self.database,
-                schema::VERSION
-            ));
-        }
+        self.verify_version(version)?;
         Ok(counter)
     }
 
@@ -174,7 +182,10 @@ impl Postgres {
         )
         .execute(&mut *connection)
         .await?;
-        let Counter { current: revision, compacted, token, .. } = counter(connection).await?;
+        let (counter, version) = counter(connection).await?;
+        self.verify_version(version)?;
+        let connection = self.same_connection()?;
+        let Counter { current: revision, compacted, .. } = counter;
         let floor = revision.saturating_sub(limit).max(compacted);
         let objects = sqlx::query(
             "SELECT c.revision, c.resource, c.namespace, c.name, c.body
@@ -201,17 +212,20 @@ impl Postgres {
         .fetch_all(&mut *connection)
         .await?;
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
-        self.known = Some((revision, token));
+        self.past.hear(&counter);
         Ok(Loaded { revision, compacted, floor, objects, changes, replaced })
     }
 
     async fn try_begin(&mut self, seen: u64) -> sqlx::Result<Foreign> {
+        self.past.reach(seen);
         let counter = self.lock().await?;
         self.foreign(seen, counter).await
     }
 
     async fn try_tail(&mut self, seen: u64) -> sqlx::Result<Foreign> {
-        let counter = counter(self.connection().await?).await?;
+        self.past.reach(seen);
+        let (counter, version) = counter(self.connection().await?).await?;
+        self.verify_version(version)?;
         self.foreign(seen, counter).await
     }
 
@@ -236,30 +250,32 @@ impl Postgres {
         // What the server still does for the old connection ends before the lock is
         // had: a transaction lets go of the counter when it is either durable or gone.
         self.connection = None;
+        self.past.reach(base);
         let counter = self.lock().await?;
         let connection = self.same_connection()?;
-        let token: Option<i64> = sqlx::query_scalar("SELECT token FROM change WHERE revision = $1")
-            .bind(to_sql(base + 1)?)
-            .fetch_optional(connection)
-            .await?;
-        self.run("ROLLBACK").await?;
-        match token {
-            Some(token) if token == self.tried => {
-                self.known = Some((last, token));
-                Ok(Settled::Happened)
-            }
-            Some(_) => Ok(Settled::DidNot),
-            None if counter.compacted > base => Ok(Settled::Compacted),
-            None => {
-                self.verify_history(base, &counter, None)?;
-                Ok(Settled::DidNot)
-            }
+        let token = token_of(connection, Some(base + 1)).await?;
+        let before = token_of(connection, Some(base)).await?;
+        if token == Some(self.tried) {
+            // It is here, but the wait for a standby (`synchronous_standby_names`) ended with the old connection. A
+            // commit that writes waits for everything before it.
+            self.run("UPDATE revision SET owner = owner; COMMIT").await?;
+            self.past.know(last, self.tried);
+            return Ok(Settled::Happened);
         }
+        self.run("ROLLBACK").await?;
+        if counter.current == base {
+            self.verify(&counter, Some(counter.token))?;
+        } else {
+            self.verify(&counter, before)?;
+        }
+        Ok(if token.is_none() && counter.compacted > base { Settled::Compacted } else { Settled::DidNot })
     }
 
     async fn try_compact(&mut self, to: u64) -> sqlx::Result<u64> {
         let counter = self.lock().await?;
-        self.verify_owner(&counter)?;
+        let known = self.past.revision();
+        let token = token_of(self.same_connection()?, known).await?;
+        self.verify(&counter, token)?;
         if counter.compacted >= to {
             self.run("ROLLBACK").await?;
             return Ok(counter.compacted);
@@ -310,7 +326,9 @@ impl Dialect for Postgres {
         self.check("write the changes", result).map_err(CommitFailure::Refused)?;
         let result = within(DEADLINE, self.run("COMMIT")).await;
         self.check("commit", result).map_err(CommitFailure::Unknown)?;
-        self.known = changes.last().map(|change| (change.revision, self.tried));
+        if let Some(last) = changes.last() {
+            self.past.know(last.revision, self.tried);
+        }
         Ok(())
     }
 
@@ -336,6 +354,10 @@ impl Dialect for Postgres {
     /// Autovacuum does it.
     async fn maintain(&mut self) -> Result<(), DialectError> {
         Ok(())
+    }
+
+    fn contradicted(&mut self, seen: u64) {
+        let _ = self.lose_history::<()>(seen);
     }
 
     fn lost(&self) -> Option<&str> {

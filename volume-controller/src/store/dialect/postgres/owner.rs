@@ -24,24 +24,40 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    /// Takes the lock and puts this process's name into the counter, or says who is there.
-    pub(super) async fn take(connection: &mut PgConnection, database: &Database) -> Result<Self, OpenError> {
+    /// That of a process which has not taken it yet.
+    pub(super) fn random() -> Self {
         // Zero is nobody's.
-        let ownership = Self { token: rand::random::<i64>() | 1 };
-        match ownership.lock(connection).await {
-            Ok(()) => {}
+        Self { token: rand::random::<i64>() | 1 }
+    }
+
+    /// Takes the lock, or says who has it.
+    pub(super) async fn take(
+        &self,
+        connection: &mut PgConnection,
+        database: &Database,
+    ) -> Result<(), OpenError> {
+        match self.lock(connection).await {
+            Ok(()) => Ok(()),
             Err(error) if is_held(&error) => {
                 let holder = holder(connection).await.unwrap_or_default();
-                return Err(OpenError::InUse { store: Location::Postgres(database.clone()), holder });
+                Err(OpenError::InUse { store: Location::Postgres(database.clone()), holder })
             }
-            Err(error) => return Err(failed("lock", database)(error)),
+            Err(error) => Err(failed("lock", database)(error)),
         }
+    }
+
+    /// Puts this process's number into the counter, under the lock. From then on a former owner writes no more.
+    pub(super) async fn sign(
+        &self,
+        connection: &mut PgConnection,
+        database: &Database,
+    ) -> Result<(), OpenError> {
         sqlx::query("UPDATE revision SET owner = $1")
-            .bind(ownership.token)
+            .bind(self.token)
             .execute(connection)
             .await
-            .map_err(failed("note the owner in", database))?;
-        Ok(ownership)
+            .map(drop)
+            .map_err(failed("note the owner in", database))
     }
 
     /// Takes the lock again, on a new connection. The server may take a moment to notice that

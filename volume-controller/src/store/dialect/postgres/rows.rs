@@ -33,11 +33,25 @@ fn counter_row(row: &PgRow) -> sqlx::Result<Counter> {
     })
 }
 
-/// The counter as it is, without a lock.
-pub(super) async fn counter(connection: &mut PgConnection) -> sqlx::Result<Counter> {
-    let row =
-        sqlx::query("SELECT current, compacted, token, owner FROM revision").fetch_one(connection).await?;
-    counter_row(&row)
+/// The counter as it is, without a lock, and the schema's version.
+pub(super) async fn counter(connection: &mut PgConnection) -> sqlx::Result<(Counter, i64)> {
+    let row = sqlx::query(
+        "SELECT current, compacted, token, owner, (SELECT version FROM schema_version) FROM revision",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((counter_row(&row)?, row.try_get(4)?))
+}
+
+/// The token of the commit that wrote a revision, if there is one and it is still in the log.
+pub(super) async fn token_of(
+    connection: &mut PgConnection,
+    revision: Option<u64>,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("SELECT token FROM change WHERE revision = $1")
+        .bind(revision.map(to_sql).transpose()?)
+        .fetch_optional(connection)
+        .await
 }
 
 /// Begins a transaction and locks the counter, so that nobody else writes until its end. Waits

@@ -6,11 +6,11 @@ use sqlx::postgres::PgConnection;
 use super::rows::counter;
 use super::session::failed;
 use crate::store::dialect::columns::to_sql;
-use crate::store::{Database, Location, OpenError};
+use crate::store::{Database, Expected, Location, OpenError, StoreId};
 
 /// What leads from each version of the schema to the next; the first makes it. Each sets `schema_version`.
 /// One that is released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql")];
 
 /// The schema that this code reads and writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -19,8 +19,12 @@ pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 const MIGRATING: i64 = 0x486f_6c64_4d69_6772;
 
 /// Makes the tables, or brings them up to date, in one transaction: a crash leaves them as they
-/// were. Refuses what is not ours or newer.
-pub(super) async fn prepare(connection: &mut PgConnection, database: &Database) -> Result<(), OpenError> {
+/// were, and so does an error. Refuses what is not ours, newer, or not the store that is expected.
+pub(super) async fn prepare(
+    connection: &mut PgConnection,
+    database: &Database,
+    expected: Expected,
+) -> Result<(), OpenError> {
     let mut transaction = connection.begin().await.map_err(failed("begin in", database))?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(MIGRATING)
@@ -50,6 +54,11 @@ pub(super) async fn prepare(connection: &mut PgConnection, database: &Database) 
         let store = Location::Postgres(database.clone());
         return Err(OpenError::Newer { store, found, known: VERSION });
     }
+    if let Expected::Existing(expected) = expected
+        && found == 0
+    {
+        return Err(OpenError::Absent { store: Location::Postgres(database.clone()), expected });
+    }
     if !has_schema {
         sqlx::raw_sql("CREATE SCHEMA holdfast")
             .execute(&mut *transaction)
@@ -63,7 +72,34 @@ pub(super) async fn prepare(connection: &mut PgConnection, database: &Database) 
             .await
             .map_err(failed("create the tables of", database))?;
     }
+    if let Expected::Mine(mine) = expected
+        && found == 0
+    {
+        sqlx::query("UPDATE revision SET store = $1::text::uuid")
+            .bind(mine.to_string())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed("create the tables of", database))?;
+    }
+    identify(&mut transaction, database, expected).await?;
     transaction.commit().await.map_err(failed("create the tables of", database))
+}
+
+async fn identify(
+    connection: &mut PgConnection,
+    database: &Database,
+    expected: Expected,
+) -> Result<(), OpenError> {
+    let (Expected::Mine(expected) | Expected::Existing(expected)) = expected else { return Ok(()) };
+    let found: sqlx::Result<String> =
+        sqlx::query_scalar("SELECT store::text FROM revision").fetch_one(connection).await;
+    let found =
+        found.and_then(|found| found.parse::<StoreId>().map_err(|error| sqlx::Error::Decode(error.into())));
+    let found = found.map_err(failed("read which store is in", database))?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(OpenError::Another { store: Location::Postgres(database.clone()), found, expected })
 }
 
 /// Whether the tables agree with one another, as of one moment.
@@ -79,7 +115,7 @@ async fn find_damage(connection: &mut PgConnection) -> sqlx::Result<Option<Strin
     let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     // Large stores take their time.
     sqlx::raw_sql("SET LOCAL statement_timeout = '10min'").execute(&mut *transaction).await?;
-    let counter = counter(&mut transaction).await?;
+    let (counter, _) = counter(&mut transaction).await?;
     let (revision, compacted) = (counter.current, counter.compacted);
     let (changes, newest): (i64, i64) =
         sqlx::query_as("SELECT count(*), coalesce(max(revision), $1) FROM change WHERE revision > $1")

@@ -13,14 +13,19 @@ const OLDEST: i32 = 150_000;
 
 /// What holds for every session. A statement that hangs ends with an error. A process that
 /// is stopped in the middle of a transaction is thrown out, so that its lock on the counter does
-/// not stop the others; and so is one whose machine is gone. `synchronous_commit` is raised
-/// where the server's own setting would acknowledge before the commit is on the disk.
-const SETTINGS: &str = "
+/// not stop the others. One whose machine or network is gone is thrown out as well, within about ten seconds:
+/// if the server waits for an answer by `tcp_user_timeout`, if it has nothing to say by the keepalives, without which it
+/// would keep an idle session, and its lock, for hours. (Over a unix socket these do nothing, and need not.)
+/// `synchronous_commit` is raised where the server's own setting would acknowledge before the commit is on the disk.
+pub(super) const SETTINGS: &str = "
     SET search_path = holdfast;
     SET statement_timeout = '10s';
     SET lock_timeout = '5s';
     SET idle_in_transaction_session_timeout = '10s';
     SET tcp_user_timeout = '10s';
+    SET tcp_keepalives_idle = 5;
+    SET tcp_keepalives_interval = 2;
+    SET tcp_keepalives_count = 3;
     SET default_transaction_isolation = 'read committed';
     SET default_transaction_read_only = off;
     SET client_min_messages = warning;
@@ -86,12 +91,15 @@ pub(super) async fn connect(
     allow_fsync_off: bool,
 ) -> Result<PgConnection, SessionError> {
     let mut connection = within(DEADLINE, options(database).connect()).await?;
-    sqlx::raw_sql(SETTINGS).execute(&mut connection).await?;
-    let (version, encoding, fsync, is_standby): (i32, String, String, bool) = sqlx::query_as(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
-                current_setting('fsync'), pg_is_in_recovery()",
-    )
-    .fetch_one(&mut connection)
+    let (version, encoding, fsync, is_standby): (i32, String, String, bool) = within(DEADLINE, async {
+        sqlx::raw_sql(SETTINGS).execute(&mut connection).await?;
+        sqlx::query_as(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
+                    current_setting('fsync'), pg_is_in_recovery()",
+        )
+        .fetch_one(&mut connection)
+        .await
+    })
     .await?;
     let unfit = |why: String| Err(SessionError::Unfit(why));
     if version < OLDEST {
@@ -126,8 +134,21 @@ pub(super) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = sqlx::Result<T>>,
 ) -> sqlx::Result<T> {
-    tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
-        let text = format!("the server did not answer within {deadline:?}");
-        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
-    })
+    tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| Err(silence(deadline)))
+}
+
+/// The same while a store is being opened.
+pub(super) async fn in_time<T>(
+    deadline: Duration,
+    database: &Database,
+    call: impl Future<Output = Result<T, OpenError>>,
+) -> Result<T, OpenError> {
+    tokio::time::timeout(deadline, call)
+        .await
+        .unwrap_or_else(|_| Err(SessionError::Database(silence(deadline)).into_open(database)))
+}
+
+fn silence(deadline: Duration) -> sqlx::Error {
+    let text = format!("the server did not answer within {deadline:?}");
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }

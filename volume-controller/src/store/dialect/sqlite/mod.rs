@@ -279,6 +279,9 @@ impl Dialect for Sqlite {
         self.check("copy the WAL into the database", result).await
     }
 
+    /// Nobody else writes to the file, so nothing is ever loaded a second time.
+    fn contradicted(&mut self, _seen: u64) {}
+
     /// The lock is held for as long as the process has the store open.
     fn lost(&self) -> Option<&str> {
         None
