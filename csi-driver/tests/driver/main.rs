@@ -41,6 +41,7 @@ mod raw;
 mod requests;
 mod restart;
 mod secrets;
+mod shared_room;
 mod snapshots;
 mod tools;
 mod trash;

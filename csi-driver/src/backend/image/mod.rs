@@ -16,7 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{self as rfs, OFlags};
+use rustix::{
+    fs::{self as rfs, Mode, OFlags},
+    io::Errno,
+};
 
 use super::{Abilities, Backend, Cut, Stage, Surroundings};
 use crate::{
@@ -26,7 +29,7 @@ use crate::{
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
-        flags,
+        fiemap, flags,
         io_max::IoGroup,
         loopdev::{self, Detach, LoopDevice, Sector},
         mount, mountinfo,
@@ -35,7 +38,7 @@ use crate::{
     },
     metrics::Metrics,
     mutable::Mutable,
-    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, allocated, ledger::Promise},
+    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, allocated, inside, ledger::Promise},
     size::{Bounds, GIB, MIB},
     step,
     volume::{Content, Format, FsType, Identity, Volume},
@@ -248,11 +251,10 @@ impl Backend for Image {
         sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error> {
         sizes.iter().try_fold(0_u64, |sum, (id, promise)| {
-            // What is shared, and how much of it, the file system does not say cheaply: such a
-            // volume may have to write all of its bytes anew.
+            let image = format!("{id}/{IMAGE}");
             let written = match promise.shares && self.reflink {
-                true => 0,
-                false => allocated(volumes, &format!("{id}/{IMAGE}"))?,
+                true => own(volumes, &image, promise.bytes)?,
+                false => allocated(volumes, &image)?,
             };
             Ok(sum.saturating_add(promise.bytes.saturating_sub(written)))
         })
@@ -476,6 +478,15 @@ impl Backend for Image {
     }
 }
 
+/// How much of an image need not find new room when it is written anew: what it shares does.
+fn own(volumes: &OwnedFd, image: &str, bytes: u64) -> Result<u64, Error> {
+    match rfs::openat2(volumes, image, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), inside()) {
+        Ok(file) => fiemap::own(&file, bytes),
+        Err(Errno::NOENT) => Ok(0),
+        Err(error) => Err(error).tried(|| format!("opening {image}")),
+    }
+}
+
 fn occupied(folder: &VolumeFolder) -> Result<u64, Error> {
     let stat = rfs::fstat(Image::look_at_image(folder)?)
         .tried(|| format!("looking at {}", folder.child(IMAGE).display()))?;
@@ -485,7 +496,7 @@ fn occupied(folder: &VolumeFolder) -> Result<u64, Error> {
 fn resize(image: &OwnedFd, size: u64) -> Result<(), Error> {
     match rfs::ftruncate(image, size) {
         Ok(()) => {}
-        Err(rustix::io::Errno::FBIG) => {
+        Err(Errno::FBIG) => {
             return Err(Error::OutOfRange(format!(
                 "the pool's file system cannot hold one file of {size} bytes"
             )));

@@ -57,10 +57,16 @@ const _: () = assert!(
 );
 
 /// The first extents that have bytes from `start` on for `length` bytes, in their order; at
-/// most [`AT_ONCE`].
-pub(crate) fn map(file: BorrowedFd<'_>, start: u64, length: u64) -> io::Result<Vec<RawExtent>> {
+/// most [`AT_ONCE`]. With `written_out`, the file's pages are written to the disk first.
+pub(crate) fn map(
+    file: BorrowedFd<'_>,
+    start: u64,
+    length: u64,
+    written_out: bool,
+) -> io::Result<Vec<RawExtent>> {
     let count = u32::try_from(AT_ONCE).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let head = Head { start, length, flags: SYNC, mapped: 0, count, reserved: 0 };
+    let flags = if written_out { SYNC } else { 0 };
+    let head = Head { start, length, flags, mapped: 0, count, reserved: 0 };
     let mut map = Box::new(Map { head, extents: [RawExtent::default(); AT_ONCE] });
     let request = opcode::read_write::<Head>(b'f', 11);
     let argument: *mut Map = map.as_mut();
