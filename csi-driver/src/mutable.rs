@@ -12,6 +12,8 @@ use crate::{
 
 /// Less would not slow a volume down but stop it: its unmount has to write, too.
 const LEAST_BANDWIDTH: u64 = 64 << 10;
+/// The kernel takes no 1 (block/blk-throttle.c).
+const LEAST_IOPS: u64 = 2;
 
 /// The mutable parameters of a volume, as `volume.json` keeps them. What is `None` was never
 /// asked for, or was taken back.
@@ -94,8 +96,8 @@ impl Mutable {
         for (name, value) in parameters {
             match name.as_str() {
                 "compression" => self.compression = Some(Compression::parse(value)?),
-                "iopsRead" => self.limits.iops_read = limit(name, value, 1)?,
-                "iopsWrite" => self.limits.iops_write = limit(name, value, 1)?,
+                "iopsRead" => self.limits.iops_read = limit(name, value, LEAST_IOPS)?,
+                "iopsWrite" => self.limits.iops_write = limit(name, value, LEAST_IOPS)?,
                 "bandwidthRead" => self.limits.bandwidth_read = limit(name, value, LEAST_BANDWIDTH)?,
                 "bandwidthWrite" => self.limits.bandwidth_write = limit(name, value, LEAST_BANDWIDTH)?,
                 _ => {
@@ -118,7 +120,7 @@ fn limit(name: &str, value: &str, least: u64) -> Result<Option<u64>, Error> {
     match parse_bytes(value) {
         Some(limit) if limit >= least => Ok(Some(limit)),
         Some(_) => Err(Error::Invalid(format!(
-            "mutable parameter {name} is {value:?}, less than {}, and would hold the volume up for ever",
+            "mutable parameter {name} is {value:?}, less than {}, the least that a volume can work with",
             Bytes(least)
         ))),
         None => Err(Error::Invalid(format!(
@@ -161,7 +163,8 @@ mod tests {
             ("compression", "gzip", "\"gzip\", not one of zstd"),
             ("compression", "zstd:15", "levels are an option"),
             ("compression", "", "not one of"),
-            ("iopsRead", "0", "for ever"),
+            ("iopsRead", "0", "less than 2,"),
+            ("iopsWrite", "1", "less than 2,"),
             ("iopsRead", "many", "a whole number"),
             ("iopsWrite", "-1", "a whole number"),
             ("bandwidthRead", "10", "less than 64Ki"),

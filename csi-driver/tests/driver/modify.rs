@@ -304,7 +304,7 @@ async fn limits_on_iops_and_bandwidth() {
         driver.unstage(&id).await.unwrap();
         assert_eq!(group.limits(), Vec::<String>::new(), "the device's number may be another's now");
         // Left by a crash, on a device that nobody has.
-        fs::write(group.0.join("io.max"), format!("{} wiops=1", device.trim())).unwrap();
+        fs::write(group.0.join("io.max"), format!("{} wiops=2", device.trim())).unwrap();
         driver.restart().await;
         assert_eq!(group.limits(), Vec::<String>::new());
         driver.detach(&id).await.unwrap();
