@@ -36,6 +36,13 @@ async fn refused(config: Config) -> OpenError {
     error
 }
 
+/// Why the store ends by itself.
+async fn lost(store: &Store) -> String {
+    let ended = tokio::time::timeout(Duration::from_secs(30), store.ended()).await.expect("it goes on");
+    let Ended::Lost(why) = ended else { panic!("it was closed") };
+    why
+}
+
 #[tokio::test]
 async fn a_process_that_must_be_alone_is() {
     let Some(place) = Place::postgres().await else { return };
@@ -93,7 +100,7 @@ async fn who_meets_a_newer_schema_while_running_writes_no_more() {
     let store = place.open().await;
     run(&place, "UPDATE schema_version SET version = 99").await;
     store.commit(vec![create("a")]).await.unwrap_err();
-    let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+    let why = lost(&store).await;
     assert!(why.contains("version 99"), "{why}");
     assert_eq!(place.number("SELECT current FROM revision").await, 1);
 }
@@ -103,7 +110,7 @@ async fn who_only_reads_meets_a_newer_schema_as_well() {
     let Some(place) = Place::postgres().await else { return };
     let store = place.open().await;
     run(&place, "UPDATE schema_version SET version = 99").await;
-    let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+    let why = lost(&store).await;
     assert!(why.contains("version 99"), "{why}");
 }
 
@@ -235,7 +242,7 @@ async fn a_database_that_went_back_in_time_is_not_written_to() {
     // As after the restore of a backup, in which others then wrote something else.
     run(&place, "UPDATE change SET token = token + 1; UPDATE revision SET token = token + 1").await;
     store.commit(vec![create("b")]).await.unwrap_err();
-    let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+    let why = lost(&store).await;
     assert!(why.contains("does not continue"), "{why}");
     assert_eq!(place.number("SELECT current FROM revision").await, 2);
 }
@@ -255,7 +262,7 @@ async fn that_it_went_back_is_not_taken_for_another_process() {
         if is_cut_off {
             place.end_sessions().await;
         }
-        let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+        let why = lost(&store).await;
         assert!(why.contains("does not continue") && why.contains("revision 3"), "{why}");
     }
 }
@@ -282,7 +289,7 @@ async fn another_past_is_not_taken_for_a_compacted_one() {
              UPDATE revision SET current = 4, compacted = 4, token = 1; COMMIT"
         );
         place.connect().await.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(all))).await.unwrap();
-        let Ended::Lost(why) = store.ended().await else { panic!("it goes on") };
+        let why = lost(&store).await;
         assert!(why.contains("does not continue") && why.contains("revision 3"), "{name}: {why}");
         assert!(store.get(&key("b")).is_some(), "{name}: nothing of it is shown");
     }
