@@ -68,18 +68,17 @@ pub(super) fn parameters<'a>(
         Some(name) => driver.pools.get(name).ok_or_else(|| {
             Error::Invalid(format!("parameter pool: there is no pool {name:?} here; there are {}", names()))
         })?,
-        None => driver
-            .pools
-            .get("default")
-            .or_else(|| driver.pools.values().next().filter(|_| driver.pools.len() == 1))
-            .ok_or_else(|| {
-                Error::Invalid(format!(
-                    "there is no pool \"default\": the class has to name one of {}",
-                    names()
-                ))
-            })?,
+        None => default_pool(driver).ok_or_else(|| {
+            Error::Invalid(format!("there is no pool \"default\": the class has to name one of {}", names()))
+        })?,
     };
     Ok(Parameters { pool, enforce })
+}
+
+/// The pool of a class that names none.
+pub(super) fn default_pool(driver: &Driver) -> Option<&Pool> {
+    let only = || driver.pools.values().next().filter(|_| driver.pools.len() == 1);
+    driver.pools.get("default").or_else(only)
 }
 
 /// The sizes possible in a pool.

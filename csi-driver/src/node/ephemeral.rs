@@ -27,17 +27,31 @@ pub(super) fn is_wanted(context: &HashMap<String, String>) -> bool {
     context.get(EPHEMERAL).is_some_and(|value| value == "true")
 }
 
-/// Whether a request that says nothing else is about an ephemeral volume: who publishes it
-/// chooses its id, and those of persistent volumes are `<pool>.<name>`. One whose pool is not
-/// configured any more is known by its mount.
+/// Whether NodeUnpublishVolume, which says nothing else, is about an ephemeral volume: who
+/// publishes it chooses its id, and those of persistent volumes are `<pool>.<name>`.
+///
+/// Once it has ended nothing is left to know it by, and the call may be repeated. What a
+/// kubelet asks to end is then done already, also where its pool was never configured. Of
+/// ids that nobody gives out, only what lies at the path can be one (CSI v1.12,
+/// NodeUnpublishVolume: NOT_FOUND).
 pub(super) fn is_meant(driver: &Driver, id: &str, place: Option<&Place>) -> Result<bool, Error> {
     if id.is_empty() || VolumeId::parse(id).is_ok() {
         return Ok(false);
     }
     match place {
+        _ if is_of_a_kubelet(id) => Ok(true),
         Some(place) if driver.memory.is_empty() => is_at(driver, id, place),
-        _ => Ok(!driver.memory.is_empty()),
+        Some(place) => Ok(place.mounted_even_dead()?.is_some() || place.look()?.is_some()),
+        None => Ok(false),
     }
+}
+
+/// Whether a kubelet gives such ids to inline volumes: `csi-` and a SHA-256 in hexadecimal
+/// (kubernetes/kubernetes, `pkg/volume/csi`, `makeVolumeHandle`).
+fn is_of_a_kubelet(id: &str) -> bool {
+    id.strip_prefix("csi-").is_some_and(|digest| {
+        digest.len() == 64 && digest.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// What the pod asks for.

@@ -43,7 +43,7 @@ pub(super) fn stats(
     let id = VolumeId::parse(&request.volume_id);
     let place = Place::open("volume_path", &request.volume_path)?;
     if let Some(place) = &place
-        && ephemeral::is_meant(driver, &request.volume_id, Some(place))?
+        && id.is_err()
         && ephemeral::is_at(driver, &request.volume_id, place)?
     {
         let usage = usage_of(place)?;

@@ -17,7 +17,8 @@ use crate::harness::{
     Driver, MIB, NODE, Scratch, assert_code, block, entries, mounted, mounted_as, needs, parameters, volume,
 };
 
-const ID: &str = "csi-0123456789abcdef";
+/// As a kubelet makes them.
+const ID: &str = "csi-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A driver with an image pool `default` and a pool of memory.
 async fn with_memory() -> Driver {
@@ -124,7 +125,9 @@ async fn what_is_not_possible_is_refused() {
     let mut other = Driver::image().await;
     let request = inline(&other, "pod", &[("size", "8Mi")]);
     assert_code(publish(&mut other, request).await, Code::InvalidArgument, "none is configured");
-    assert_code(other.unpublish(ID, "pod").await, Code::NotFound, ID);
+    // A kubelet ends what it could not begin, and asks until that is done.
+    other.unpublish(ID, "pod").await.unwrap();
+    assert_code(other.unpublish("csi-0123", "pod").await, Code::NotFound, "csi-0123");
     other.end().await;
     driver.end().await;
 }
@@ -144,6 +147,8 @@ async fn what_is_there_is_compared() {
     let other = csi::NodePublishVolumeRequest { volume_id: "csi-other".to_owned(), ..request.clone() };
     assert_code(publish(&mut driver, other).await, Code::FailedPrecondition, "another ephemeral volume");
     assert_code(driver.unpublish("csi-other", "pod").await, Code::FailedPrecondition, "left as it is");
+    assert_code(driver.unpublish("csi-other", "nowhere").await, Code::NotFound, "csi-other");
+    assert_code(driver.unpublish(&ID.to_uppercase(), "nowhere").await, Code::NotFound, "CSI-");
     assert!(fs::exists(driver.path("pod")).unwrap());
 
     // A persistent volume is not taken away as an ephemeral one, nor the other way round.

@@ -132,3 +132,28 @@ async fn what_cannot_be_made_has_no_room() {
     let unknown = csi::GetCapacityRequest { parameters: parameters(&[("pool", "x")]), ..Default::default() };
     assert_code(ask(unknown).await, Code::InvalidArgument, "no pool \"x\"");
 }
+
+/// No pool is the default: a class has to name one, and the largest volume that one could make fits the
+/// pool with the most room.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_room_of_several_pools() {
+    needs!();
+    let scratch = Scratch::new();
+    let pool = |name: &str, capacity: i64| {
+        PoolConfig::image(name, scratch.path().join(name)).with_capacity(capacity as u64)
+    };
+    let pools = vec![pool("large", 200 * MIB), pool("small", 100 * MIB)];
+    let mut driver = Driver::with(scratch, pools).await;
+    assert_eq!(available(&mut driver).await, 200 * MIB);
+    let request = csi::CreateVolumeRequest {
+        parameters: parameters(&[("pool", "large")]),
+        ..volume("a", 150 * MIB, &mounted("ext4"))
+    };
+    driver.create(request).await.unwrap();
+    assert_eq!(available(&mut driver).await, 100 * MIB);
+    // What a class has is taken into account: with this one no volume could be made.
+    let request =
+        csi::GetCapacityRequest { parameters: parameters(&[("enforceSize", "true")]), ..Default::default() };
+    let answer = driver.controller.get_capacity(request).await;
+    assert_code(answer, Code::InvalidArgument, "the class has to name one of large, small");
+}
