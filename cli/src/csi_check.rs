@@ -37,6 +37,12 @@ pub(crate) struct Args {
     /// Parameters that ControllerModifyVolume accepts.
     #[arg(long, value_name = "K=V,…", value_delimiter = ',', value_parser = key_value)]
     mutable: Vec<(String, String)>,
+    /// Attributes of inline ephemeral volumes, as a pod has them.
+    #[arg(long, value_name = "K=V,…", value_delimiter = ',', value_parser = key_value)]
+    ephemeral: Vec<(String, String)>,
+    /// Attributes with which the plugin makes no inline volume.
+    #[arg(long, value_name = "K=V,…", value_delimiter = ',', value_parser = key_value)]
+    bad_ephemeral: Vec<(String, String)>,
     /// The size of each volume, as a quantity.
     #[arg(long, value_name = "QUANTITY", default_value = "64Mi")]
     size: String,
@@ -153,8 +159,10 @@ impl Args {
         let mut options = Options::new(socket(self.endpoint.as_deref().unwrap_or_default())?);
         options.filter.clone_from(&self.filter);
         options.parameters = self.parameters.iter().cloned().collect();
-        options.other_parameters =
-            (!self.other_parameters.is_empty()).then(|| self.other_parameters.iter().cloned().collect());
+        let given = |pairs: &[(String, String)]| (!pairs.is_empty()).then(|| pairs.iter().cloned().collect());
+        options.other_parameters = given(&self.other_parameters);
+        options.ephemeral = given(&self.ephemeral);
+        options.bad_ephemeral = given(&self.bad_ephemeral);
         options.mutable_parameters = self.mutable.iter().cloned().collect();
         options.size = holdfast_api::quantity::parse_bytes(&self.size)
             .ok()

@@ -112,11 +112,13 @@ impl Error {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
             Self::VolumeNotFound(_) | Self::SnapshotNotFound(_) | Self::NotFound(_) => Code::NotFound,
-            Self::Unsupported(_) => Code::Unimplemented,
             Self::Exists(_) => Code::AlreadyExists,
             Self::Exhausted(_) => Code::ResourceExhausted,
             Self::OutOfRange(_) => Code::OutOfRange,
-            Self::Precondition(_) | Self::PoolInUse(_) | Self::Config(_) => Code::FailedPrecondition,
+            // Not UNIMPLEMENTED: the driver declares the call, and does it in another pool.
+            Self::Unsupported(_) | Self::Precondition(_) | Self::PoolInUse(_) | Self::Config(_) => {
+                Code::FailedPrecondition
+            }
             Self::Busy(_) | Self::BadToken(_) => Code::Aborted,
             Self::Io { source, .. } if is_full(source) => Code::ResourceExhausted,
             // As it is, no repetition helps: somebody has to look at the disk.

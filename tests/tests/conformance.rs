@@ -2,6 +2,7 @@
 //! calls, on each kind of pool.
 
 use std::{
+    collections::HashMap,
     env,
     fs::OpenOptions,
     io::Write as _,
@@ -17,11 +18,15 @@ use holdfast_tests::{disk::Disk, driver::Driver, wait::until};
 
 const GIB: u64 = 1 << 30;
 
-/// A pool, and what must have been checked on it: a check that is skipped proves nothing.
-struct Pool {
-    backend: &'static str,
+/// A driver, and what must have been checked on it: a check that is skipped proves nothing.
+struct Case {
+    /// The backends of its pools, each a pool of that name. Volumes are made in the first.
+    pools: &'static [&'static str],
+    /// The file system that they share.
     fs: &'static str,
     checked: &'static [&'static [&'static str]],
+    /// What the driver does in another pool only, and says so.
+    refused: &'static [&'static str],
 }
 
 /// Of every backend.
@@ -48,10 +53,33 @@ const MODIFIED: &[&str] = &[
     "controller-modify-volume/at-creation",
 ];
 /// Of those whose files can share blocks.
-const SHARED: &[&str] = &["data/group"];
+const SHARED: &[&str] = &["data/group", "get-metadata-allocated/written", "get-metadata-delta/changed"];
+/// Of memory.
+const INLINE: &[&str] = &[
+    "inline/full",
+    "inline/bad-attributes",
+    "inline/stats",
+    "inline/through-restart",
+    "inline/unpublished-twice",
+    "inline/life/restarted",
+];
 
-async fn conforms(pool: Pool) -> Result<()> {
-    let mkfs = match pool.fs {
+/// The configuration of a pool, of the same name as its backend.
+fn pool(backend: &str, disk: &Disk) -> String {
+    let place = match backend {
+        "tmpfs" => "limits = { capacity = \"1Gi\" }".to_owned(),
+        _ => format!("path = \"{}/{backend}\"\ncreate = true", disk.path().display()),
+    };
+    format!("[[pool]]\nname = \"{backend}\"\nbackend = \"{backend}\"\n{place}\n")
+}
+
+/// The parameters of a class. Where there is one pool only, nothing has to name it.
+fn class(pool: &str) -> HashMap<String, String> {
+    HashMap::from([("pool".to_owned(), pool.to_owned())])
+}
+
+async fn conforms(case: Case) -> Result<()> {
+    let mkfs = match case.fs {
         "ext4" => "mkfs.ext4",
         "xfs" => "mkfs.xfs",
         _ => "mkfs.btrfs",
@@ -59,23 +87,27 @@ async fn conforms(pool: Pool) -> Result<()> {
     if missing(&[
         Need::Root,
         Need::LoopDevices,
-        Need::FileSystem(pool.fs),
+        Need::FileSystem(case.fs),
         Need::Program(mkfs),
         Need::FileSystem("ext4"),
         Need::Program("mkfs.ext4"),
     ]) {
         return Ok(());
     }
-    let disk = Disk::new(pool.fs, 8 * GIB)?;
-    let config = format!(
-        "[[pool]]\nname = \"default\"\nbackend = \"{}\"\npath = \"{}/pool\"\ncreate = true\n",
-        pool.backend,
-        disk.path().display()
-    );
+    let disk = Disk::new(case.fs, 8 * GIB)?;
+    let config: String = case.pools.iter().map(|backend| pool(backend, &disk)).collect();
     let driver = Arc::new(Mutex::new(Driver::start(&disk.beside("driver")?, &config)?));
     let mut options = Options::new(driver.lock().map_err(poisoned)?.socket());
-    if pool.checked.contains(&MODIFIED) {
+    if case.checked.contains(&MODIFIED) {
         options.mutable_parameters.insert("compression".to_owned(), "zstd".to_owned());
+    }
+    if let [first, second, ..] = case.pools {
+        options.parameters = class(first);
+        options.other_parameters = Some(class(second));
+    }
+    if case.pools.contains(&"tmpfs") {
+        let size = |size: &str| Some(HashMap::from([("size".to_owned(), size.to_owned())]));
+        (options.ephemeral, options.bad_ephemeral) = (size("16Mi"), size("many"));
     }
     options.staging_dir = Some(disk.beside("staging")?);
     // The machine may be busy with other tests.
@@ -98,7 +130,7 @@ async fn conforms(pool: Pool) -> Result<()> {
         report.findings.iter().filter(|f| is_failed(f)).map(ToString::to_string).collect();
     let log = driver.lock().map_err(poisoned)?.log();
     ensure!(failed.is_empty(), "{}\n--- the driver's log ---\n{log}", failed.join("\n"));
-    for id in pool.checked.iter().copied().flatten() {
+    for id in case.checked.iter().copied().flatten() {
         let found = report.findings.iter().find(|finding| finding.id == *id);
         let passed = found.is_some_and(|finding| finding.outcome == Outcome::Passed);
         ensure!(
@@ -107,12 +139,23 @@ async fn conforms(pool: Pool) -> Result<()> {
             found.map_or("no such check".to_owned(), ToString::to_string)
         );
     }
+    for id in case.refused {
+        let found = report.findings.iter().find(|finding| finding.id == *id);
+        let refused = found.is_some_and(|finding| {
+            matches!(&finding.outcome, Outcome::Skipped { reason } if reason.contains("refuses it here"))
+        });
+        ensure!(
+            refused,
+            "{id} was not refused: {}",
+            found.map_or("no such check".to_owned(), ToString::to_string)
+        );
+    }
     let left = disk.leftovers();
     ensure!(left.is_empty(), "left behind: {left:?}");
     tell_totals(&format!(
         "CSI conformance of {} on {}: {} passed, {} failed, {} not applicable\n",
-        pool.backend,
-        pool.fs,
+        case.pools.join(", "),
+        case.fs,
         report.passed(),
         report.failed(),
         report.skipped()
@@ -139,20 +182,50 @@ fn tell_totals(line: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn image_on_ext4() -> Result<()> {
-    conforms(Pool { backend: "image", fs: "ext4", checked: &[USED, BLOCK, COPIED] }).await
+    conforms(Case { pools: &["image"], fs: "ext4", checked: &[USED, BLOCK, COPIED], refused: &[] }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_on_xfs() -> Result<()> {
+    let checked = &[USED, BLOCK, COPIED, SHARED];
+    conforms(Case { pools: &["image"], fs: "xfs", checked, refused: &[] }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn image_on_btrfs() -> Result<()> {
-    conforms(Pool { backend: "image", fs: "btrfs", checked: &[USED, BLOCK, COPIED, SHARED] }).await
+    let checked = &[USED, BLOCK, COPIED, SHARED];
+    conforms(Case { pools: &["image"], fs: "btrfs", checked, refused: &[] }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directory_on_btrfs() -> Result<()> {
-    conforms(Pool { backend: "directory", fs: "btrfs", checked: &[USED, MODIFIED] }).await
+    conforms(Case { pools: &["directory"], fs: "btrfs", checked: &[USED, MODIFIED], refused: &[] }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn btrfs() -> Result<()> {
-    conforms(Pool { backend: "btrfs", fs: "btrfs", checked: &[USED, COPIED, MODIFIED] }).await
+    conforms(Case { pools: &["btrfs"], fs: "btrfs", checked: &[USED, COPIED, MODIFIED], refused: &[] }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tmpfs() -> Result<()> {
+    conforms(Case { pools: &["tmpfs"], fs: "ext4", checked: &[INLINE], refused: &[] }).await
+}
+
+/// One driver declares what any of its pools can do; what this pool cannot do is refused in its
+/// own words, and nothing of the other pools is in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_pools() -> Result<()> {
+    conforms(Case {
+        pools: &["btrfs", "image", "tmpfs"],
+        fs: "btrfs",
+        checked: &[
+            USED,
+            COPIED,
+            INLINE,
+            &["create-volume/exists-other-parameters", "node-unpublish-volume/no-such-volume"],
+        ],
+        refused: &["create-volume-group-snapshot/answer", "data/group"],
+    })
+    .await
 }

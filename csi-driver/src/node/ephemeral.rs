@@ -171,8 +171,15 @@ pub(super) fn publish(
     }
     place.expect_empty()?;
     // A crash in between leaves an empty folder, and after the mount what a repeated call finds.
+    let was_there = place.look()?.is_some();
     place.make_folder()?;
-    pool.mount(&id, size, attributes, &place)?;
+    if let Err(refused) = pool.mount(&id, size, attributes, &place) {
+        // A refusal leaves what it found. What cannot be taken away does not hide why.
+        if !was_there && let Err(error) = place.remove() {
+            tracing::warn!(path = ?place.path(), %error, "an empty folder is left");
+        }
+        return Err(refused);
+    }
     tracing::info!(path = ?place.path(), size = %Bytes(size), pool = %pool.name, "made in memory and published");
     Ok(NodePublishVolumeResponse {})
 }

@@ -16,7 +16,7 @@ use holdfast_proto::csi::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{config::TOPOLOGY_NODE, operation::Operations, server::Driver};
+use crate::{config::TOPOLOGY_NODE, controller::undeclared, operation::Operations, server::Driver};
 
 const CAPABILITIES: [rpc::Type; 3] =
     [rpc::Type::GetVolumeStats, rpc::Type::VolumeCondition, rpc::Type::SingleNodeMultiWriter];
@@ -33,6 +33,11 @@ pub(crate) struct NodeService {
 impl NodeService {
     pub(crate) fn new(driver: Arc<Driver>, operations: Operations) -> Self {
         Self { driver, operations }
+    }
+
+    /// Refuses what only volumes that CreateVolume made can do, where it makes none.
+    fn expect_created(&self, capability: rpc::Type) -> Result<(), Status> {
+        if self.driver.makes_volumes() { Ok(()) } else { Err(undeclared(capability.as_str_name())) }
     }
 }
 
@@ -57,6 +62,7 @@ impl Node for NodeService {
         &self,
         request: Request<csi::NodeStageVolumeRequest>,
     ) -> Answer<csi::NodeStageVolumeResponse> {
+        self.expect_created(rpc::Type::StageUnstageVolume)?;
         call!(self, request, "NodeStageVolume", stage::stage)
     }
 
@@ -64,6 +70,7 @@ impl Node for NodeService {
         &self,
         request: Request<csi::NodeUnstageVolumeRequest>,
     ) -> Answer<csi::NodeUnstageVolumeResponse> {
+        self.expect_created(rpc::Type::StageUnstageVolume)?;
         call!(self, request, "NodeUnstageVolume", stage::unstage)
     }
 
@@ -92,6 +99,7 @@ impl Node for NodeService {
         &self,
         request: Request<csi::NodeExpandVolumeRequest>,
     ) -> Answer<csi::NodeExpandVolumeResponse> {
+        self.expect_created(rpc::Type::ExpandVolume)?;
         call!(self, request, "NodeExpandVolume", expand::expand)
     }
 

@@ -355,7 +355,7 @@ async fn simple_quotas_allow_no_snapshot() {
     driver.restart().await;
     assert!(declares_copies(&mut driver).await);
     let snapshot = cut(&mut driver, "s", &id).await.unwrap().snapshot_id;
-    assert_code(cut(&mut driver, "t", "simple.first").await, Code::Unimplemented, "directory");
+    assert_code(cut(&mut driver, "t", "simple.first").await, Code::FailedPrecondition, "directory");
     // Snapshots that are there can be deleted, whoever chose what since.
     command("btrfs", &["quota", "disable", disk.to_str().unwrap()]).unwrap();
     driver.expand("simple.first", 30 * MIB).await.unwrap();

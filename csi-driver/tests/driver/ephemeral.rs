@@ -143,7 +143,11 @@ async fn what_is_there_is_compared() {
     let read_only = csi::NodePublishVolumeRequest { readonly: true, ..request.clone() };
     assert_code(publish(&mut driver, read_only).await, Code::AlreadyExists, "other arguments");
     let second = inline(&driver, "second", &[("size", "8Mi")]);
+    assert_code(publish(&mut driver, second.clone()).await, Code::FailedPrecondition, "one path only");
+    assert!(!fs::exists(driver.path("second")).unwrap(), "a refused call left its folder");
+    fs::create_dir(driver.path("second")).unwrap();
     assert_code(publish(&mut driver, second).await, Code::FailedPrecondition, "one path only");
+    assert!(fs::exists(driver.path("second")).unwrap(), "a refused call took somebody's folder");
     let other = csi::NodePublishVolumeRequest { volume_id: "csi-other".to_owned(), ..request.clone() };
     assert_code(publish(&mut driver, other).await, Code::FailedPrecondition, "another ephemeral volume");
     assert_code(driver.unpublish("csi-other", "pod").await, Code::FailedPrecondition, "left as it is");
@@ -213,6 +217,9 @@ async fn memory_alone_declares_nothing_that_is_kept() {
     assert_eq!(node.into_inner().capabilities.len(), 3, "stats, condition, several writers");
     let made = driver.create(volume("v", 8 * MIB, &mounted(""))).await;
     assert_code(made, Code::Unimplemented, "CREATE_DELETE_VOLUME");
+    let staged = driver.stage("default.v", &mounted("")).await;
+    assert_code(staged, Code::Unimplemented, "STAGE_UNSTAGE_VOLUME");
+    assert_code(driver.unstage("default.v").await, Code::Unimplemented, "STAGE_UNSTAGE_VOLUME");
     let request = inline(&driver, "pod", &[("size", "8Mi")]);
     publish(&mut driver, request).await.unwrap();
     driver.unpublish(ID, "pod").await.unwrap();

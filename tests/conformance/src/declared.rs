@@ -1,6 +1,6 @@
 //! What the plugin says that it can do, and what it takes when tried.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 
 use holdfast_proto::csi::{
     self, Topology, controller_service_capability as controller,
@@ -34,6 +34,8 @@ pub(crate) struct Declared {
     pub(crate) no_block: Option<String>,
     /// For each access mode, whether volumes can be made for it.
     pub(crate) modes: BTreeMap<Mode, Result<(), String>>,
+    /// The names of capabilities that it declares and refuses for the volumes of this run, and why.
+    pub(crate) refused: OnceLock<BTreeMap<&'static str, String>>,
 }
 
 impl Declared {
@@ -70,6 +72,21 @@ impl Declared {
         declared.ask_node(client, options).await?;
         declared.try_uses(client, options, run).await;
         Ok(declared)
+    }
+
+    /// Why the capability of this name is not there for the volumes of this run, if it is declared.
+    pub(crate) fn refusal(&self, name: &str) -> Option<&String> {
+        self.refused.get().and_then(|refused| refused.get(name))
+    }
+
+    /// Whether it declares a capability, and not only for volumes other than those of this run.
+    pub(crate) fn offers(&self, capability: Controller) -> bool {
+        self.controller.contains(&capability) && self.refusal(capability.as_str_name()).is_none()
+    }
+
+    /// As [`Declared::offers`], of the GroupController service.
+    pub(crate) fn offers_group(&self, capability: group::rpc::Type) -> bool {
+        self.group.contains(&capability) && self.refusal(capability.as_str_name()).is_none()
     }
 
     /// A plugin may serve the Controller only; anything but UNIMPLEMENTED is an error.

@@ -70,6 +70,7 @@ mod tests {
             id: "a/b",
             rpc: "CreateVolume",
             condition: "c",
+            specification: "CSI v1.12",
             section: "s".to_owned(),
             level: "MUST".to_owned(),
             milliseconds: 1500,

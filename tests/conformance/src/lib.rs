@@ -25,6 +25,7 @@ mod junit;
 mod list;
 mod need;
 mod options;
+mod refused;
 mod report;
 mod rows;
 mod rpc;

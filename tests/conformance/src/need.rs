@@ -8,7 +8,7 @@ use holdfast_proto::csi::{
     volume_capability::access_mode::Mode,
 };
 
-use crate::{declared::Declared, options::Options};
+use crate::{declared::Declared, options::Options, rpc::Rpc};
 
 /// Something that not every run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) enum Need {
     NoNode(Node),
     /// A capability of the GroupController service.
     Group(Group),
+    /// That it tells what changed between snapshots.
+    Changes,
     /// That the plugin makes volumes with a file system.
     Mount,
     /// That it makes raw block volumes.
@@ -39,6 +41,10 @@ pub(crate) enum Need {
     NodeService,
     /// The Node service, root here and a folder that both see.
     Local,
+    /// As `Local`, and attributes of inline volumes.
+    Inline,
+    /// Attributes that inline volumes cannot have.
+    BadInline,
     /// Options for ControllerModifyVolume.
     Mutable,
     /// Options for a volume that is another one under the same name.
@@ -59,9 +65,11 @@ impl Need {
     pub(crate) fn unmet(self, declared: &Declared, options: &Options) -> Option<String> {
         let undeclared =
             |there: bool, name: &str| (!there).then(|| format!("the plugin does not declare {name}"));
+        let refused = |name: &str| declared.refusal(name).cloned();
         let given = |there: bool, flag: &str| (!there).then(|| format!("{flag} was not given"));
         match self {
-            Self::Plugin(kind) => undeclared(declared.services.contains(&kind), kind.as_str_name()),
+            Self::Plugin(kind) => undeclared(declared.services.contains(&kind), kind.as_str_name())
+                .or_else(|| refused(kind.as_str_name())),
             Self::NoPlugin(kind) => declared
                 .services
                 .contains(&kind)
@@ -69,7 +77,8 @@ impl Need {
             Self::Expansion(kind) => {
                 undeclared(declared.expansion.contains(&kind), &format!("expansion {}", kind.as_str_name()))
             }
-            Self::Controller(kind) => undeclared(declared.controller.contains(&kind), kind.as_str_name()),
+            Self::Controller(kind) => undeclared(declared.controller.contains(&kind), kind.as_str_name())
+                .or_else(|| refused(kind.as_str_name())),
             Self::NoController(kind) => match undeclared(
                 declared.services.contains(&Plugin::ControllerService),
                 Plugin::ControllerService.as_str_name(),
@@ -88,7 +97,9 @@ impl Need {
                     .contains(&kind)
                     .then(|| format!("the plugin declares node {}", kind.as_str_name()))
             }),
-            Self::Group(kind) => undeclared(declared.group.contains(&kind), kind.as_str_name()),
+            Self::Group(kind) => undeclared(declared.group.contains(&kind), kind.as_str_name())
+                .or_else(|| refused(kind.as_str_name())),
+            Self::Changes => refused(Rpc::GetMetadataDelta.name()),
             Self::Mount => declared.no_mount.clone(),
             Self::Block => declared.no_block.clone(),
             Self::Mode(mode) => match declared.modes.get(&mode) {
@@ -103,6 +114,9 @@ impl Need {
                         .then(|| "only root can read and write what is mounted".to_owned())
                 })
             }),
+            Self::Inline => given(options.ephemeral.is_some(), "--ephemeral")
+                .or_else(|| Self::Local.unmet(declared, options)),
+            Self::BadInline => given(options.bad_ephemeral.is_some(), "--bad-ephemeral"),
             Self::Mutable => given(!options.mutable_parameters.is_empty(), "--mutable"),
             Self::OtherParameters => given(options.other_parameters.is_some(), "--other-parameters"),
             Self::Restart => given(options.restart.is_some(), "--restart-command"),
@@ -146,4 +160,5 @@ pub(crate) const STAGE: &[Need] =
 pub(crate) const MOUNT: &[Need] = &[Need::Mount];
 pub(crate) const BLOCK: &[Need] = &[Need::Block];
 pub(crate) const CLONE: &[Need] = &[Need::Controller(Controller::CloneVolume)];
+pub(crate) const INLINE: &[Need] = &[Need::Inline];
 pub(crate) const RESTART: &[Need] = &[Need::Restart];

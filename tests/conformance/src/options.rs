@@ -19,6 +19,11 @@ pub struct Options {
     pub other_parameters: Option<HashMap<String, String>>,
     /// Parameters for ControllerModifyVolume that the plugin accepts.
     pub mutable_parameters: HashMap<String, String>,
+    /// Attributes of inline ephemeral volumes, as a pod has them. Without them what concerns
+    /// such volumes is skipped.
+    pub ephemeral: Option<HashMap<String, String>>,
+    /// Attributes with which the plugin makes no inline volume.
+    pub bad_ephemeral: Option<HashMap<String, String>>,
     /// Bytes of each volume.
     pub size: i64,
     /// The file system to ask for; empty: the plugin's default.
@@ -43,6 +48,8 @@ impl Options {
             parameters: HashMap::new(),
             other_parameters: None,
             mutable_parameters: HashMap::new(),
+            ephemeral: None,
+            bad_ephemeral: None,
             size: 64 << 20,
             fs_type: String::new(),
             staging_dir: None,

@@ -60,7 +60,9 @@ pub struct Finding {
     pub rpc: &'static str,
     /// The condition that it proves.
     pub condition: &'static str,
-    /// The section of CSI v1.12.
+    /// The specification that has it.
+    pub specification: &'static str,
+    /// The section of the specification.
     pub section: String,
     /// MUST or SHOULD.
     pub level: String,
@@ -115,7 +117,11 @@ impl fmt::Display for Finding {
                 for call in sent {
                     writeln!(f, "  sent     {call}")?;
                 }
-                writeln!(f, "  expected {expected} (CSI v1.12, {:?}, {})", self.section, self.level)?;
+                writeln!(
+                    f,
+                    "  expected {expected} ({}, {:?}, {})",
+                    self.specification, self.section, self.level
+                )?;
                 write!(f, "  came     {came}")
             }
         }

@@ -16,7 +16,9 @@ use crate::{
     failure::{Failure, Verdict, describe},
     fixture::{Fixture, Session},
     options::Options,
+    refused,
     report::{Error, Finding, Outcome, Report},
+    rows::Row,
 };
 
 /// Runs every check that the options leave.
@@ -53,6 +55,7 @@ pub async fn run_each(options: Options, mut tell: impl FnMut(&Finding)) -> Resul
         bare_errors: Mutex::default(),
         detailed_errors: Mutex::default(),
     });
+    refused::try_all(&session).await;
     let mut findings = Vec::with_capacity(chosen.len());
     let mut gone_since = None;
     for check in chosen {
@@ -114,6 +117,7 @@ fn finding(check: &Check, outcome: Outcome) -> Finding {
         id: check.id,
         rpc: row.map_or("", |row| row.rpc_name()),
         condition: check.condition,
+        specification: row.map_or("", Row::specification),
         section: row.map_or_else(String::new, |row| row.section()),
         level: row.map_or_else(String::new, |row| row.level.to_string()),
         milliseconds: 0,

@@ -3,40 +3,10 @@
 # df=yes when statvfs inside of a volume tells the volume's size, df=no when it tells the file system's.
 . /vm/volumes.sh
 . /vm/capacity.sh
+. /vm/conformance.sh
 mib=1048576
 
-cat >/run/pools.toml <<'TOML'
-[[pool]]
-name = "default"
-backend = "directory"
-path = "/pool/default"
-create = true
-TOML
-
-# The CSI conformance suite, the driver killed and started between calls.
-conforms() {
-  /vm/driver start
-  wait_for 60 "the driver's socket" test -S /run/csi.sock
-  if ! holdfast csi-check unix:///run/csi.sock --restart-command '/vm/driver restart' >/run/csi-check 2>&1; then
-    grep -Ev '^(passed|skipped) ' /run/csi-check
-    fail "the conformance suite"
-  fi
-  no_volumes
-  /vm/driver kill
-  ok "CSI conformance: $(tail -n 1 /run/csi-check)"
-}
-
-no_volumes() {
-  local left
-  left=$(ls /pool/default/volumes) || fail "the pool has no folder of volumes"
-  equal "what is left of volumes" "" "$left"
-}
-
-# size_is FOLDER BYTES
-size_is() {
-  holds "$1" "$2"
-  [ "$df" = no ] || shows_full "$1" "$2"
-}
+one_pool directory
 
 # The whole way from a claim to a full volume.
 sizes_are_enforced() {

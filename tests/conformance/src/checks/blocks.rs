@@ -7,7 +7,7 @@ use holdfast_proto::csi::{
 };
 use tonic::Code;
 
-use super::existing::cut;
+use super::existing::{cut, cut_in_use};
 use crate::{
     capability,
     check::{Check, check},
@@ -21,6 +21,7 @@ use crate::{
 };
 
 const METADATA: &[Need] = &[Need::Plugin(Plugin::SnapshotMetadataService)];
+const CHANGES: &[Need] = &[Need::Changes];
 const UNDECLARED: &[Need] = &[Need::NoPlugin(Plugin::SnapshotMetadataService)];
 
 /// A stream that is refused with a code of the row.
@@ -105,7 +106,7 @@ pub(super) const CHECKS: &[Check] = &[
         "get-metadata-delta/negative-max-results",
         GetMetadataDelta,
         BAD_ARGUMENT,
-        [METADATA, SNAPSHOT, BLOCK],
+        [METADATA, CHANGES, SNAPSHOT, BLOCK],
         |f| {
             let (base, target) = two(f).await?;
             GetMetadataDeltaRequest { max_results: -1, ..delta(&base, &target) }
@@ -132,7 +133,7 @@ pub(super) const CHECKS: &[Check] = &[
         "get-metadata-delta/negative-offset",
         GetMetadataDelta,
         BAD_OFFSET,
-        [METADATA, SNAPSHOT, BLOCK],
+        [METADATA, CHANGES, SNAPSHOT, BLOCK],
         |f| {
             let (base, target) = two(f).await?;
             GetMetadataDeltaRequest { starting_offset: -1, ..delta(&base, &target) }
@@ -142,7 +143,7 @@ pub(super) const CHECKS: &[Check] = &[
         "get-metadata-delta/offset-beyond-end",
         GetMetadataDelta,
         BAD_OFFSET,
-        [METADATA, SNAPSHOT, BLOCK],
+        [METADATA, CHANGES, SNAPSHOT, BLOCK],
         |f| {
             let (base, target) = two(f).await?;
             GetMetadataDeltaRequest { starting_offset: i64::MAX, ..delta(&base, &target) }
@@ -152,7 +153,7 @@ pub(super) const CHECKS: &[Check] = &[
         "get-metadata-delta/changed",
         GetMetadataDelta,
         RANGES,
-        [METADATA, SNAPSHOT, BLOCK, LOCAL],
+        [METADATA, CHANGES, SNAPSHOT, BLOCK, LOCAL],
         changed
     ),
 ];
@@ -298,11 +299,11 @@ async fn empty(f: &Fixture) -> Verdict {
 }
 
 async fn written(f: &Fixture) -> Verdict {
-    let volume = roomy(f).await?;
+    let mut volume = roomy(f).await?;
     for slot in [FIRST, SECOND, THIRD] {
         f.write(&volume, "target", slot, pattern(slot + 1, LENGTH)).await?;
     }
-    let id = cut(f, &volume.id).await?;
+    let id = cut_in_use(f, &mut volume).await?;
     let size = f.options().size;
     let whole = all(f, allocated(&id), size).await?;
     for slot in [FIRST, SECOND, THIRD] {
@@ -325,13 +326,13 @@ async fn written(f: &Fixture) -> Verdict {
 }
 
 async fn changed(f: &Fixture) -> Verdict {
-    let volume = roomy(f).await?;
+    let mut volume = roomy(f).await?;
     f.write(&volume, "target", FIRST, pattern(1, LENGTH)).await?;
     f.write(&volume, "target", SECOND, pattern(2, LENGTH)).await?;
-    let base = cut(f, &volume.id).await?;
+    let base = cut_in_use(f, &mut volume).await?;
     f.write(&volume, "target", SECOND, pattern(3, LENGTH)).await?;
     f.write(&volume, "target", THIRD, pattern(4, LENGTH)).await?;
-    let target = cut(f, &volume.id).await?;
+    let target = cut_in_use(f, &mut volume).await?;
     let size = f.options().size;
     for max_results in [0, 1] {
         let request = GetMetadataDeltaRequest { max_results, ..delta(&base, &target) };

@@ -114,11 +114,11 @@ pub(super) fn snapshot(id: &str) -> VolumeContentSource {
     VolumeContentSource { r#type: Some(Type::Snapshot(SnapshotSource { snapshot_id: id.to_owned() })) }
 }
 
-pub(super) fn volume(id: &str) -> VolumeContentSource {
+pub(crate) fn volume(id: &str) -> VolumeContentSource {
     VolumeContentSource { r#type: Some(Type::Volume(VolumeSource { volume_id: id.to_owned() })) }
 }
 
-pub(super) fn from(f: &Fixture, source: VolumeContentSource) -> csi::CreateVolumeRequest {
+pub(crate) fn from(f: &Fixture, source: VolumeContentSource) -> csi::CreateVolumeRequest {
     csi::CreateVolumeRequest { volume_content_source: Some(source), ..f.create_request() }
 }
 

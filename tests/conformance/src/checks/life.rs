@@ -78,7 +78,7 @@ async fn controller(f: &Fixture) -> Verdict {
         f.delete(&restored).await?;
         f.ok(super::snapshots::delete(&id)).await?;
     }
-    if f.declared().group.contains(&Group::CreateDeleteGetVolumeGroupSnapshot) {
+    if f.declared().offers_group(Group::CreateDeleteGetVolumeGroupSnapshot) {
         let group = super::groups::made(f, &[&volume.id]).await?;
         let request = csi::DeleteVolumeGroupSnapshotRequest {
             group_snapshot_id: group.group_snapshot_id,
@@ -179,5 +179,5 @@ async fn is_listed(f: &Fixture, volume: &Volume, wanted: bool) -> Verdict {
 }
 
 fn has(f: &Fixture, capability: Controller) -> bool {
-    f.declared().controller.contains(&capability)
+    f.declared().offers(capability)
 }

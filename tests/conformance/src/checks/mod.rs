@@ -6,9 +6,10 @@ mod capabilities;
 mod change;
 mod create_volume;
 mod data;
-mod existing;
+pub(crate) mod existing;
 mod groups;
 mod identity;
+mod inline;
 mod life;
 mod listing;
 mod node_publish;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
         groups::CHECKS,
         blocks::CHECKS,
         storm::CHECKS,
+        inline::CHECKS,
         data::CHECKS,
         life::CHECKS,
         wire::CHECKS,

@@ -39,6 +39,8 @@ pub enum Origin {
     Rpc,
     /// Another section, by its title.
     Section(&'static str),
+    /// Not CSI, but what Kubernetes asks of a CSI plugin, by the title of the proposal.
+    Kubernetes(&'static str),
 }
 
 /// How strong a row is (RFC 2119).
@@ -66,11 +68,20 @@ impl Row {
         self.rpc.map_or("every RPC", Rpc::name)
     }
 
-    /// The section of CSI v1.12, by its title.
+    /// The specification that it is of.
+    #[must_use]
+    pub fn specification(&self) -> &'static str {
+        match self.origin {
+            Origin::Kubernetes(_) => "Kubernetes",
+            Origin::Errors | Origin::Rpc | Origin::Section(_) => "CSI v1.12",
+        }
+    }
+
+    /// The section of the specification, by its title.
     #[must_use]
     pub fn section(&self) -> String {
         match (self.origin, self.rpc) {
-            (Origin::Section(title), _) => title.to_owned(),
+            (Origin::Section(title) | Origin::Kubernetes(title), _) => title.to_owned(),
             (Origin::Errors, Some(rpc)) => format!("{} Errors", rpc.name()),
             (Origin::Rpc | Origin::Errors, _) => self.rpc_name().to_owned(),
         }
@@ -114,6 +125,11 @@ const fn section(
     codes: &'static [Code],
 ) -> Row {
     Row { rpc, condition, codes, origin: Origin::Section(title), level: Level::Must, untestable: None }
+}
+
+/// What Kubernetes asks for.
+const fn kubernetes(rpc: Rpc, title: &'static str, condition: &'static str, codes: &'static [Code]) -> Row {
+    Row { origin: Origin::Kubernetes(title), ..error(rpc, condition, codes) }
 }
 
 const OK: &[Code] = &[Code::Ok];

@@ -3,7 +3,7 @@
 use super::{
     ALREADY_EXISTS, ANSWER, CAPABILITIES, EXCEEDS, IDEMPOTENT, INVALID, INVALID_ARGUMENT, MISSING, NO_VOLUME,
     NOT_FOUND, OK, OK_OR_ABORTED, OUT_OF_RANGE, PENDING, PRECONDITION, PUBLISHED_INCOMPATIBLE, Row, Rpc::*,
-    UNIMPLEMENTED, UNIMPLEMENTED_CODE, error, rule, scheme, section,
+    UNIMPLEMENTED, UNIMPLEMENTED_CODE, error, kubernetes, rule, scheme, section,
 };
 use tonic::Code;
 
@@ -17,6 +17,11 @@ pub(crate) const SECOND_OTHER_ARGUMENTS: &str = "Second publish: T1=T2, P1!=P2";
 pub(crate) const SECOND_SINGLE: &str = "Second publish: T1!=T2, access mode of one writer";
 pub(crate) const SECOND_MULTI: &str = "Second publish: T1!=T2, access mode of several";
 pub(crate) const UNPUBLISHED: &str = "The target path is removed, and a path that is not there is OK";
+const KEP_596: &str = "KEP 596, Ephemeral Inline CSI Volumes";
+pub(crate) const INLINE_MADE: &str =
+    "An inline volume is made at its target path: empty, with a size of its own";
+pub(crate) const INLINE_BAD: &str = "Attributes that an inline volume cannot have";
+pub(crate) const INLINE_ENDED: &str = "An inline volume ends where it is unpublished, and its data with it";
 pub(crate) const USAGE: &str = "The usage is not negative, has units, and is the volume's";
 pub(crate) const CONDITION: &str = "The condition of a healthy volume is normal";
 pub(crate) const GROWN: &str = "The volume has at least the required size, and its data";
@@ -54,11 +59,14 @@ pub(super) const ROWS: &[Row] = &[
     error(NodePublishVolume, PUBLISHED_INCOMPATIBLE, ALREADY_EXISTS),
     error(NodePublishVolume, EXCEEDS, PRECONDITION),
     error(NodePublishVolume, NOT_STAGED, PRECONDITION),
+    kubernetes(NodePublishVolume, KEP_596, INLINE_MADE, OK),
+    kubernetes(NodePublishVolume, KEP_596, INLINE_BAD, &[Code::InvalidArgument, Code::OutOfRange]),
     scheme(NodeUnpublishVolume, MISSING, INVALID_ARGUMENT),
     scheme(NodeUnpublishVolume, INVALID, INVALID_ARGUMENT),
     rule(NodeUnpublishVolume, UNPUBLISHED, OK),
     rule(NodeUnpublishVolume, IDEMPOTENT, OK),
     error(NodeUnpublishVolume, NO_VOLUME, NOT_FOUND),
+    kubernetes(NodeUnpublishVolume, KEP_596, INLINE_ENDED, OK),
     scheme(NodeGetVolumeStats, MISSING, INVALID_ARGUMENT),
     // No volume is at such a path either: the own table of the RPC applies as well.
     scheme(NodeGetVolumeStats, INVALID, &[Code::InvalidArgument, Code::NotFound]),
