@@ -2,7 +2,7 @@
 # modules: btrfs
 # programs: mkfs.btrfs btrfs setpriv kubectl
 # disks: 6G
-# minutes: 30
+# minutes: 60
 . /vm/case.sh
 . /vm/directory.sh
 df=no

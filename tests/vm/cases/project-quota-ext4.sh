@@ -2,7 +2,7 @@
 # modules: ext4 quota_v2
 # programs: mkfs.ext4 chattr setquota setpriv kubectl
 # disks: 6G
-# minutes: 30
+# minutes: 60
 . /vm/case.sh
 . /vm/project-quota.sh
 

@@ -2,7 +2,7 @@
 # modules: xfs
 # programs: mkfs.xfs chattr setquota setpriv kubectl
 # disks: 6G
-# minutes: 30
+# minutes: 60
 . /vm/case.sh
 . /vm/project-quota.sh
 
