@@ -162,7 +162,7 @@ fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
         resources.push(json!({
             "name": review.plural,
             "singularName": review.kind.to_lowercase(),
-            "namespaced": false,
+            "namespaced": review.is_namespaced,
             "kind": review.kind,
             "verbs": ["create"],
         }));
@@ -190,7 +190,7 @@ fn aggregated(groups: &[&str], version: &str) -> Value {
                         json!({
                             "resource": review.plural,
                             "responseKind": {"group": group, "version": version, "kind": review.kind},
-                            "scope": "Cluster",
+                            "scope": if review.is_namespaced { "Namespaced" } else { "Cluster" },
                             "singularResource": review.kind.to_lowercase(),
                             "verbs": ["create"],
                         })

@@ -47,12 +47,18 @@ pub enum ServeError {
         /// Why not.
         why: String,
     },
+    /// The roles that a cluster begins with cannot be created.
+    #[error("cannot create the default roles: {why}")]
+    Roles {
+        /// Why not.
+        why: String,
+    },
 }
 
 impl ServeError {
     /// Whether starting may succeed later without anybody changing a file.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Listen { .. } | Self::Namespace { .. })
+        matches!(self, Self::Listen { .. } | Self::Namespace { .. } | Self::Roles { .. })
     }
 }

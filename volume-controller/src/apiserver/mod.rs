@@ -1,6 +1,6 @@
 //! The API server: the Kubernetes API for the kinds of storage, over TLS.
 //!
-//! One request goes: [`router`] (who asks, which path) → [`route`], [`options`],
+//! One request goes: [`router`] (who asks: [`auth`] and [`impersonation`]; whether they may: [`rbac`]) → [`route`], [`options`],
 //! [`accept`], [`body`] (what is asked) → [`verbs`] (what is done, with
 //! [`metadata`] and [`admission`]) → [`reply`] or [`status`] (the answer).
 
@@ -15,6 +15,7 @@ mod duplicates;
 mod durable;
 mod error;
 mod fixed;
+mod impersonation;
 pub mod kinds;
 mod listen;
 mod metadata;
@@ -23,6 +24,7 @@ pub mod openapi;
 mod options;
 pub mod patch;
 mod protobuf;
+pub(crate) mod rbac;
 mod reply;
 mod reviews;
 mod route;
@@ -32,6 +34,7 @@ mod status;
 pub mod table;
 mod tls;
 mod unknown;
+mod user;
 mod verbs;
 mod writer;
 
@@ -111,6 +114,7 @@ impl Server {
 pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) authenticator: auth::Authenticator,
+    pub(crate) access: rbac::Access,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) registry: SharedRegistry,
     pub(crate) bookmark_interval: Duration,
@@ -118,7 +122,7 @@ pub(crate) struct Api {
 }
 
 /// Starts the API server: makes or reads its keys, listens, writes the
-/// kubeconfig, creates the namespaces that a cluster always has. It serves until
+/// kubeconfig, creates the namespaces and roles that a cluster always has. It serves until
 /// `stop` is cancelled.
 ///
 /// # Errors
@@ -136,6 +140,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     let certificate = authority.pem.clone();
     let token = credentials::token(&pki)?;
     create_namespaces(&store).await?;
+    let failed = |error: ApiError| ServeError::Roles { why: error.to_string() };
+    rbac::defaults::reconcile(&store).await.map_err(failed)?;
     let (listener, address) = listen::bind(listen, &pki).await?;
     let identity = tls::Identity::new(authority, address.ip(), now)?;
     let acceptor = TlsAcceptor::from(Arc::new(identity.tls()?));
@@ -143,7 +149,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     let kubeconfig = credentials::write_kubeconfig(&root, address, &certificate, &token)?;
     let metrics = metrics::Metrics::register(&mut registry.lock());
     let authenticator = auth::Authenticator::new(&token);
-    let api = Api { store, authenticator, metrics, registry, bookmark_interval, stop: stop.clone() };
+    let access = rbac::Access::new(store.clone());
+    let api = Api { store, authenticator, access, metrics, registry, bookmark_interval, stop: stop.clone() };
     let router = router::router(Arc::new(api));
     let task = tokio::spawn(listen::serve(listener, acceptor, identity, router, stop));
     Ok(Server { address, kubeconfig, task })

@@ -75,12 +75,16 @@ pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<&'static 
     kinds::ALL.iter().copied().find(|k| k.plural == plural && k.group == group && k.version == version)
 }
 
+/// The segments of a path, decoded; `None` where that cannot be done.
+pub(crate) fn segments(path: &str) -> Option<Vec<String>> {
+    path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect()
+}
+
 /// Reads `/api/v1/…` and `/apis/<group>/<version>/…`.
 pub(crate) fn parse(path: &str) -> Result<Target, ApiError> {
-    let segments: Vec<String> =
-        path.split('/').filter(|s| !s.is_empty()).map(decode).collect::<Option<_>>().ok_or_else(|| {
-            ApiError::BadRequest(format!("the path {path:?} is not properly percent-encoded UTF-8"))
-        })?;
+    let segments = segments(path).ok_or_else(|| {
+        ApiError::BadRequest(format!("the path {path:?} is not properly percent-encoded UTF-8"))
+    })?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (group, version, rest) = match segments.as_slice() {
         ["api", version, rest @ ..] => ("", *version, rest),
@@ -116,7 +120,7 @@ pub(crate) fn parse(path: &str) -> Result<Target, ApiError> {
 }
 
 /// Percent-decoding of one path segment (RFC 3986, section 2.1).
-fn decode(segment: &str) -> Option<String> {
+pub(crate) fn decode(segment: &str) -> Option<String> {
     if !segment.contains('%') {
         return Some(segment.to_owned());
     }

@@ -16,9 +16,11 @@ use super::accept::{self, Syntax};
 use super::listen::Known;
 use super::metrics::RequestLabels;
 use super::options::Options;
+use super::rbac::attributes::Attributes;
 use super::status::ApiError;
+use super::user::{MASTERS, User};
 use super::verbs::{self, Call, Verb};
-use super::{Api, body, discovery, fixed, reply, reviews, route};
+use super::{Api, body, discovery, fixed, impersonation, reply, reviews, route};
 
 /// Every path of the server.
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -39,21 +41,34 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         )
         .fallback(objects)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed.into_response() })
-        .layer(middleware::from_fn_with_state(api.clone(), authenticate))
+        .layer(middleware::from_fn_with_state(api.clone(), admit))
         .with_state(api)
 }
 
-async fn authenticate(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    match api.authenticator.check(request.uri().path(), request.headers()) {
-        Ok(()) => {
-            let has_proof = request.headers().contains_key(header::AUTHORIZATION);
-            if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
-                known.set();
-            }
+/// Every request of every path goes through here: who sends it, as whom, and whether they may.
+async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    match user(&api, &request) {
+        Ok(user) => {
+            request.extensions_mut().insert(Arc::new(user));
             next.run(request).await
         }
         Err(error) => error.into_response(),
     }
+}
+
+fn user(api: &Api, request: &Request) -> Result<User, ApiError> {
+    let headers = request.headers();
+    let sender = api.authenticator.user(headers)?;
+    let has_proof = headers.contains_key(header::AUTHORIZATION);
+    if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
+        known.set();
+    }
+    let user = impersonation::user(&api.access, sender, headers)?;
+    // Who may do everything is not asked what.
+    if !user.is_in(MASTERS) {
+        api.access.check(&user, &Attributes::of(request.method(), request.uri()))?;
+    }
+    Ok(user)
 }
 
 /// `/api…` and `/apis…`
@@ -86,8 +101,12 @@ async fn handle(
     {
         return (None, answer);
     }
-    if let Some(review) = reviews::find(path) {
-        return (None, self::review(review, parts, body).await);
+    // Without one, nobody has looked at the request: it has no rights at all.
+    let Some(user) = parts.extensions.get::<Arc<User>>() else {
+        return (None, Err(ApiError::Unauthorized));
+    };
+    if let Some((review, namespace)) = reviews::find(path) {
+        return (None, self::review(api, user, review, &namespace, parts, body).await);
     }
     let read = route::parse(path).and_then(|target| Ok((target, Options::parse(&parts.uri)?)));
     let (target, options) = match read {
@@ -118,19 +137,34 @@ async fn handle(
             _ => body::read(body).await?,
         };
         let headers = parts.headers.clone();
-        let call =
-            Call { api: api.clone(), target, options, accepted, headers, body, labels: labels.clone() };
+        let call = Call {
+            api: api.clone(),
+            user: user.clone(),
+            target,
+            options,
+            accepted,
+            headers,
+            body,
+            labels: labels.clone(),
+        };
         verbs::run(verb, call).await
     };
     let result = call.await;
     (Some(labels), result)
 }
 
-async fn review(review: &reviews::Review, parts: &Parts, body: Body) -> Result<Response, ApiError> {
+async fn review(
+    api: &Api,
+    user: &User,
+    review: &reviews::Review,
+    namespace: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
     if parts.method != Method::POST {
         return Err(ApiError::MethodNotAllowed);
     }
     let bytes = body::read(body).await?;
-    let answer = review.answer(&parts.headers, &bytes)?;
+    let answer = review.answer(api, user, namespace, &parts.headers, &bytes)?;
     reply::finish(StatusCode::CREATED, Bytes::from(answer.to_string()), Syntax::Json, &[])
 }

@@ -42,6 +42,15 @@ fn qualify(name: &str, group: &str) -> String {
     if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
 }
 
+/// What a refusal is about; nothing for a path.
+fn subject(resource: &str, group: &str, name: &str) -> String {
+    match (resource, name) {
+        ("", _) => String::new(),
+        (resource, "") => format!("{} is ", qualify(resource, group)),
+        (resource, name) => format!("{} {name:?} is ", qualify(resource, group)),
+    }
+}
+
 /// Why a request was refused or failed.
 #[derive(Debug, Error)]
 pub(crate) enum ApiError {
@@ -66,6 +75,9 @@ pub(crate) enum ApiError {
     Unauthorized,
     #[error("{} {name:?} is forbidden: {why}", resource.qualified())]
     Forbidden { resource: Resource, name: String, why: String, cause: Option<&'static str> },
+    /// Who asks may not.
+    #[error("{}forbidden: {why}", subject(resource, group, name))]
+    Denied { group: String, resource: String, name: String, why: String },
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     #[error("only the following media types are accepted: {0}")]
@@ -138,7 +150,7 @@ impl ApiError {
             Self::Invalid { .. } | Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::Forbidden { .. } | Self::Denied { .. } => (StatusCode::FORBIDDEN, "Forbidden"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
@@ -200,6 +212,13 @@ impl ApiError {
                 if let Some(cause) = cause {
                     details
                         .insert("causes".to_owned(), json!([{"reason": cause, "message": self.to_string()}]));
+                }
+            }
+            Self::Denied { group, resource, name, .. } => {
+                for (field, text) in [("name", name), ("group", group), ("kind", resource)] {
+                    if !text.is_empty() {
+                        details.insert(field.to_owned(), json!(text));
+                    }
                 }
             }
             Self::Invalid { resource, name, causes } => {

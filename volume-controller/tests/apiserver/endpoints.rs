@@ -131,10 +131,10 @@ async fn without_token(cluster: &Cluster, path: &str, token: Option<&str>) -> (u
 #[tokio::test]
 async fn only_the_token_opens() {
     let cluster = Cluster::start().await;
-    for token in [None, Some("wrong")] {
-        for path in [PODS, "/apis", "/metrics", "/openapi/v2"] {
-            let (code, status) = without_token(&cluster, path, token).await;
-            assert_eq!((code, &status["reason"]), (401, &json!("Unauthorized")), "{path} {token:?}");
+    for (token, code, reason) in [(None, 403, "Forbidden"), (Some("wrong"), 401, "Unauthorized")] {
+        for path in [PODS, "/apis", "/metrics", "/openapi/v2", "/nothing"] {
+            let (found, status) = without_token(&cluster, path, token).await;
+            assert_eq!((found, &status["reason"]), (code, &json!(reason)), "{path} {token:?}");
         }
     }
     assert_eq!(without_token(&cluster, "/version", None).await.0, 200);

@@ -17,6 +17,11 @@ pub(crate) struct Kubectl<'a> {
 }
 
 impl Kubectl<'_> {
+    /// Whether it is the newer of the two.
+    pub(crate) fn is_current(&self) -> bool {
+        self.binary == BINARIES[0]
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.binary);
         let home = self.cluster.folder.path();
@@ -170,7 +175,7 @@ async fn apply_get_describe_delete() {
         kubectl
             .ok(&["patch", "pvc", "data", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#], "")
             .await;
-        if kubectl.binary == BINARIES[0] {
+        if kubectl.is_current() {
             // The old one calls it an error when everything is gone already.
             kubectl.ok(&["wait", "--for=delete", "pvc/data", "--timeout=20s"], "").await;
         }
@@ -258,7 +263,7 @@ async fn watching_prints_changes() {
         assert!(next().await.contains("Bound"));
         watch.kill().await.unwrap();
         let wait = ["wait", "pvc/data", "--for=jsonpath={.status.phase}=Bound", "--timeout=20s"];
-        if kubectl.binary == BINARIES[0] {
+        if kubectl.is_current() {
             kubectl.ok(&wait, "").await;
         }
     })

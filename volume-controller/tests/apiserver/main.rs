@@ -10,6 +10,7 @@
     reason = "a test may stop at the first thing that is wrong"
 )]
 
+mod access;
 mod applying;
 mod bodies;
 mod clients;
@@ -17,6 +18,7 @@ mod deleting;
 mod endpoints;
 mod harness;
 mod kubectl;
+mod kubectl_access;
 mod kubectl_apply;
 mod listing;
 mod speed;

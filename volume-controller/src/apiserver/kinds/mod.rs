@@ -2,6 +2,8 @@
 //! printed columns, subresources. Adding a kind is adding a file and its line
 //! in [`ALL`].
 
+pub mod cluster_role;
+pub mod cluster_role_binding;
 pub mod config_map;
 pub mod csi_driver;
 pub mod csi_node;
@@ -14,6 +16,8 @@ pub mod node;
 pub mod persistent_volume;
 pub mod persistent_volume_claim;
 pub mod pod;
+pub mod role;
+pub mod role_binding;
 pub mod secret;
 pub mod service_account;
 pub mod storage_class;
@@ -22,6 +26,7 @@ pub mod volume_attributes_class;
 
 // Rules that several kinds share.
 mod access_modes;
+mod binding_subjects;
 mod check;
 mod columns;
 mod data;
@@ -29,6 +34,7 @@ mod defaults;
 mod fields;
 mod names;
 mod node_selector;
+pub(crate) mod policy_rules;
 mod quantities;
 mod volume_source;
 
@@ -47,6 +53,10 @@ pub static ALL: &[&Kind] = &[
     &service_account::KIND,
     &lease::KIND,
     &events::EVENTS_V1,
+    &cluster_role_binding::KIND,
+    &cluster_role::KIND,
+    &role_binding::KIND,
+    &role::KIND,
     &csi_driver::KIND,
     &csi_node::KIND,
     &csi_storage_capacity::KIND,

@@ -100,8 +100,10 @@ const ATOMIC_TYPES: &[&str] = &[
     "ObjectReference",
     "OwnerReference",
     "ResourceFieldSelector",
+    "RoleRef",
     "SecretKeySelector",
     "SecretReference",
+    "Subject",
     "TopologySelectorTerm",
     "TypedLocalObjectReference",
 ];

@@ -79,7 +79,13 @@ fn v3_is_complete() {
     let roots: Vec<&String> = index["paths"].as_object().unwrap().keys().collect();
     assert_eq!(
         roots,
-        ["api/v1", "apis/coordination.k8s.io/v1", "apis/events.k8s.io/v1", "apis/storage.k8s.io/v1"]
+        [
+            "api/v1",
+            "apis/coordination.k8s.io/v1",
+            "apis/events.k8s.io/v1",
+            "apis/rbac.authorization.k8s.io/v1",
+            "apis/storage.k8s.io/v1"
+        ]
     );
     for root in roots {
         let url = index["paths"][root]["serverRelativeURL"].as_str().unwrap();

@@ -59,6 +59,7 @@ async fn change(
     let Applied { object, owners } = merge(call, Some(&live), owners, &config.value)?;
     let (value, warnings) = conform(call, object, config)?;
     let new = build(&call.api.store, target, &before, value, Recorded::Known(owners))?;
+    call.check_grants(Some(&before), &new)?;
     if is_dry_run {
         return reply::value(call, StatusCode::OK, new, &warnings).map(Some);
     }
@@ -89,6 +90,7 @@ async fn make(call: &Call, config: &Configuration, is_dry_run: bool) -> Result<O
     let Applied { mut object, owners } = merge(call, None, Owners::default(), &config.value)?;
     object["metadata"]["name"] = json!(target.name);
     let (value, warnings) = conform(call, object, config)?;
+    create::check_grants(call, &value)?;
     let recorded = Recorded::Known(owners);
     if is_dry_run {
         let value = create::build(&call.api.store, target, value, recorded, Timestamp::now())?.body;

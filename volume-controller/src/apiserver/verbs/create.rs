@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Call;
 use super::update::Recorded;
+use crate::apiserver::kinds::policy_rules::GROUP;
 use crate::apiserver::kinds::{Cause, CauseReason, Kind};
 use crate::apiserver::route::Target;
 use crate::apiserver::status::ApiError;
@@ -37,6 +38,7 @@ pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
     let document = body::decode(&call.headers, &call.body)?;
     let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
     let value = target.to_stored(value);
+    check_grants(call, &value)?;
     if is_dry_run {
         let Built { name, body: value, .. } =
             build(&call.api.store, target, value, recorded, Timestamp::now())?;
@@ -47,6 +49,17 @@ pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
     }
     let object = insert(&call.api.store, target, value, recorded).await?;
     reply::stored(call, StatusCode::CREATED, &object, &warnings)
+}
+
+/// Refuses a new object that would give somebody more than its writer has.
+pub(super) fn check_grants(call: &Call, value: &Value) -> Result<(), ApiError> {
+    if call.target.kind.group != GROUP {
+        return Ok(());
+    }
+    // As it will be stored: what is defaulted grants, too.
+    let mut granted = value.clone();
+    (call.target.stored.default)(&mut granted);
+    call.check_grants(None, &granted)
 }
 
 /// Builds and stores a new object. A made-up name that is taken is made up again.

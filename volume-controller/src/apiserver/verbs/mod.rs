@@ -15,23 +15,34 @@ use std::sync::Arc;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use serde_json::Value;
 
 use super::Api;
 use super::accept::Accepted;
 use super::metrics::RequestLabels;
 use super::options::Options;
+use super::rbac::escalation;
 use super::route::{Part, Target};
 use super::status::ApiError;
+use super::user::User;
 
 /// A request for objects, read but not yet done.
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
+    pub(crate) user: Arc<User>,
     pub(crate) target: Target,
     pub(crate) options: Options,
     pub(crate) accepted: Accepted,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) labels: RequestLabels,
+}
+
+impl Call {
+    /// Refuses an object that would give somebody more than its writer has.
+    fn check_grants(&self, old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
+        escalation::check(&self.api.access, &self.user, &self.target, old, new)
+    }
 }
 
 /// What a request asks to do.
@@ -68,6 +79,20 @@ impl Verb {
             Method::DELETE if is_one_collection => Self::DeleteCollection,
             _ => return None,
         })
+    }
+
+    /// Its name in the rules of roles.
+    pub(crate) fn in_roles(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create | Self::Bind => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+        }
     }
 
     /// Its name in metrics.

@@ -34,6 +34,7 @@ pub(super) async fn update(call: &Call) -> Result<Response, ApiError> {
         let old = current(&call.api.store, target)?;
         let before = reply::decode(&old)?;
         let new = build(&call.api.store, target, &before, value.clone(), Recorded::By(&manager))?;
+        call.check_grants(Some(&before), &new)?;
         if is_dry_run {
             return reply::value(call, StatusCode::OK, new, &warnings);
         }
