@@ -14,7 +14,7 @@
 use std::path::PathBuf;
 
 use rustix::{
-    fs::{self as rfs, AtFlags, FileType, OFlags, RenameFlags},
+    fs::{self as rfs, AtFlags, FileType, RenameFlags},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -291,37 +291,4 @@ impl Pool {
             Err(error) => Err(error).tried(|| format!("looking at {}", folder.path().display())),
         }
     }
-}
-
-/// The number of bytes that a folder's files occupy, those of several names once.
-pub(crate) fn occupied_by_tree(original: &Original) -> Result<u64, Error> {
-    let mut seen = std::collections::HashSet::new();
-    let mut bytes = 0_u64;
-    let mut folders = vec![original.open()?];
-    let walk = || -> Result<u64, Errno> {
-        while let Some(folder) = folders.pop() {
-            let mut entries = rfs::Dir::read_from(&folder)?;
-            while let Some(entry) = entries.read() {
-                let entry = entry?;
-                if [c".", c".."].contains(&entry.file_name()) {
-                    continue;
-                }
-                let stat = rfs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-                if stat.st_nlink > 1
-                    && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
-                    && !seen.insert((stat.st_dev, stat.st_ino))
-                {
-                    continue;
-                }
-                bytes = bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    folders.push(rfs::openat(&folder, entry.file_name(), flags, rfs::Mode::empty())?);
-                }
-            }
-        }
-        Ok(bytes)
-    };
-    let mut walk = walk;
-    walk().tried(|| format!("counting what is in {}", original.place.path().display()))
 }

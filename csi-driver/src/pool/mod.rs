@@ -36,7 +36,7 @@ use rustix::{
 };
 
 pub(crate) use folder::{VolumeFolder, inside};
-pub(crate) use import::{Appraisal, Original, Watcher, occupied_by_tree};
+pub(crate) use import::{Appraisal, Original, Watcher};
 pub use import::{Import, Progress};
 use ledger::{Free, Ledger, Promise, Reservation};
 pub(crate) use opening::open_root;

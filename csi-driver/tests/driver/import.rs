@@ -18,6 +18,7 @@ use crate::{
         Driver, MIB, NODE, Scratch, block, command, entries, filesystem, mounted, needs, parameters, until,
         volume,
     },
+    tools::fake,
 };
 
 fn of(path: impl AsRef<Path>) -> Import {
@@ -315,6 +316,82 @@ async fn folders() {
     driver.import(1, Import { copy: true, ..elsewhere }).await.unwrap();
     assert_filled(&ext4.join("pool/volumes/plain.v/data"));
     driver.end().await;
+}
+
+/// A copy stays on one file system, so what it would leave out is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_leaves_nothing_out() {
+    needs!("btrfs");
+    let scratch = Scratch::new();
+    let btrfs = filesystem(&scratch, "btrfs");
+    let pools = vec![
+        PoolConfig::directory("dirs", btrfs.join("pool")),
+        PoolConfig::btrfs("subvolumes", btrfs.join("pool2")),
+    ];
+    let driver = Driver::with(scratch, pools).await;
+    let old = btrfs.join("old");
+    fs::create_dir(&old).unwrap();
+    fill(&old);
+    let inner = old.join("sub/inner");
+    command("btrfs", &["-q", "subvolume", "create", inner.to_str().unwrap()]).unwrap();
+    fs::write(inner.join("file"), "more").unwrap();
+    let copy = Import { copy: true, size: Some(16 * MIB as u64), ..of(&old) };
+    for pool in [0, 1] {
+        let refused = driver.import(pool, copy.clone()).await.unwrap_err();
+        let said = format!("{} is a subvolume or a mount in {}", inner.display(), old.display());
+        assert!(refused.contains(&said), "{refused}");
+        assert_eq!(entries(&driver.config.pools[pool].path.join("volumes")), Vec::<String>::new());
+    }
+    assert_eq!(fs::read_to_string(inner.join("file")).unwrap(), "more");
+    command("btrfs", &["-q", "subvolume", "delete", inner.to_str().unwrap()]).unwrap();
+    driver.import(0, copy).await.unwrap();
+    assert_filled(&driver.config.pools[0].path.join("volumes/dirs.v/data"));
+}
+
+/// A copy of a folder is of one moment, or is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_written_to_while_it_is_copied() {
+    needs!();
+    let scratch = Scratch::new();
+    let pool = PoolConfig::directory("dirs", scratch.path().join("pool"));
+    let mut driver = Driver::with(scratch, vec![pool]).await;
+    driver.end().await;
+    fs::create_dir(driver.scratch.path().join("tools")).unwrap();
+    let mut tools = driver.scratch.path().join("tools").into_os_string();
+    tools.push(":/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let old = driver.scratch.path().join("old");
+    for (meanwhile, named) in [
+        ("printf 'new data' > $old/file", "file"),
+        // Neither its size nor its time of modification tell.
+        (
+            "touch -r $old/file $old.then; printf 'new data' 1<> $old/file; touch -r $old.then $old/file",
+            "file",
+        ),
+        ("chmod u+x $old/file", "file"),
+        ("echo > $old/sub/new", "sub"),
+        ("rm $old/sub/link", "sub"),
+        ("mv $old/sub/link $old/sub/other", "sub"),
+        ("true", ""),
+    ] {
+        fs::create_dir(&old).unwrap();
+        fill(&old);
+        let script = format!("old={}; /usr/bin/cp \"$@\" || exit 1; {meanwhile}", old.display());
+        fake(driver.scratch.path(), "cp", &script);
+        let import = Import { copy: true, size: Some(16 * MIB as u64), enforce_size: false, ..of(&old) };
+        let copied = carry_out(&driver.config.pools[0], Some(tools.clone()), Order::Import(import)).await;
+        let volumes = entries(&driver.config.pools[0].path.join("volumes"));
+        if meanwhile == "true" {
+            copied.unwrap();
+            assert_eq!(volumes, ["dirs.v"]);
+            assert_filled(&driver.config.pools[0].path.join("volumes/dirs.v/data"));
+        } else {
+            let refused = copied.unwrap_err().to_string();
+            assert!(refused.contains("was written to while it was copied"), "{meanwhile}: {refused}");
+            assert!(refused.contains(&format!("(last in {named})")), "{meanwhile}: {refused}");
+            assert_eq!(volumes, Vec::<String>::new(), "{meanwhile}");
+        }
+        command("rm", &["-r", old.to_str().unwrap()]).unwrap();
+    }
 }
 
 /// The driver takes orders a moment after it serves CSI, or is gone.

@@ -9,11 +9,11 @@ use std::{
 
 use rustix::fs::{self as rfs, FileType};
 
-use super::{Folders, sizes};
+use super::{Folders, census::Census, sizes};
 use crate::{
     command::Tool,
     error::{Error, Tried as _},
-    pool::{Appraisal, Import, Original, Progress, VolumeFolder, Watcher, occupied_by_tree},
+    pool::{Appraisal, Import, Original, Progress, VolumeFolder, Watcher},
     size::Bytes,
     step,
     volume::{Content, Volume},
@@ -37,14 +37,17 @@ impl Folders {
         {
             return invalid(&format!("would lie on {}, not on {wanted}; leave --fs-type out", self.fs_name));
         }
-        let occupied = occupied_by_tree(original)?;
+        let census = Census::take(original)?;
+        let occupied = census.bytes;
         if import.size.is_none() {
             return invalid(&format!(
                 "holds {}; say with --size how large the volume is to be",
                 Bytes(occupied)
             ));
         }
-        if !import.copy {
+        if import.copy {
+            census.expect_whole(original)?;
+        } else {
             self.sizes.expect_adoptable(original, import.enforce_size)?;
         }
         Ok(Appraisal { content: Content::Folder, least: occupied, occupied })
@@ -60,7 +63,8 @@ impl Folders {
     }
 
     /// Copies the folder with everything that it has, durably: owners, modes, times, links,
-    /// holes, attributes; blocks are shared where that is possible.
+    /// holes, attributes; blocks are shared where that is possible. Whoever writes into it
+    /// meanwhile is found out.
     pub(super) fn copy_folder(
         &self,
         original: &Original,
@@ -78,7 +82,11 @@ impl Folders {
             original.place.path().as_os_str(),
             data.as_os_str(),
         ];
-        let total = occupied_by_tree(original)?;
+        // Written out first: a page that is dirty already takes more bytes without a new ctime.
+        rfs::syncfs(original.open()?).tried(|| "syncing what is copied".to_owned())?;
+        let before = Census::take(original)?;
+        before.expect_whole(original)?;
+        let total = before.bytes;
         let ended = AtomicBool::new(false);
         let copied = std::thread::scope(|scope| {
             let telling = scope.spawn(|| {
@@ -97,6 +105,7 @@ impl Folders {
             copied
         });
         copied?;
+        Census::take(original)?.expect_as_before(&before, original)?;
         rfs::syncfs(sizes::data(folder)?).tried(|| format!("syncing {}", data.display()))?;
         step::passed("folder copied");
         Ok(())

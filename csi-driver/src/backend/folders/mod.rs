@@ -3,6 +3,7 @@
 //! `enforceSize: "false"`. The backends `directory` and `btrfs` are both of these; they
 //! differ in what the file system has to be able to do.
 
+mod census;
 mod import;
 pub(super) mod sizes;
 
