@@ -14,7 +14,10 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, StatxFlags};
+use rustix::{
+    fs::{self as rfs, AtFlags, Mode, OFlags, StatxFlags},
+    io::Errno,
+};
 
 use super::{loopdev::LoopDevice, mountinfo, raw};
 use crate::{
@@ -35,7 +38,8 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    /// Where the file system of a device is mounted in this process's namespace.
+    /// Where the file system of a device is mounted in this process's namespace, and can be
+    /// reached.
     pub(crate) fn of(fs: FsType, device: &LoopDevice) -> Result<Option<Self>, Error> {
         for mount in mountinfo::all()?.into_iter().filter(|mount| mount.fs_type == fs.as_str()) {
             // btrfs shows a device number of its own; the source names the real one.
@@ -44,7 +48,11 @@ impl Mounted {
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let tried = || format!("opening {}", mount.mount_point.display());
-            let root = rfs::open(&mount.mount_point, flags, Mode::empty()).tried(tried)?;
+            let root = match rfs::open(&mount.mount_point, flags, Mode::empty()) {
+                // Something else is mounted over a folder above it.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                root => root.tried(tried)?,
+            };
             let seen = rfs::statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).tried(tried)?;
             // Something else is mounted over it; it may be mounted elsewhere too.
             if seen.stx_mnt_id == mount.id {

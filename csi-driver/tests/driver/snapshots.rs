@@ -522,11 +522,12 @@ async fn a_freeze_of_someone_else_stays() {
 }
 
 /// What a crash in a freeze leaves is thawed before anything else, even where it was
-/// unmounted meanwhile.
+/// unmounted meanwhile, or one of its mounts is hidden below another file system.
 #[tokio::test(flavor = "multi_thread")]
 async fn left_frozen_and_thawed_at_the_start() {
     needs!("xfs");
-    for unmounted in [false, true] {
+    for left in ["mounted", "unmounted", "hidden"] {
+        let unmounted = left == "unmounted";
         let mut driver = pool_on("xfs").await;
         let capability = mounted("xfs");
         let id = driver.bring_up("source", 300 * MIB, &capability, "source").await;
@@ -536,6 +537,19 @@ async fn left_frozen_and_thawed_at_the_start() {
         fs::write(&journal, text.replace("\"frozen\": false", "\"frozen\": true")).unwrap();
         assert!(fs::read_to_string(&journal).unwrap().contains("\"frozen\": true"));
         let (staging, target) = (driver.staging(&id), driver.path("source"));
+        let (over, below) = (driver.path("over"), driver.path("over/below"));
+        if left == "hidden" {
+            // The first in the mount table is the one that cannot be reached.
+            fs::create_dir_all(&below).unwrap();
+            command("mount", &["--bind", &staging, &below]).unwrap();
+            for at in [&target, &staging] {
+                command("umount", &[at]).unwrap();
+            }
+            for at in [&staging, &target] {
+                command("mount", &["--bind", &below, at]).unwrap();
+            }
+            command("mount", &["-t", "tmpfs", "over", &over]).unwrap();
+        }
         command("fsfreeze", &["--freeze", &staging]).unwrap();
         if unmounted {
             command("umount", &[&target]).unwrap();
@@ -549,6 +563,10 @@ async fn left_frozen_and_thawed_at_the_start() {
             let mut file = File::create(driver.path("source/file")).unwrap();
             file.write_all(b"written").unwrap();
             file.sync_all().unwrap();
+        }
+        if left == "hidden" {
+            command("umount", &[&over]).unwrap();
+            command("umount", &[&below]).unwrap();
         }
         driver.take_down(&id, "source").await;
         assert_gone(&driver).await;
