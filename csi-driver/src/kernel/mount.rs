@@ -15,7 +15,12 @@ use rustix::{
     },
 };
 
-use super::{flags::MountOptions, place::Place, raw};
+use super::{
+    flags::MountOptions,
+    mountinfo,
+    place::{Place, Seen},
+    raw,
+};
 use crate::{
     error::{Error, Tried as _},
     step,
@@ -94,9 +99,17 @@ fn attach(mount: &OwnedFd, target: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes away everything that is mounted exactly at `place`, top first.
-pub(crate) fn unmount_all(place: &Place) -> Result<(), Error> {
-    while place.mounted_even_dead()?.is_some() {
+/// Takes away everything that is mounted exactly at `place`, top first, as long as `is_ours`
+/// says that it is `volume`. At something else it ends with an error that names it.
+pub(crate) fn unmount_all(
+    place: &Place,
+    volume: &str,
+    is_ours: &dyn Fn(&Seen) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    while let Some(seen) = place.mounted_even_dead()? {
+        if !is_ours(&seen)? {
+            return Err(foreign(place, &seen, volume));
+        }
         match unmount(place.by_parent(), UnmountFlags::NOFOLLOW) {
             Ok(()) => step::passed("unmounted"),
             Err(Errno::BUSY) => {
@@ -109,6 +122,18 @@ pub(crate) fn unmount_all(place: &Place) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The error where something else than `volume` is mounted.
+pub(crate) fn foreign(place: &Place, seen: &Seen, volume: &str) -> Error {
+    let what = match mountinfo::by_id(seen.mount_id) {
+        Ok(Some(mount)) => format!(" ({} from {})", mount.fs_type, mount.source.display()),
+        Ok(None) | Err(_) => String::new(),
+    };
+    Error::Precondition(format!(
+        "what is mounted at {}{what} is not volume {volume}; it is left as it is",
+        place.path().display()
+    ))
 }
 
 /// What the kernel wrote into the context to explain an error.

@@ -53,6 +53,11 @@ impl Seen {
     pub(crate) fn same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
+
+    /// Whether it is a mount that does not answer, known from the mount table alone.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.kind == FileType::Unknown
+    }
 }
 
 /// The one spelling of a path among those that differ in `//`, `/./` and a `/` at the end:

@@ -203,15 +203,9 @@ pub(super) fn unpublish(
         .keys()
         .map(|pool| driver.guards.take(&VolumeId::derive(pool, id)))
         .collect::<Result<Vec<_>, _>>()?;
-    if let Some(seen) = place.mounted_even_dead()? {
-        if !tmpfs::seen(&seen)?.is_some_and(|live| is_it(driver, &live, id)) {
-            return Err(Error::Precondition(format!(
-                "what is mounted at {} is not volume {id:?}; it is left as it is",
-                place.path().display()
-            )));
-        }
-        mount::unmount_all(&place)?;
-    }
+    mount::unmount_all(&place, &format!("{id:?}"), &|seen| {
+        Ok(tmpfs::seen(seen)?.is_some_and(|live| is_it(driver, &live, id)))
+    })?;
     place.remove()?;
     tracing::info!(path = ?place.path(), "unpublished, and gone");
     Ok(NodeUnpublishVolumeResponse {})

@@ -99,7 +99,7 @@ pub(super) fn publish(
             }
             Some(_) => return Ok(NodePublishVolumeResponse {}),
             // The journal was lost, or someone else mounted it: made anew, as asked for.
-            None => mount::unmount_all(&place)?,
+            None => mount::unmount_all(&place, id.as_str(), &|seen| Ok(source.is_at(seen)))?,
         }
     }
     refuse_second_target(&id, &source, &journal, &path, &wanted)?;
@@ -214,14 +214,9 @@ pub(super) fn unpublish(
     if let Some(place) = place {
         // An empty folder goes, and a pool has some that must not.
         driver.expect_outside_of_pools(TARGET, &place)?;
-        if let Some(seen) = place.mounted_even_dead()? {
-            if !recorded && !is_this_volume(pool, &folder, &volume, &seen)? {
-                return Err(Error::Precondition(format!(
-                    "what is mounted at {path} is not volume {id}; it is left as it is"
-                )));
-            }
-            mount::unmount_all(&place)?;
-        }
+        mount::unmount_all(&place, id.as_str(), &|seen| {
+            by_record(recorded, seen, ask(pool, &folder, &volume, seen))
+        })?;
         place.remove()?;
     }
     if journal.targets.remove(&path).is_some() {
@@ -231,6 +226,18 @@ pub(super) fn unpublish(
     Ok(NodeUnpublishVolumeResponse {})
 }
 
+/// Whether a mount may be taken away as this volume's: by `asked`, what the kernel says. The
+/// record counts only where that cannot be had, of a mount that is dead and of a volume
+/// whose data or device is gone, so that a pod can end.
+pub(super) fn by_record(recorded: bool, seen: &Seen, asked: Result<bool, Error>) -> Result<bool, Error> {
+    match asked {
+        Ok(false) => Ok(recorded && seen.is_dead()),
+        Err(_) if recorded => Ok(true),
+        Err(Error::Precondition(_)) => Ok(false),
+        asked => asked,
+    }
+}
+
 /// Whether what is mounted somewhere is this volume, by the kernel's word alone.
 pub(super) fn is_this_volume(
     pool: &Pool,
@@ -238,13 +245,15 @@ pub(super) fn is_this_volume(
     volume: &Volume,
     seen: &Seen,
 ) -> Result<bool, Error> {
+    by_record(false, seen, ask(pool, folder, volume, seen))
+}
+
+/// As [`is_this_volume`], with an error for a raw volume that is not attached: the kernel
+/// knows no device of it then.
+fn ask(pool: &Pool, folder: &VolumeFolder, volume: &Volume, seen: &Seen) -> Result<bool, Error> {
     match volume.content {
         Content::Block if seen.kind != FileType::BlockDevice => Ok(false),
-        Content::Block => match pool.backend.device(folder) {
-            Ok(device) => Ok(device_number(&device)? == seen.rdev),
-            Err(Error::Precondition(_)) => Ok(false),
-            Err(error) => Err(error),
-        },
+        Content::Block => Ok(device_number(&pool.backend.device(folder)?)? == seen.rdev),
         Content::Filesystem(_) | Content::Folder => pool.backend.is_staged_at(folder, seen),
     }
 }

@@ -6,6 +6,7 @@ use holdfast_proto::csi::{
 };
 use rustix::mount::MountAttrFlags;
 
+use super::publish::by_record;
 use crate::{
     backend::Stage,
     capability::{Access, Capability},
@@ -182,13 +183,12 @@ pub(super) fn unstage(
     if let Some(place) = &place
         && let Some(seen) = place.mounted_even_dead()?
     {
-        if !recorded && !pool.backend.is_staged_at(&folder, &seen)? {
-            return Err(Error::Precondition(format!(
-                "what is mounted at {path} is not volume {id}; it is left as it is"
-            )));
+        let is_ours = |seen: &Seen| by_record(recorded, seen, pool.backend.is_staged_at(&folder, seen));
+        if !is_ours(&seen)? {
+            return Err(mount::foreign(place, &seen, id.as_str()));
         }
         leave(pool, &folder, &id);
-        if let Err(error) = mount::unmount_all(place) {
+        if let Err(error) = mount::unmount_all(place, id.as_str(), &is_ours) {
             // It stays in use, and limited.
             pool.limit_again(&folder, &volume);
             return Err(error);

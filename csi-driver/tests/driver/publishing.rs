@@ -2,10 +2,14 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
+use holdfast_csi_driver::PoolConfig;
 use holdfast_proto::csi::{self, volume_capability::access_mode::Mode};
 use tonic::Code;
 
-use crate::harness::{Driver, MIB, assert_code, block, mounted, mounted_as, needs, volume};
+use crate::harness::{
+    Driver, MIB, Scratch, assert_code, block, command, filesystem, mounted, mounted_as, needs, parameters,
+    volume,
+};
 
 /// CSI v1.12, NodePublishVolume: T1 = T2 or not, P1 = P2 or not.
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +109,7 @@ async fn other_peoples_files_stay() {
     assert_code(driver.unpublish(&id, "plain").await, Code::FailedPrecondition, "not this driver's");
     // Something else that is mounted.
     fs::create_dir(driver.path("tmpfs")).unwrap();
-    crate::harness::command("mount", &["-t", "tmpfs", "none", &driver.path("tmpfs")]).unwrap();
+    command("mount", &["-t", "tmpfs", "none", &driver.path("tmpfs")]).unwrap();
     assert_code(driver.unpublish(&id, "tmpfs").await, Code::FailedPrecondition, "not volume");
     assert_code(driver.publish(&id, "tmpfs", &capability).await, Code::FailedPrecondition, "unmount it");
     // Symbolic links, at the end and on the way.
@@ -124,6 +128,59 @@ async fn other_peoples_files_stay() {
     assert_eq!(fs::read_to_string(driver.path("pod/file")).unwrap(), "kept");
     driver.take_down(&id, "pod").await;
     driver.assert_nothing_left("pool").await;
+}
+
+/// The record of a path says nothing about what someone mounted there later.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_peoples_mounts_stay() {
+    needs!("btrfs");
+    let scratch = Scratch::new();
+    let disk = filesystem(&scratch, "btrfs");
+    let pools = vec![
+        PoolConfig::image("default", scratch.path().join("pool")),
+        PoolConfig::directory("dirs", disk.join("pool")),
+    ];
+    let mut driver = Driver::with(scratch, pools).await;
+    let raw = block(Mode::SingleNodeWriter);
+    for (pool, capability) in [("default", mounted("ext4")), ("default", raw.clone()), ("dirs", mounted(""))]
+    {
+        let request = csi::CreateVolumeRequest {
+            parameters: parameters(&[("pool", pool)]),
+            ..volume("mine", 64 * MIB, &capability)
+        };
+        let id = driver.create(request).await.unwrap().volume_id;
+        driver.attach(&id, &capability).await.unwrap();
+        driver.stage(&id, &capability).await.unwrap();
+        driver.publish(&id, "pod", &capability).await.unwrap();
+        let (pod, staging) = (driver.path("pod"), driver.staging(&id));
+        let theirs = driver.path("theirs");
+        fs::write(&theirs, "theirs").unwrap();
+        let put = |at: &str| {
+            if Path::new(at).is_dir() {
+                command("mount", &["-t", "tmpfs", "theirs", at]).unwrap();
+            } else {
+                command("mount", &["--bind", &theirs, at]).unwrap();
+            }
+        };
+        let named = if capability == raw { "is not volume" } else { "(tmpfs from theirs) is not volume" };
+        // Over it, and in its place.
+        put(&pod);
+        assert_code(driver.unpublish(&id, "pod").await, Code::FailedPrecondition, named);
+        command("umount", &[&pod]).unwrap();
+        command("umount", &[&pod]).unwrap();
+        put(&pod);
+        assert_code(driver.unpublish(&id, "pod").await, Code::FailedPrecondition, named);
+        command("umount", &[&pod]).unwrap();
+        driver.unpublish(&id, "pod").await.unwrap();
+
+        put(&staging);
+        assert_code(driver.unstage(&id).await, Code::FailedPrecondition, "(tmpfs from theirs) is not volume");
+        command("umount", &[&staging]).unwrap();
+        driver.unstage(&id).await.unwrap();
+        driver.detach(&id).await.unwrap();
+        driver.delete(&id).await.unwrap();
+    }
+    driver.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
