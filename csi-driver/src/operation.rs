@@ -15,7 +15,7 @@ use crate::{
 
 /// How many calls of one pool run at once. Storage that hangs holds so many threads and no
 /// more: the others, and whoever shares this process, still have theirs.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 /// Where calls run.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub(crate) struct Operations {
     metrics: Metrics,
     running: TaskTracker,
     by_pool: Arc<BTreeMap<String, Arc<Semaphore>>>,
-    /// For calls that name no volume of a pool.
+    /// For calls that name no pool and no volume of one.
     other: Arc<Semaphore>,
 }
 
@@ -40,16 +40,29 @@ impl Operations {
         }
     }
 
-    /// Runs `work` on a thread that may block. It is not tied to the caller: a call that
-    /// was cancelled half-way would leave a volume half-way.
+    /// As [`Operations::run_in`], in the pool of which the volume's id speaks.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         method: &'static str,
         volume: &str,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<Response<T>, Status> {
+        let pool = volume.split_once('.').map(|(pool, _)| pool);
+        self.run_in(pool, method, volume, work).await
+    }
+
+    /// Runs `work` on a thread that may block. It is not tied to the caller: a call that
+    /// was cancelled half-way would leave a volume half-way. `pool` is the one whose storage
+    /// it waits for.
+    pub(crate) async fn run_in<T: Send + 'static>(
+        &self,
+        pool: Option<&str>,
+        method: &'static str,
+        volume: &str,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
         let span = info_span!("csi", method, volume = one_line(volume));
-        let pool = volume.split_once('.').and_then(|(pool, _)| self.by_pool.get(pool));
+        let pool = pool.and_then(|pool| self.by_pool.get(pool));
         // Nothing is begun yet: a caller that goes away here leaves nothing.
         let permit = Arc::clone(pool.unwrap_or(&self.other)).acquire_owned().await;
         let permit = permit.map_err(|error| Error::Lost(error.to_string()))?;
@@ -76,6 +89,12 @@ impl Operations {
         });
         drop(counted);
         task.await.map_err(|error| Error::Lost(error.to_string()))?.map(Response::new)
+    }
+
+    /// How many calls run now.
+    #[cfg(test)]
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
     }
 
     /// Waits until everything that was begun has ended.

@@ -210,7 +210,7 @@ async fn no_such_service() -> tonic::codegen::http::Response<tonic::body::Body> 
     .into_http()
 }
 
-async fn open(config: &Config) -> Result<Driver, Error> {
+pub(crate) async fn open(config: &Config) -> Result<Driver, Error> {
     let runner = Runner::new(config.tool_path.clone(), Handle::current()).with_limit(config.tool_timeout);
     let (memory, pools): (Vec<_>, Vec<_>) =
         config.pools.iter().cloned().partition(|pool| pool.backend == BackendKind::Tmpfs);

@@ -56,6 +56,12 @@ pub(super) fn parameters<'a>(
             }
         }
     }
+    Ok(Parameters { pool: pool_of_class(driver, pool)?, enforce })
+}
+
+/// The pool that a class means: the one that it names, or else the only one or `default`.
+/// Asks no storage.
+pub(super) fn pool_of_class<'a>(driver: &'a Driver, pool: Option<&str>) -> Result<&'a Pool, Error> {
     if let Some(memory) = pool.and_then(|name| driver.memory.get(name)) {
         return Err(Error::Invalid(format!(
             "pool {:?} has backend = \"tmpfs\" and makes inline ephemeral volumes only: put it into the pod (volumes, \
@@ -64,15 +70,14 @@ pub(super) fn parameters<'a>(
         )));
     }
     let names = || driver.pools.keys().cloned().collect::<Vec<_>>().join(", ");
-    let pool = match pool {
+    match pool {
         Some(name) => driver.pools.get(name).ok_or_else(|| {
             Error::Invalid(format!("parameter pool: there is no pool {name:?} here; there are {}", names()))
-        })?,
+        }),
         None => default_pool(driver).ok_or_else(|| {
             Error::Invalid(format!("there is no pool \"default\": the class has to name one of {}", names()))
-        })?,
-    };
-    Ok(Parameters { pool, enforce })
+        }),
+    }
 }
 
 /// The pool of a class that names none.

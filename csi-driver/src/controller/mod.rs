@@ -79,7 +79,8 @@ impl ControllerService {
     }
 }
 
-/// Runs one call: `$work(&driver, &request)` on a thread that may block.
+/// Runs one call: `$work(&driver, &request)` on a thread that may block, and that counts for
+/// the pool of the volume, or `in class` for that of the class's parameters.
 macro_rules! call {
     ($self:ident, $request:ident, $method:literal, $volume:ident, $work:path) => {{
         let driver = $self.driver.clone();
@@ -88,6 +89,19 @@ macro_rules! call {
         $self
             .operations
             .run(concat!("/csi.v1.Controller/", $method), &volume, move || $work(&driver, &request))
+            .await
+    }};
+    (in class, $self:ident, $request:ident, $method:literal, $volume:expr, $work:path) => {{
+        let driver = $self.driver.clone();
+        let request = $request.into_inner();
+        let class = request.parameters.get("pool").map(String::as_str);
+        let pool = create::pool_of_class(&driver, class).ok().map(|pool| pool.name.clone());
+        let volume: String = $volume(&request);
+        $self
+            .operations
+            .run_in(pool.as_deref(), concat!("/csi.v1.Controller/", $method), &volume, move || {
+                $work(&driver, &request)
+            })
             .await
     }};
     ($self:ident, $request:ident, $method:literal, $work:path) => {{
@@ -109,7 +123,8 @@ impl Controller for ControllerService {
         request: Request<csi::CreateVolumeRequest>,
     ) -> Answer<csi::CreateVolumeResponse> {
         self.expect(self.driver.makes_volumes(), "CREATE_DELETE_VOLUME")?;
-        call!(self, request, "CreateVolume", name, create::create)
+        let name = |request: &csi::CreateVolumeRequest| request.name.clone();
+        call!(in class, self, request, "CreateVolume", name, create::create)
     }
 
     async fn delete_volume(
@@ -154,7 +169,8 @@ impl Controller for ControllerService {
         &self,
         request: Request<csi::GetCapacityRequest>,
     ) -> Answer<csi::GetCapacityResponse> {
-        call!(self, request, "GetCapacity", capacity::capacity)
+        let none = |_: &csi::GetCapacityRequest| String::new();
+        call!(in class, self, request, "GetCapacity", none, capacity::capacity)
     }
 
     async fn controller_get_capabilities(
@@ -292,4 +308,87 @@ pub(crate) fn check_use(
         crate::kernel::flags::check(content, flags)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use holdfast_test_needs::{Need, missing};
+    use tokio::{task::JoinSet, time::timeout};
+
+    use super::*;
+    use crate::{
+        config::{Config, PoolConfig},
+        operation::AT_ONCE,
+        server,
+    };
+
+    fn request(pool: &str) -> Request<csi::CreateVolumeRequest> {
+        use csi::volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode};
+        let access_mode = Some(AccessMode { mode: Mode::SingleNodeWriter.into() });
+        let access_type = Some(AccessType::Mount(MountVolume::default()));
+        Request::new(csi::CreateVolumeRequest {
+            // As an id of the other pool's volume would look.
+            name: format!("a.for-{pool}"),
+            volume_capabilities: vec![csi::VolumeCapability { access_mode, access_type }],
+            capacity_range: Some(csi::CapacityRange { required_bytes: 64 << 20, limit_bytes: 0 }),
+            parameters: HashMap::from([("pool".to_owned(), pool.to_owned())]),
+            ..Default::default()
+        })
+    }
+
+    /// Whatever of the one pool and of no pool hangs: the other makes volumes and says what
+    /// room it has.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pool_that_hangs_keeps_no_other_from_making_volumes() {
+        if missing(&[Need::Root]) {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let pools = ["a", "b"].map(|name| PoolConfig::image(name, scratch.path().join(name)));
+        let config = Config::new("node-1", scratch.path().join("csi.sock"), pools.to_vec());
+        let driver = Arc::new(server::open(&config).await.unwrap());
+        let operations = Operations::new("driver", config.metrics.clone(), driver.pools.keys());
+        let service = Arc::new(ControllerService::new(driver.clone(), operations.clone()));
+        let (release, hang) = mpsc::channel::<()>();
+        let hang = Arc::new(parking_lot::Mutex::new(hang));
+        let mut hung = JoinSet::new();
+        for volume in ["a.hangs", ""].iter().flat_map(|volume| [volume; AT_ONCE]) {
+            let (operations, hang) = (operations.clone(), Arc::clone(&hang));
+            hung.spawn(async move {
+                let work = move || hang.lock().recv().map_err(|error| Error::Lost(error.to_string()));
+                operations.run("Method", volume, work).await
+            });
+        }
+        let all_hang = async {
+            while operations.running() != 2 * AT_ONCE {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), all_hang).await.unwrap();
+
+        let waiting = tokio::spawn({
+            let service = Arc::clone(&service);
+            async move { service.create_volume(request("a")).await }
+        });
+        let made = timeout(Duration::from_secs(60), service.create_volume(request("b"))).await.unwrap();
+        assert!(made.unwrap().into_inner().volume.unwrap().volume_id.starts_with("b."));
+        let capacity = csi::GetCapacityRequest {
+            parameters: HashMap::from([("pool".to_owned(), "b".to_owned())]),
+            ..Default::default()
+        };
+        let capacity = timeout(Duration::from_secs(60), service.get_capacity(Request::new(capacity))).await;
+        assert!(capacity.unwrap().unwrap().into_inner().available_capacity > 0);
+        assert!(!waiting.is_finished(), "it took no turn of its pool's");
+
+        for _ in 0..2 * AT_ONCE {
+            release.send(()).unwrap();
+        }
+        while let Some(done) = hung.join_next().await {
+            done.unwrap().unwrap();
+        }
+        assert!(waiting.await.unwrap().unwrap().into_inner().volume.unwrap().volume_id.starts_with("a."));
+        operations.finish().await;
+    }
 }
