@@ -13,7 +13,7 @@ use super::{
     cluster::{Cluster, status},
     engine::{Controller, Outcome},
     run, scheduler,
-    view::{NAMESPACES, fixture::*, node_key},
+    view::{CLUSTER_ROLES, NAMESPACES, fixture::*, node_key},
 };
 use crate::store::{self, Key, Store};
 
@@ -368,4 +368,21 @@ async fn a_namespace_that_others_hold_is_left_in_peace() {
     cluster.create(&[claim("a"), volume("v")]).await;
     cluster.until_each(&[of_claim("a")], "bound", is_bound).await;
     assert_eq!(cluster.store.get(&key).unwrap().revision, emptied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_made_of_others_follows_them() {
+    let rule = |resource: &str| json!({"verbs": ["get"], "apiGroups": [""], "resources": [resource]});
+    let of = |label: &str| json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
+    let part = cluster_role("part").set("rules", json!([rule("pods")])).set("metadata.labels.to-one", "true");
+    let one = cluster_role("one").set("aggregationRule", of("to-one")).set("metadata.labels.to-two", "true");
+    let two = cluster_role("two").set("aggregationRule", of("to-two"));
+    let cluster = Cluster::started(&[two, one, part]).await;
+    let key = |name: &str| Key::new(CLUSTER_ROLES, "", name);
+    let made = [key("one"), key("two")];
+    cluster.until_each(&made, "made", |body| body["rules"] == json!([rule("pods")])).await;
+    cluster.edit(&key("part"), |body| body["rules"] = json!([rule("nodes")])).await;
+    cluster.until_each(&made, "changed", |body| body["rules"] == json!([rule("nodes")])).await;
+    cluster.delete(&key("part")).await;
+    cluster.until_each(&made, "emptied", |body| body["rules"] == json!([])).await;
 }

@@ -3,6 +3,7 @@
 //!
 //! Each is `decide.rs` (pure), `apply.rs` (effects) and `mod.rs` (what wakes it).
 
+mod aggregation;
 mod attachdetach;
 mod binder;
 #[cfg(test)]
@@ -116,6 +117,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         scheduler::Scheduler,
         expand::Expand,
         namespace::Namespaces,
+        aggregation::Aggregation,
     ];
     {
         let (store, cancel) = (config.store, cancel.clone());

@@ -14,15 +14,15 @@ pub(crate) struct Source<'a> {
 
 /// The rules of the roles that are selected: each once, by selector and then in the order of
 /// the sources. `None` where a selector cannot be read: then it is not known which they are.
-pub(crate) fn aggregate<'a>(
+pub(crate) fn aggregate(
     name: &str,
     aggregation: &AggregationRule,
-    sources: impl Iterator<Item = Source<'a>> + Clone,
+    sources: &[Source<'_>],
 ) -> Option<Vec<PolicyRule>> {
     let mut rules: Vec<PolicyRule> = Vec::new();
     for selector in aggregation.cluster_role_selectors.iter().flatten() {
         let selector = Selector::try_from(selector).ok()?;
-        let chosen = sources.clone().filter(|role| role.name != name && selector.matches_map(role.labels));
+        let chosen = sources.iter().filter(|role| role.name != name && selector.matches_map(role.labels));
         for rule in chosen.flat_map(|role| role.rules) {
             if !rules.contains(rule) {
                 rules.push(rule.clone());

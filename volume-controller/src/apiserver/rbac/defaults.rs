@@ -58,7 +58,7 @@ fn objects() -> Result<Vec<(&'static Kind, Value)>, String> {
         serde_saphyr::from_str(include_str!("defaults.yaml")).map_err(|error| error.to_string())
     });
     let defaults = READ.as_ref().map_err(Clone::clone)?;
-    let mut made: BTreeMap<&str, Vec<PolicyRule>> = BTreeMap::new();
+    let mut made: BTreeMap<&str, (&BTreeMap<String, String>, Vec<PolicyRule>)> = BTreeMap::new();
     let mut objects = Vec::new();
     for role in &defaults.roles {
         let mut object = object(&cluster_role::KIND, &role.name, &role.labels);
@@ -70,15 +70,16 @@ fn objects() -> Result<Vec<(&'static Kind, Value)>, String> {
             object["aggregationRule"] = json!({"clusterRoleSelectors": selectors});
             let aggregation = AggregationRule::deserialize(&object["aggregationRule"]);
             let aggregation = aggregation.map_err(|error| error.to_string())?;
-            // The file has each role after those that it is made of.
-            let sources = defaults.roles.iter().filter_map(|source| {
-                let rules = made.get(source.name.as_str())?;
-                Some(Source { name: &source.name, labels: Some(&source.labels), rules })
-            });
-            rules = aggregate(&role.name, &aggregation, sources).unwrap_or_default();
+            // The file has each role after those that it is made of; by name, as the
+            // controller reads them, so that it finds nothing to do.
+            let sources: Vec<Source<'_>> = made
+                .iter()
+                .map(|(&name, (labels, rules))| Source { name, labels: Some(labels), rules })
+                .collect();
+            rules = aggregate(&role.name, &aggregation, &sources).unwrap_or_default();
         }
         object["rules"] = json!(rules);
-        made.insert(&role.name, rules);
+        made.insert(&role.name, (&role.labels, rules));
         objects.push((&cluster_role::KIND, object));
     }
     for Binding { name, groups } in &defaults.bindings {

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    ATTACHMENTS, At, CLAIMS, CLASSES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS, VOLUMES, View, claim_key,
-    volume_key,
+    ATTACHMENTS, At, CLAIMS, CLASSES, CLUSTER_ROLES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS, VOLUMES,
+    View, claim_key, volume_key,
 };
 use crate::store::{ChangeKind, Key, Object};
 
@@ -102,6 +102,7 @@ impl Made {
             "CSIDriver" => DRIVERS,
             "CSINode" => CSI_NODES,
             "Namespace" => NAMESPACES,
+            "ClusterRole" => CLUSTER_ROLES,
             other => panic!("no such kind: {other}"),
         };
         let metadata = &self.0["metadata"];
@@ -221,6 +222,10 @@ pub(crate) fn attachment(volume: &str, node: &str, attached: bool) -> Made {
         &name,
         json!({"spec": spec, "status": {"attached": attached}}),
     )
+}
+
+pub(crate) fn cluster_role(name: &str) -> Made {
+    made("ClusterRole", "rbac.authorization.k8s.io/v1", "", name, json!({"rules": []}))
 }
 
 pub(crate) fn namespace(name: &str) -> Made {

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    rbac::v1::ClusterRole,
     storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -70,6 +71,7 @@ pub(crate) struct View {
     pub(crate) drivers: Shelf<CSIDriver>,
     pub(crate) csi_nodes: Shelf<CSINode>,
     pub(crate) namespaces: Shelf<Namespace>,
+    pub(crate) cluster_roles: Shelf<ClusterRole>,
     /// Volumes that no claim has, by what they offer.
     pub(crate) free: order::FreeVolumes,
     /// Claims that have no volume, by what they ask for.
@@ -104,11 +106,12 @@ pub(crate) enum Touched {
     Driver(Delta<CSIDriver>),
     CsiNode(Delta<CSINode>),
     Namespace(Delta<Namespace>),
+    ClusterRole(Delta<ClusterRole>),
 }
 
 /// The resources that the view holds.
-pub(crate) const RESOURCES: [&str; 9] =
-    [CLAIMS, VOLUMES, CLASSES, PODS, NODES, ATTACHMENTS, DRIVERS, CSI_NODES, NAMESPACES];
+pub(crate) const RESOURCES: [&str; 10] =
+    [CLAIMS, VOLUMES, CLASSES, PODS, NODES, ATTACHMENTS, DRIVERS, CSI_NODES, NAMESPACES, CLUSTER_ROLES];
 
 impl View {
     /// Keys related to `key`, in order.
@@ -135,6 +138,7 @@ impl View {
             DRIVERS => self.turn::<CSIDriver>(kind, revision, object).map(Touched::Driver),
             CSI_NODES => self.turn::<CSINode>(kind, revision, object).map(Touched::CsiNode),
             NAMESPACES => self.turn::<Namespace>(kind, revision, object).map(Touched::Namespace),
+            CLUSTER_ROLES => self.turn::<ClusterRole>(kind, revision, object).map(Touched::ClusterRole),
             _ => None,
         }
     }
@@ -287,6 +291,12 @@ impl Indexed for CSIDriver {
 impl Indexed for CSINode {
     fn shelf(view: &mut View) -> &mut Shelf<Self> {
         &mut view.csi_nodes
+    }
+}
+
+impl Indexed for ClusterRole {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.cluster_roles
     }
 }
 
