@@ -110,7 +110,12 @@ async fn methods() {
 }
 
 /// Over TLS of its own, so that no client adds a token.
-async fn without_token(cluster: &Cluster, path: &str, token: Option<&str>) -> (u16, Value) {
+pub(crate) async fn without_token(
+    cluster: &Cluster,
+    path: &str,
+    token: Option<&str>,
+    headers: &[(&str, &str)],
+) -> (u16, Value) {
     let kubeconfig = kube::config::Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
     let mut kubeconfig = kubeconfig;
     for user in &mut kubeconfig.auth_infos {
@@ -121,7 +126,11 @@ async fn without_token(cluster: &Cluster, path: &str, token: Option<&str>) -> (u
     }
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
     let client = kube::Client::try_from(config).unwrap();
-    let request = http::Request::get(path).body(kube::client::Body::empty()).unwrap();
+    let mut request = http::Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(kube::client::Body::empty()).unwrap();
     let response = client.send(request).await.unwrap();
     let code = response.status().as_u16();
     let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
@@ -133,12 +142,12 @@ async fn only_the_token_opens() {
     let cluster = Cluster::start().await;
     for (token, code, reason) in [(None, 403, "Forbidden"), (Some("wrong"), 401, "Unauthorized")] {
         for path in [PODS, "/apis", "/metrics", "/openapi/v2", "/nothing"] {
-            let (found, status) = without_token(&cluster, path, token).await;
+            let (found, status) = without_token(&cluster, path, token, &[]).await;
             assert_eq!((found, &status["reason"]), (code, &json!(reason)), "{path} {token:?}");
         }
     }
-    assert_eq!(without_token(&cluster, "/version", None).await.0, 200);
-    assert_eq!(without_token(&cluster, "/version", Some("wrong")).await.0, 401);
+    assert_eq!(without_token(&cluster, "/version", None, &[]).await.0, 200);
+    assert_eq!(without_token(&cluster, "/version", Some("wrong"), &[]).await.0, 401);
     cluster.stop().await;
 }
 
