@@ -54,14 +54,9 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// The pool in which a volume lies. No such pool, no such volume.
+    /// The pool in which a volume lies. A pool that is not configured now may hold it, so
+    /// that is no "not found", which callers take for gone.
     pub(crate) fn pool_of(&self, id: &VolumeId) -> Result<&Pool, Error> {
-        self.pools.get(id.pool()).ok_or_else(|| Error::VolumeNotFound(id.to_string()))
-    }
-
-    /// As [`Driver::pool_of`], for calls that undo something and that a caller takes for
-    /// done when the volume is gone: a pool that is not configured now may hold it.
-    pub(crate) fn configured_pool_of(&self, id: &VolumeId) -> Result<&Pool, Error> {
         self.pools.get(id.pool()).ok_or_else(|| {
             Error::Precondition(format!(
                 "pool {:?} of volume {id} is not configured here; add it again, or correct the volume's id",
@@ -70,8 +65,8 @@ impl Driver {
         })
     }
 
-    /// As [`Driver::configured_pool_of`], of a snapshot.
-    pub(crate) fn configured_pool_of_snapshot(&self, id: &SnapshotId) -> Result<&Pool, Error> {
+    /// As [`Driver::pool_of`], of a snapshot.
+    pub(crate) fn pool_of_snapshot(&self, id: &SnapshotId) -> Result<&Pool, Error> {
         self.pools.get(id.pool()).ok_or_else(|| {
             Error::Precondition(format!(
                 "pool {:?} of snapshot {id} is not configured here; add it again, or correct the snapshot's id",

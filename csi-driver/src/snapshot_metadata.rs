@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     blocks,
-    controller::{snapshot::pool_of, undeclared},
+    controller::undeclared,
     error::Error,
     kernel::fiemap,
     operation::Operations,
@@ -192,7 +192,7 @@ fn open(driver: &Driver, field: &str, id: &str) -> Result<(Snapshot, OwnedFd), E
         return Err(Error::Invalid(format!("{field} is required")));
     }
     let id = SnapshotId::parse(id)?;
-    let pool = pool_of(driver, &id)?;
+    let pool = driver.pool_of_snapshot(&id)?;
     let folder = pool.snapshot_folder(&id)?;
     Ok((folder.read_snapshot()?, pool.backend.blocks(&folder)?))
 }
@@ -235,7 +235,7 @@ impl SnapshotMetadata for SnapshotMetadataService {
                     base.id, base.source, target.id, target.source
                 )));
             }
-            let pool = pool_of(driver, &target.id)?;
+            let pool = driver.pool_of_snapshot(&target.id)?;
             if !pool.backend.abilities().block_metadata {
                 return Err(Error::Precondition(format!(
                     "pool {:?} lies on a file system where snapshots are copies and share no blocks, so what changed \

@@ -70,7 +70,7 @@ pub(super) fn detach(
         Err(Error::VolumeNotFound(_)) => return Ok(answer),
         parsed => parsed?,
     };
-    let pool = driver.configured_pool_of(&id)?;
+    let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let Some(folder) = pool.find(&id)? else { return Ok(answer) };
     let mut volume = folder.read_volume()?;

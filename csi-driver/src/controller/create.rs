@@ -237,7 +237,7 @@ pub(super) fn delete(driver: &Driver, request: &DeleteVolumeRequest) -> Result<D
         Err(Error::VolumeNotFound(_)) => return Ok(DeleteVolumeResponse {}),
         parsed => parsed?,
     };
-    let pool = driver.configured_pool_of(&id)?;
+    let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let Some(folder) = pool.find(&id)? else { return Ok(DeleteVolumeResponse {}) };
     let volume = folder.read_volume()?;

@@ -11,7 +11,7 @@ use holdfast_proto::csi::{
 use super::{create::INFORMATIVE, name::check_name, page, wire_bytes};
 use crate::{
     error::Error,
-    pool::{Pool, Wish},
+    pool::Wish,
     server::Driver,
     size::Bytes,
     snapshot::{Snapshot, SnapshotId},
@@ -93,7 +93,7 @@ pub(super) fn delete(
         Err(Error::SnapshotNotFound(_)) => return Ok(DeleteSnapshotResponse {}),
         parsed => parsed?,
     };
-    let pool = driver.configured_pool_of_snapshot(&id)?;
+    let pool = driver.pool_of_snapshot(&id)?;
     let _guard = driver.guards.take(&id)?;
     let Some(folder) = pool.find_snapshot(&id)? else { return Ok(DeleteSnapshotResponse {}) };
     if let Some(group) = folder.read_snapshot()?.group {
@@ -155,13 +155,8 @@ fn look(driver: &Driver, id: &SnapshotId) -> Result<Option<Snapshot>, Error> {
 /// CSI v1.12, GetSnapshot.
 pub(super) fn get(driver: &Driver, request: &GetSnapshotRequest) -> Result<GetSnapshotResponse, Error> {
     let id = SnapshotId::parse(&request.snapshot_id)?;
-    let snapshot = pool_of(driver, &id)?.snapshot_folder(&id)?.read_snapshot()?;
+    let snapshot = driver.pool_of_snapshot(&id)?.snapshot_folder(&id)?.read_snapshot()?;
     Ok(GetSnapshotResponse { snapshot: Some(wire_snapshot(&snapshot)) })
-}
-
-/// The pool in which a snapshot lies. No such pool, no such snapshot.
-pub(crate) fn pool_of<'a>(driver: &'a Driver, id: &SnapshotId) -> Result<&'a Pool, Error> {
-    driver.pools.get(id.pool()).ok_or_else(|| Error::SnapshotNotFound(id.to_string()))
 }
 
 /// A snapshot as the wire shows it.

@@ -5,7 +5,6 @@ use holdfast_proto::csi::{
     volume_content_source::{SnapshotSource, Type, VolumeSource},
 };
 
-use super::snapshot;
 use crate::{
     config::BackendKind,
     error::Error,
@@ -72,7 +71,7 @@ impl<'a> Source<'a> {
     pub(super) fn find(driver: &'a Driver, origin: &'a Origin) -> Result<Self, Error> {
         match origin {
             Origin::Snapshot(id) => {
-                let pool = snapshot::pool_of(driver, id)?;
+                let pool = driver.pool_of_snapshot(id)?;
                 let guard = driver.guards.share(id)?;
                 let folder = pool.snapshot_folder(id)?;
                 let snapshot = folder.read_snapshot()?;

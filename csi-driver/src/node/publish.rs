@@ -204,7 +204,7 @@ pub(super) fn unpublish(
         return ephemeral::unpublish(driver, &request.volume_id, place);
     }
     let id = id?;
-    let pool = driver.configured_pool_of(&id)?;
+    let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;

@@ -168,7 +168,7 @@ pub(super) fn unstage(
     let place = Place::open(STAGING, &request.staging_target_path)?;
     let path = &plain(&request.staging_target_path).to_string_lossy().into_owned();
     let id = id?;
-    let pool = driver.configured_pool_of(&id)?;
+    let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
     let volume = folder.read_volume()?;
