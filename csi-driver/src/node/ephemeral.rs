@@ -197,6 +197,8 @@ pub(super) fn unpublish(
     place: Option<Place>,
 ) -> Result<NodeUnpublishVolumeResponse, Error> {
     let Some(place) = place else { return Ok(NodeUnpublishVolumeResponse {}) };
+    // An empty folder goes, and a pool has some that must not.
+    driver.expect_outside_of_pools(TARGET, &place)?;
     // Its pool is not in the request: each is held for as long as this takes.
     let _guards = driver
         .memory

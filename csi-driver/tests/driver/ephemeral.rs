@@ -161,6 +161,11 @@ async fn what_is_there_is_compared() {
     assert_code(driver.unpublish(&id, "pod").await, Code::FailedPrecondition, "left as it is");
     driver.take_down(&id, "kept").await;
     driver.unpublish(ID, "pod").await.unwrap();
+    for folder in ["trash", "groups"] {
+        let asked = driver.unpublish(ID, &format!("pool/{folder}")).await;
+        assert_code(asked, Code::InvalidArgument, "is in pool \"default\"");
+        assert!(fs::exists(driver.path(&format!("pool/{folder}"))).unwrap(), "{folder} was removed");
+    }
     // Somebody's files are not this driver's.
     fs::create_dir(driver.path("mine")).unwrap();
     fs::write(driver.path("mine/file"), "x").unwrap();
