@@ -20,7 +20,7 @@ use crate::{
         undeclared,
     },
     error::Error,
-    guard::Guard,
+    guard::{Guard, Name},
     operation::Operations,
     pool::{Pool, Wish},
     server::Driver,
@@ -108,6 +108,7 @@ fn create(
         request.source_volume_ids.iter().map(|id| VolumeId::parse(id)).collect::<Result<Vec<_>, Error>>()?;
     let pool = one_pool(driver, &sources)?;
     let id = GroupId::derive(&pool.name, &request.name);
+    let _name = driver.guards.take(&Name::group(&request.name))?;
     let _guard = driver.guards.take(&id)?;
     let answer =
         |group: &Group| Ok(CreateVolumeGroupSnapshotResponse { group_snapshot: Some(wire(pool, group)?) });
@@ -118,8 +119,9 @@ fn create(
         return answer(&group);
     }
     // The pool is part of the id, so the same name for volumes elsewhere would not be seen.
+    // From memory, as in CreateVolume.
     for other in driver.pools.values().filter(|other| other.name != pool.name) {
-        if other.find_group(&GroupId::derive(&other.name, &request.name))?.is_some() {
+        if other.has_group(&GroupId::derive(&other.name, &request.name)) {
             return Err(Error::Exists(format!(
                 "group snapshot {:?} exists in pool {:?}, of other volumes; use another name",
                 request.name, other.name
@@ -219,7 +221,11 @@ fn delete(
         ))
     })?;
     let _guard = driver.guards.take(&id)?;
-    let Some(group) = pool.find_group(&id)? else { return Ok(DeleteVolumeGroupSnapshotResponse {}) };
+    let Some(group) = pool.find_group(&id)? else {
+        // As in DeleteVolume.
+        pool.expect_in_place()?;
+        return Ok(DeleteVolumeGroupSnapshotResponse {});
+    };
     check_members(&group, &request.snapshot_ids)?;
     let members = group.members.iter().map(|member| driver.guards.take(&member.snapshot));
     let _members = members.collect::<Result<Vec<Guard>, Error>>()?;

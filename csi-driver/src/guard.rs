@@ -1,5 +1,5 @@
 //! One operation a volume at a time, across Controller and Node; the same for snapshots
-//! and their groups.
+//! and their groups, and one a name that is being given.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -21,6 +21,35 @@ pub(crate) enum Key {
     Volume(VolumeId),
     Snapshot(SnapshotId),
     Group(GroupId),
+    Name(Name),
+}
+
+/// A name that something is being made by, in whichever pool: in two of them at once, neither
+/// would see the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Name {
+    of: &'static str,
+    name: String,
+}
+
+impl Name {
+    pub(crate) fn volume(name: &str) -> Self {
+        Self { of: "volume", name: name.to_owned() }
+    }
+
+    pub(crate) fn snapshot(name: &str) -> Self {
+        Self { of: "snapshot", name: name.to_owned() }
+    }
+
+    pub(crate) fn group(name: &str) -> Self {
+        Self { of: "group snapshot", name: name.to_owned() }
+    }
+}
+
+impl From<&Name> for Key {
+    fn from(name: &Name) -> Self {
+        Self::Name(name.clone())
+    }
 }
 
 impl From<&VolumeId> for Key {
@@ -47,6 +76,7 @@ impl fmt::Display for Key {
             Self::Volume(id) => id.fmt(f),
             Self::Snapshot(id) => id.fmt(f),
             Self::Group(id) => id.fmt(f),
+            Self::Name(Name { of, name }) => write!(f, "{of} {name}"),
         }
     }
 }
@@ -127,6 +157,9 @@ mod tests {
         assert!(guards.take(&SnapshotId::derive("p", "a")).is_ok(), "a snapshot is no volume");
         drop(held);
         assert!(guards.take(&a).is_ok());
+        let named = guards.take(&Name::volume("a"));
+        assert!(named.is_ok() && guards.take(&a).is_ok() && guards.take(&Name::snapshot("a")).is_ok());
+        assert!(matches!(guards.take(&Name::volume("a")), Err(Error::Busy(_))));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     capability::Capability,
     error::Error,
+    guard::Name,
     mutable::Mutable,
     pool::Pool,
     server::Driver,
@@ -130,6 +131,7 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     }
 
     let id = VolumeId::derive(&pool.name, &request.name);
+    let _name = driver.guards.take(&Name::volume(&request.name))?;
     let _guard = driver.guards.take(&id)?;
     if let Some(folder) = pool.find(&id)? {
         let volume = folder.read_volume()?;
@@ -137,9 +139,10 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
         return Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) });
     }
 
-    // The pool is part of the id, so a repeated call with another pool would not see it.
+    // The pool is part of the id, so a repeated call with another pool would not see it. Asked
+    // from memory: a sick pool must not keep the others from making volumes.
     for other in driver.pools.values().filter(|other| other.name != pool.name) {
-        if other.find(&VolumeId::derive(&other.name, &request.name))?.is_some() {
+        if other.has(&VolumeId::derive(&other.name, &request.name)) {
             return Err(Error::Exists(format!(
                 "volume {:?} exists in pool {:?}; use another name or that pool",
                 request.name, other.name
@@ -239,7 +242,11 @@ pub(super) fn delete(driver: &Driver, request: &DeleteVolumeRequest) -> Result<D
     };
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
-    let Some(folder) = pool.find(&id)? else { return Ok(DeleteVolumeResponse {}) };
+    let Some(folder) = pool.find(&id)? else {
+        // Nothing is in a folder that was removed, and another may be in its place.
+        pool.expect_in_place()?;
+        return Ok(DeleteVolumeResponse {});
+    };
     let volume = folder.read_volume()?;
     if let Some(node) = driver.attached_to(&volume) {
         return Err(Error::Precondition(format!("volume {id} is still published to node {node:?}")));

@@ -11,6 +11,7 @@ use holdfast_proto::csi::{
 use super::{create::INFORMATIVE, name::check_name, page, wire_bytes};
 use crate::{
     error::Error,
+    guard::Name,
     pool::Wish,
     server::Driver,
     size::Bytes,
@@ -33,6 +34,7 @@ pub(super) fn create(
     let source = VolumeId::parse(&request.source_volume_id)?;
     let pool = driver.pool_of(&source)?;
     let id = SnapshotId::derive(&pool.name, &request.name);
+    let _name = driver.guards.take(&Name::snapshot(&request.name))?;
     let _guard = driver.guards.take(&id)?;
     let answer = |snapshot: &Snapshot| CreateSnapshotResponse { snapshot: Some(wire_snapshot(snapshot)) };
     if let Some(folder) = pool.find_snapshot(&id)? {
@@ -41,8 +43,9 @@ pub(super) fn create(
         return Ok(answer(&snapshot));
     }
     // The pool is part of the id, so the same name for a volume elsewhere would not be seen.
+    // From memory, as in CreateVolume.
     for other in driver.pools.values().filter(|other| other.name != pool.name) {
-        if other.find_snapshot(&SnapshotId::derive(&other.name, &request.name))?.is_some() {
+        if other.has_snapshot(&SnapshotId::derive(&other.name, &request.name)) {
             return Err(Error::Exists(format!(
                 "snapshot {:?} exists in pool {:?}, of another volume; use another name",
                 request.name, other.name
@@ -95,7 +98,11 @@ pub(super) fn delete(
     };
     let pool = driver.pool_of_snapshot(&id)?;
     let _guard = driver.guards.take(&id)?;
-    let Some(folder) = pool.find_snapshot(&id)? else { return Ok(DeleteSnapshotResponse {}) };
+    let Some(folder) = pool.find_snapshot(&id)? else {
+        // As in DeleteVolume.
+        pool.expect_in_place()?;
+        return Ok(DeleteSnapshotResponse {});
+    };
     if let Some(group) = folder.read_snapshot()?.group {
         return Err(Error::Invalid(format!(
             "snapshot {id} is part of group {group} and cannot be deleted alone; delete the group \

@@ -137,14 +137,21 @@ impl Pool {
         self.backend.check(&volume)?;
         if import.copy {
             let promise = self.ledger.reserve(id, volume.capacity, &|sizes| self.measure(sizes))?;
-            self.make_volume(&volume, &|folder| self.backend.copy_in(&original, folder, &volume, watcher))?;
-            promise.keep();
+            let made = self
+                .make_volume(&volume, &|folder| self.backend.copy_in(&original, folder, &volume, watcher));
+            if made.is_ok() || self.may_exist(id) {
+                promise.keep();
+            }
+            made?;
         } else {
             let occupied = appraisal.occupied;
             let measure = |sizes: &_| self.measure(sizes);
             let promise = self.ledger.reserve_moved(id, volume.capacity, occupied, &measure)?;
-            self.move_in(&original, &volume)?;
-            promise.keep();
+            let moved = self.move_in(&original, &volume);
+            if moved.is_ok() || self.may_exist(id) {
+                promise.keep();
+            }
+            moved?;
         }
         self.ledger.forget_measurement();
         Ok(volume)

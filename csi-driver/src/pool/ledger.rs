@@ -110,6 +110,16 @@ impl Ledger {
         self.inner.lock().promised()
     }
 
+    /// Whether something is promised to the volume; each that exists has a promise.
+    pub(crate) fn has(&self, id: &VolumeId) -> bool {
+        self.inner.lock().volumes.contains_key(id)
+    }
+
+    /// The same for a snapshot.
+    pub(crate) fn has_snapshot(&self, id: &SnapshotId) -> bool {
+        self.inner.lock().snapshots.contains_key(id)
+    }
+
     /// Promises `size` bytes in all to the volume, more or fewer than before. The
     /// promise is taken back when the reservation is dropped before it is kept.
     pub(crate) fn reserve(

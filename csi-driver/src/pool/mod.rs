@@ -20,18 +20,21 @@ pub(crate) mod ledger;
 mod opening;
 mod snapshots;
 mod still;
+#[cfg(test)]
+mod tests;
 pub(crate) mod trash;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rustix::{
-    fs::{self as rfs, AtFlags, Dir, FlockOperation, Mode, OFlags},
+    fs::{self as rfs, AtFlags, Dir, FlockOperation, Mode, OFlags, Stat},
     io::Errno,
 };
 
@@ -49,6 +52,7 @@ use crate::{
     error::{Error, Tried as _},
     kernel::removal::remove_tree,
     mutable::Mutable,
+    snapshot::GroupId,
     step,
     volume::{Origin, Volume},
     volume_id::VolumeId,
@@ -70,6 +74,8 @@ pub(crate) struct Pool {
     groups: OwnedFd,
     trash: OwnedFd,
     ledger: Ledger,
+    /// The groups that are written down.
+    group_ids: Mutex<BTreeSet<GroupId>>,
     /// How long deleted volumes are kept.
     retention: Duration,
     /// Whether there were snapshots when it was opened.
@@ -110,21 +116,44 @@ impl Pool {
         path.starts_with(&self.path) || self.path.starts_with(path)
     }
 
-    /// Refuses to change anything where the pool's folder is not what is at its path any
-    /// more: its file system was unmounted, or something was mounted over it. What the
-    /// driver holds open still is the pool, but nobody else finds it, and at the next start
-    /// it is gone.
+    /// Refuses to change anything where the pool's folder, or one of those in it, is not what
+    /// is at its path any more: its file system was unmounted, something was mounted over it, or
+    /// somebody moved or removed it. What the driver holds open still is the pool, but nobody else
+    /// finds it, and at the next start it is gone.
     pub(crate) fn expect_in_place(&self) -> Result<(), Error> {
-        let opened = rfs::fstat(&self.root).tried(|| format!("looking at pool {:?}", self.name))?;
-        match rfs::stat(&self.path) {
-            Ok(seen) if (seen.st_dev, seen.st_ino) == (opened.st_dev, opened.st_ino) => Ok(()),
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::Precondition(format!(
+        let is_still = |opened: &OwnedFd, seen: Result<Stat, Errno>, path: &Path| {
+            let opened = rfs::fstat(opened).tried(|| format!("looking at pool {:?}", self.name))?;
+            match seen {
+                Ok(seen) => Ok((seen.st_dev, seen.st_ino) == (opened.st_dev, opened.st_ino)),
+                Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+                Err(error) => Err(error).tried(|| format!("looking at {}", path.display())),
+            }
+        };
+        if !is_still(&self.root, rfs::stat(&self.path), &self.path)? {
+            return Err(Error::Precondition(format!(
                 "pool {:?} is not at {} any more; mount its file system there again and restart the driver",
                 self.name,
                 self.path.display()
-            ))),
-            Err(error) => Err(error).tried(|| format!("looking at {}", self.path.display())),
+            )));
         }
+        let folders = [
+            ("volumes", &self.volumes),
+            ("snapshots", &self.snapshots),
+            ("groups", &self.groups),
+            ("trash", &self.trash),
+        ];
+        for (name, opened) in folders {
+            let path = self.path.join(name);
+            let seen = rfs::statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW);
+            if !is_still(opened, seen, &path)? {
+                return Err(Error::Precondition(format!(
+                    "{} is not the folder any more that pool {:?} had there; put it back and restart the driver",
+                    path.display(),
+                    self.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn volumes_path(&self) -> PathBuf {
@@ -187,10 +216,13 @@ impl Pool {
         source: Option<&VolumeFolder>,
         promise: Reservation,
     ) -> Result<(), Error> {
-        self.make_volume(volume, &|folder| match source {
+        let made = self.make_volume(volume, &|folder| match source {
             Some(source) => self.backend.populate(&Cut { source, into: folder }, volume),
             None => self.backend.create(folder, volume),
-        })?;
+        });
+        if made.is_err() && !self.may_exist(&volume.id) {
+            return made;
+        }
         promise.keep();
         match &volume.origin {
             Some(Origin::Volume(origin)) => {
@@ -200,7 +232,19 @@ impl Pool {
             Some(Origin::Snapshot(_)) => self.ledger.note_sharing(&volume.id),
             None => {}
         }
-        Ok(())
+        made
+    }
+
+    /// Whether the making of a volume, failed as it is, may have come to an end: the rename that
+    /// makes it appear was done, and the sync after it was not. Unknown counts as there.
+    fn may_exist(&self, id: &VolumeId) -> bool {
+        !matches!(self.find(id), Ok(None))
+    }
+
+    /// Whether a volume is here or being made, from memory: a pool that does not answer holds
+    /// up nobody who asks.
+    pub(crate) fn has(&self, id: &VolumeId) -> bool {
+        self.ledger.has(id)
     }
 
     /// Makes a volume whose room is promised; `fill` makes its data.

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{self as rfs, FlockOperation, Mode, OFlags},
     io::Errno,
@@ -65,6 +66,7 @@ impl Pool {
             backend: backend::make(surroundings)?,
             limits: config.limits,
             ledger: Ledger::new(&config.name, None, BTreeMap::new(), BTreeMap::new()),
+            group_ids: Mutex::default(),
             path,
             root,
             volumes,

@@ -49,6 +49,16 @@ impl Pool {
         VolumeFolder::open(&self.snapshots, &self.snapshots_path(), id.as_str())
     }
 
+    /// As [`Pool::has`], for a snapshot.
+    pub(crate) fn has_snapshot(&self, id: &SnapshotId) -> bool {
+        self.ledger.has_snapshot(id)
+    }
+
+    /// As [`Pool::has`], for a group.
+    pub(crate) fn has_group(&self, id: &GroupId) -> bool {
+        self.group_ids.lock().contains(id)
+    }
+
     /// The folder of a snapshot that has to be there.
     pub(crate) fn snapshot_folder(&self, id: &SnapshotId) -> Result<VolumeFolder, Error> {
         self.find_snapshot(id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))
@@ -103,6 +113,9 @@ impl Pool {
                 return Err(error);
             }
             Err(error) => {
+                if let Some((id, _)) = group {
+                    self.group_ids.lock().remove(id);
+                }
                 self.discard_new_snapshots(wishes.iter().map(|wish| &wish.id));
                 return Err(error);
             }
@@ -190,6 +203,7 @@ impl Pool {
 
     /// Moves a snapshot to the trash, as [`Pool::discard`] does with a volume.
     pub(crate) fn discard_snapshot(&self, id: &SnapshotId) -> Result<(), Error> {
+        self.expect_in_place()?;
         self.discard_for_good(&self.snapshots, &self.snapshots_path(), id.as_str())?;
         self.ledger.release_snapshot(id);
         Ok(())
@@ -216,6 +230,7 @@ impl Pool {
     }
 
     fn write_group(&self, group: &Group) -> Result<(), Error> {
+        self.group_ids.lock().insert(group.id.clone());
         folder::write_json(&self.groups, &self.groups_path(), &group_file(&group.id), group, true)
     }
 
@@ -226,6 +241,7 @@ impl Pool {
 
     /// Deletes a group and its members; a crash half-way is finished at the next start.
     pub(crate) fn discard_group(&self, mut group: Group) -> Result<(), Error> {
+        self.expect_in_place()?;
         if !group.deleting {
             group.deleting = true;
             self.write_group(&group)?;
@@ -239,6 +255,7 @@ impl Pool {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => return Err(error).tried(|| format!("removing the record of group {}", group.id)),
         }
+        self.group_ids.lock().remove(&group.id);
         rfs::fsync(&self.groups).tried(|| format!("syncing {}", self.groups_path().display()))
     }
 
@@ -251,6 +268,7 @@ impl Pool {
             else {
                 continue;
             };
+            self.group_ids.lock().insert(id.clone());
             let finished = self.find_group(&id).and_then(|group| match group {
                 Some(group) if group.deleting => self.discard_group(group),
                 Some(group) => self.finish_group(&group),

@@ -89,7 +89,7 @@ pub(crate) fn look(pool: &PoolConfig) -> Result<Vec<(Entry, Option<Volume>)>, Er
 }
 
 impl Pool {
-    fn trash_path(&self) -> PathBuf {
+    pub(super) fn trash_path(&self) -> PathBuf {
         self.path.join("trash")
     }
 
@@ -100,30 +100,42 @@ impl Pool {
         let entry = Entry::new(id, Moment::now());
         let moved = self.move_to_trash(&self.volumes, &self.volumes_path(), id.as_str(), &entry.name)?;
         let kept = moved && !self.retention.is_zero();
+        // Before the sync, which may fail: a repeated call does not find the volume.
         self.ledger.release(id, kept.then_some(entry.name.as_str()));
-        Ok(())
+        self.sync_moved(&self.volumes, &self.volumes_path())
     }
 
     /// As [`Pool::discard`], for what cannot be restored.
     pub(super) fn discard_for_good(&self, parent: &OwnedFd, path: &Path, id: &str) -> Result<(), Error> {
         let name = format!("{id}.{}", uuid::Uuid::new_v4().simple());
-        self.move_to_trash(parent, path, id, &name).map(drop)
+        self.move_to_trash(parent, path, id, &name)?;
+        self.sync_moved(parent, path)
     }
 
-    /// Whether it was there to be moved.
-    fn move_to_trash(&self, parent: &OwnedFd, path: &Path, id: &str, name: &str) -> Result<bool, Error> {
+    /// Whether it was there to be moved. To be called with the guard of `id` held.
+    pub(super) fn move_to_trash(
+        &self,
+        parent: &OwnedFd,
+        path: &Path,
+        id: &str,
+        name: &str,
+    ) -> Result<bool, Error> {
         let moved = match rfs::renameat(parent, id, &self.trash, name) {
             Ok(()) => true,
-            Err(Errno::NOENT) => false,
+            // It also means that the trash is gone: only that nothing is found says that nothing is there.
+            Err(Errno::NOENT) if VolumeFolder::open(parent, path, id)?.is_none() => false,
             Err(error) => {
                 return Err(error).tried(|| format!("moving {} to the trash", path.join(id).display()));
             }
         };
         step::passed("volume renamed into the trash");
-        // The trash first: after a power cut it is in one of the two.
-        self.sync_trash()?;
-        rfs::fsync(parent).tried(|| format!("syncing {}", path.display()))?;
         Ok(moved)
+    }
+
+    /// The trash first: after a power cut what was moved is in one of the two.
+    fn sync_moved(&self, parent: &OwnedFd, path: &Path) -> Result<(), Error> {
+        self.sync_trash()?;
+        rfs::fsync(parent).tried(|| format!("syncing {}", path.display()))
     }
 
     /// Counts what the trash held when the pool was opened.
@@ -249,10 +261,10 @@ impl Pool {
         let id = entry.id.as_str();
         let moved = rfs::renameat_with(&self.trash, &entry.name, &self.volumes, id, RenameFlags::NOREPLACE);
         if let Err(error) = moved {
-            self.ledger.hold(&entry.name, volume.capacity);
+            let is_gone = self.hold_again(entry, volume.capacity);
             return match error {
                 Errno::EXIST => Err(taken()),
-                Errno::NOENT => Err(gone()),
+                Errno::NOENT if is_gone => Err(gone()),
                 error => Err(error).tried(|| format!("moving {} out of the trash", entry.name)),
             };
         }
@@ -263,6 +275,17 @@ impl Pool {
         rfs::fsync(&self.volumes).tried(|| format!("syncing {}", self.volumes_path().display()))?;
         self.sync_trash()?;
         Ok(volume)
+    }
+
+    /// Counts an entry that did not come back, unless it is gone; whether it is.
+    pub(super) fn hold_again(&self, entry: &Entry, bytes: u64) -> bool {
+        // Held first: whoever frees it meanwhile lets go after the rename that is seen here.
+        self.ledger.hold(&entry.name, bytes);
+        let is_gone = matches!(self.trashed(entry), Ok(None));
+        if is_gone {
+            self.ledger.let_go(&entry.name);
+        }
+        is_gone
     }
 
     fn sync_trash(&self) -> Result<(), Error> {

@@ -11,8 +11,12 @@ use holdfast_proto::csi;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::harness::{
-    Driver, MIB, NODE, Scratch, assert_code, command, entries, filesystem, mounted, needs, parameters, volume,
+use crate::{
+    harness::{
+        Driver, MIB, NODE, Scratch, assert_code, command, entries, filesystem, mounted, needs, parameters,
+        volume,
+    },
+    snapshots::pool_on,
 };
 
 /// Two pools on one file system, each with a volume; that of folders is published.
@@ -227,6 +231,124 @@ async fn a_pool_that_was_replaced() {
     assert_eq!(listed(&mut driver).await.unwrap(), BOTH);
     driver.take_down("folders.folder", "pod").await;
     driver.delete("images.image").await.unwrap();
+    driver.end().await;
+}
+
+/// Somebody tidied up in the pool: what cannot be moved to the trash is not gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_the_pool_that_is_gone() {
+    needs!("xfs");
+    let mut driver = pool_on("xfs").await;
+    let capability = mounted("xfs");
+    let id = driver.bring_up("v", 300 * MIB, &capability, "pod").await;
+    let snapshot = driver.snapshot("s", &id).await.unwrap().snapshot_id;
+    let group = driver.group_snapshot("g", &[&id]).await.unwrap();
+    driver.unpublish(&id, "pod").await.unwrap();
+    driver.unstage(&id).await.unwrap();
+    driver.detach(&id).await.unwrap();
+    for name in ["trash", "volumes", "snapshots", "groups"] {
+        let (folder, aside) =
+            (driver.path(&format!("pool/{name}")), driver.path(&format!("pool/{name}.aside")));
+        fs::rename(&folder, &aside).unwrap();
+        for replaced in [false, true] {
+            if replaced {
+                fs::create_dir(&folder).unwrap();
+            }
+            for answer in [
+                driver.delete(&id).await,
+                driver.delete("default.none").await,
+                driver.delete_snapshot(&snapshot).await,
+                driver.delete_snapshot("default.none").await,
+                driver.delete_group(&group).await,
+                driver.create(volume("new", 300 * MIB, &capability)).await.map(drop),
+                driver.snapshot("new", &id).await.map(drop),
+            ] {
+                assert_code(answer, Code::FailedPrecondition, &format!("{name} is not the folder any more"));
+            }
+            assert!(!replaced || entries(folder.as_ref()).is_empty(), "{name} was written to");
+        }
+        fs::remove_dir(&folder).unwrap();
+        fs::rename(&aside, &folder).unwrap();
+    }
+    // As they were: all is there, and goes.
+    for (folder, count) in [("volumes", 1), ("snapshots", 2), ("groups", 1), ("trash", 0)] {
+        assert_eq!(entries(driver.path(&format!("pool/{folder}")).as_ref()).len(), count, "{folder}");
+    }
+    driver.delete_group(&group).await.unwrap();
+    driver.delete_snapshot(&snapshot).await.unwrap();
+    driver.delete(&id).await.unwrap();
+    for folder in ["volumes", "snapshots", "groups"] {
+        assert_eq!(entries(driver.path(&format!("pool/{folder}")).as_ref()), Vec::<String>::new());
+    }
+    driver.end().await;
+}
+
+/// The same name in two pools at once is made in one of them at most; and one pool that is dead
+/// keeps nobody from the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_name_in_two_pools_of_which_one_dies() {
+    needs!("xfs");
+    let (scratch, elsewhere) = (Scratch::new(), Scratch::new());
+    let disks = [filesystem(&elsewhere, "xfs"), filesystem(&scratch, "xfs")];
+    let names = ["dying", "well"];
+    let pools = [0, 1].map(|one| PoolConfig::image(names[one], disks[one].join("pool")));
+    let mut driver = Driver::with(scratch, pools.to_vec()).await;
+    let in_pool = |pool: &str, name: &str| csi::CreateVolumeRequest {
+        parameters: parameters(&[("pool", pool)]),
+        ..volume(name, 4 * MIB, &mounted("ext4"))
+    };
+    let sources = [0, 1].map(|one| format!("{}.v{one}", names[one]));
+    for (one, pool) in names.iter().enumerate() {
+        driver.create(in_pool(pool, &format!("v{one}"))).await.unwrap();
+    }
+    let assert_one = |what: &str, codes: [Code; 2]| {
+        let made = codes.iter().filter(|code| **code == Code::Ok).count();
+        assert!(made < 2, "{what} was made twice");
+        let refused = |code: &Code| matches!(code, Code::Ok | Code::AlreadyExists | Code::Aborted);
+        assert!(codes.iter().all(refused), "{what}: {codes:?}");
+        made
+    };
+    let code = |answer: Option<Status>| answer.map_or(Code::Ok, |status| status.code());
+    let mut made = 0;
+    for round in 0..15 {
+        let name = format!("twice-{round}");
+        let (mut one, mut two) = (driver.controller.clone(), driver.controller.clone());
+        let answers = tokio::join!(
+            one.create_volume(in_pool("dying", &name)),
+            two.create_volume(in_pool("well", &name))
+        );
+        made += assert_one("a volume", [code(answers.0.err()), code(answers.1.err())]);
+        let cut = |source: &str| csi::CreateSnapshotRequest {
+            name: name.clone(),
+            source_volume_id: source.to_owned(),
+            ..Default::default()
+        };
+        let answers =
+            tokio::join!(one.create_snapshot(cut(&sources[0])), two.create_snapshot(cut(&sources[1])));
+        made += assert_one("a snapshot", [code(answers.0.err()), code(answers.1.err())]);
+        let (group_0, group_1) = ([sources[0].as_str()], [sources[1].as_str()]);
+        let answers =
+            tokio::join!(driver.group_snapshot(&name, &group_0), driver.group_snapshot(&name, &group_1));
+        made += assert_one("a group", [code(answers.0.err()), code(answers.1.err())]);
+    }
+    // Each may have found the other at it and neither be made, but not always.
+    assert!(made > 0);
+
+    driver.group_snapshot("kept", &[sources[0].as_str()]).await.unwrap();
+    driver.snapshot("kept", &sources[0]).await.unwrap();
+    driver.restart().await;
+    command("xfs_io", &["-x", "-c", "shutdown", disks[0].to_str().unwrap()]).unwrap();
+    assert!(driver.create(in_pool("dying", "new")).await.is_err(), "the pool is not dead");
+    driver.create(in_pool("well", "new")).await.unwrap();
+    driver.snapshot("new", "well.new").await.unwrap();
+    driver.group_snapshot("new", &["well.v1", "well.new"]).await.unwrap();
+    for answer in [
+        driver.create(in_pool("well", "v0")).await.map(drop),
+        driver.snapshot("kept", "well.new").await.map(drop),
+        driver.group_snapshot("kept", &["well.new"]).await.map(drop),
+    ] {
+        assert_code(answer, Code::AlreadyExists, "in pool \"dying\"");
+    }
     driver.end().await;
 }
 
