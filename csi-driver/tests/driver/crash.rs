@@ -411,6 +411,9 @@ async fn btrfs() {
     alone("btrfs", mounted(""), 16 * MIB).await;
 }
 
+/// As a kubelet makes them: what is gone already is known by it.
+const INLINE: &str = "csi-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 /// An inline volume's short life: what a crash leaves is a mount that says whose it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory() {
@@ -418,7 +421,7 @@ async fn memory() {
     let (mut crashes, mut steps) = (0, 0);
     for crash_at in 1..ENDLESS {
         let mut life = Life::begin("tmpfs", mounted(""), 8 * MIB, crash_at).await;
-        let mut request = life.driver.publish_request("csi-1", "pod", &mounted(""));
+        let mut request = life.driver.publish_request(INLINE, "pod", &mounted(""));
         request.volume_context.insert("csi.storage.k8s.io/ephemeral".to_owned(), "true".to_owned());
         request.volume_context.insert("size".to_owned(), "40Mi".to_owned());
         let publish = async |d: &mut Driver| d.node.node_publish_volume(request.clone()).await.map(|_| ());
@@ -428,13 +431,13 @@ async fn memory() {
         life.call("publish again", publish).await;
         assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
         assert_eq!(life.driver.scratch.mounts().len(), 1);
-        life.call("unpublish", async |d| d.unpublish("csi-1", "pod").await).await;
+        life.call("unpublish", async |d| d.unpublish(INLINE, "pod").await).await;
         assert_eq!(life.driver.scratch.mounts().len(), 0);
         assert!(!Path::new(&life.driver.path("pod")).exists());
         // The room is there again.
         life.call("publish anew", publish).await;
         assert!(!Path::new(&file).exists());
-        life.call("unpublish at last", async |d| d.unpublish("csi-1", "pod").await).await;
+        life.call("unpublish at last", async |d| d.unpublish(INLINE, "pod").await).await;
         let crashed = std::mem::take(&mut life.crashes);
         if crashed.is_empty() {
             steps = crash_at - 1;
