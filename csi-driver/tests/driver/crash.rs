@@ -143,7 +143,14 @@ impl Life {
             assert!(crash_at.is_some() && killed(ended), "the driver ended at its start: {ended}");
             return false;
         }
-        let channel = Driver::of_process_clients(&self.driver.config).await;
+        // What it does on its own after its start has steps as well: it may listen and be gone.
+        let channel = match Driver::try_process_clients(&self.driver.config).await {
+            Err(_) if crash_at.is_some() => {
+                assert!(killed(self.process.wait().unwrap()), "the driver takes no connection");
+                return false;
+            }
+            channel => channel.unwrap(),
+        };
         (self.driver.identity, self.driver.controller, self.driver.node) = channel;
         true
     }

@@ -185,15 +185,13 @@ impl Driver {
         Self { config, stop: CancellationToken::new(), served: None, identity, controller, node, scratch }
     }
 
-    pub(crate) async fn of_process_clients(
-        config: &Config,
-    ) -> (IdentityClient<Channel>, ControllerClient<Channel>, NodeClient<Channel>) {
-        let channel = channel(&config.endpoint).await;
-        (
-            IdentityClient::new(channel.clone()),
-            ControllerClient::new(channel.clone()),
-            NodeClient::new(channel),
-        )
+    pub(crate) async fn of_process_clients(config: &Config) -> Clients {
+        clients(channel(&config.endpoint).await)
+    }
+
+    /// As [`Driver::of_process_clients`], where the driver may be gone again.
+    pub(crate) async fn try_process_clients(config: &Config) -> Result<Clients, Status> {
+        try_channel(&config.endpoint).await.map(clients)
     }
 
     /// Ends the driver and starts it anew on the same pools.
@@ -409,6 +407,12 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+type Clients = (IdentityClient<Channel>, ControllerClient<Channel>, NodeClient<Channel>);
+
+fn clients(channel: Channel) -> Clients {
+    (IdentityClient::new(channel.clone()), ControllerClient::new(channel.clone()), NodeClient::new(channel))
 }
 
 async fn connect(socket: &Path, served: &JoinHandle<Result<(), Error>>) -> Channel {
