@@ -445,7 +445,11 @@ async fn sources_that_do_not_fit() {
     let snapshot = driver.snapshot("s", &id).await.unwrap().snapshot_id;
     let (of_snapshot, of_volume) = (from_snapshot(&snapshot), from_volume(&id));
 
-    for missing in [from_snapshot("default.nothing"), from_volume("default.nothing"), from_snapshot("x.y")] {
+    for elsewhere in [from_snapshot("x.y"), from_volume("x.y")] {
+        let request = filled("v", 64 * MIB, &ext4, elsewhere);
+        assert_code(driver.create(request).await, Code::FailedPrecondition, "not configured here");
+    }
+    for missing in [from_snapshot("default.nothing"), from_volume("default.nothing")] {
         assert_code(
             driver.create(filled("v", 64 * MIB, &ext4, missing)).await,
             Code::NotFound,
