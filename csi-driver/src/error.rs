@@ -98,6 +98,19 @@ impl Error {
         matches!(self, Self::Io { source, .. } if is_full(source) || is_read_only(source))
     }
 
+    /// Whether it is a refusal, said before anything was done. Of all others nobody knows.
+    pub(crate) fn changed_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self::Invalid(_)
+                | Self::Exhausted(_)
+                | Self::OutOfRange(_)
+                | Self::Precondition(_)
+                | Self::Unsupported(_)
+                | Self::Busy(_)
+        )
+    }
+
     /// A capability that the volume does not support, as the tables of NodeStageVolume and
     /// NodePublishVolume have it (CSI v1.12, "Exceeds capabilities"): FAILED_PRECONDITION
     /// there, INVALID_ARGUMENT in all others.

@@ -16,7 +16,7 @@ use crate::{
     config::BackendKind,
     controller::{
         check_name,
-        snapshot::{check_parameters, wire_snapshot},
+        snapshot::{check_parameters, expect_unused, wire_snapshot},
         undeclared,
     },
     error::Error,
@@ -229,8 +229,13 @@ fn delete(
     check_members(&group, &request.snapshot_ids)?;
     let members = group.members.iter().map(|member| driver.guards.take(&member.snapshot));
     let _members = members.collect::<Result<Vec<Guard>, Error>>()?;
+    // One that a crash left half deleted has no folder any more.
+    for member in &group.members {
+        if let Some(folder) = pool.find_snapshot(&member.snapshot)? {
+            expect_unused(pool, &member.snapshot, &folder)?;
+        }
+    }
     pool.discard_group(group)?;
-    driver.trash.notify_one();
     tracing::info!(group = %id, "deleted");
     Ok(DeleteVolumeGroupSnapshotResponse {})
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::{Code, Response, Status};
 use tracing::{info_span, warn};
 
@@ -67,12 +67,7 @@ impl Operations {
         let permit = Arc::clone(pool.unwrap_or(&self.other)).acquire_owned().await;
         let permit = permit.map_err(|error| Error::Lost(error.to_string()))?;
         let (metrics, driver) = (self.metrics.clone(), self.driver.clone());
-        // With the token taken, `finish` waits for this call. One that comes too late is refused:
-        // by then the pools may be another driver's.
-        let counted = self.running.token();
-        if self.running.is_closed() {
-            return Err(Status::unavailable("this driver is stopping; ask the one that comes after it"));
-        }
+        let counted = self.expect_open()?;
         let task = self.running.spawn_blocking(move || {
             let _permit = permit;
             let _entered = span.enter();
@@ -89,6 +84,34 @@ impl Operations {
         });
         drop(counted);
         task.await.map_err(|error| Error::Lost(error.to_string()))?.map(Response::new)
+    }
+
+    /// Runs a piece of a stream in the turn of its pool, as a call that nobody counts.
+    pub(crate) async fn piece<T: Send + 'static>(
+        &self,
+        volume: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let pool = volume.split_once('.').and_then(|(pool, _)| self.by_pool.get(pool));
+        let permit = Arc::clone(pool.unwrap_or(&self.other)).acquire_owned().await;
+        let permit = permit.map_err(|error| Error::Lost(error.to_string()))?;
+        let counted = self.expect_open()?;
+        let task = self.running.spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        drop(counted);
+        Ok(task.await.map_err(|error| Error::Lost(error.to_string()))?)
+    }
+
+    /// With the token taken, `finish` waits for what begins now. One that comes too late is
+    /// refused: by then the pools may be another driver's.
+    fn expect_open(&self) -> Result<TaskTrackerToken, Status> {
+        let counted = self.running.token();
+        if self.running.is_closed() {
+            return Err(Status::unavailable("this driver is stopping; ask the one that comes after it"));
+        }
+        Ok(counted)
     }
 
     /// How many calls run now.
@@ -153,5 +176,6 @@ mod tests {
         operations.finish().await;
         let late = operations.run("Method", "a.1", || Ok(())).await.unwrap_err();
         assert_eq!(late.code(), Code::Unavailable);
+        assert_eq!(operations.piece("a.1", || ()).await.unwrap_err().code(), Code::Unavailable);
     }
 }

@@ -7,7 +7,7 @@ use holdfast_proto::csi::{
     identity_server::IdentityServer, node_server::NodeServer,
     snapshot_metadata_server::SnapshotMetadataServer,
 };
-use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Status, service::Routes, transport::Server};
 
@@ -49,8 +49,6 @@ pub(crate) struct Driver {
     /// The pools with `backend = "tmpfs"`.
     pub(crate) memory: BTreeMap<String, Memory>,
     pub(crate) guards: Guards,
-    /// Told when something was put into a trash.
-    pub(crate) trash: Notify,
 }
 
 impl Driver {
@@ -152,7 +150,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         ));
     }
     let stop_trash = shutdown.child_token();
-    let trash = tokio::spawn(empty_trash(driver.clone(), stop_trash.clone()));
+    let trash = TaskTracker::new();
+    for pool in driver.pools.keys() {
+        trash.spawn(empty_trash(driver.clone(), pool.clone(), stop_trash.clone()));
+    }
     let identity = IdentityService { driver: driver.clone() };
     let groups = GroupControllerService::new(driver.clone(), operations.clone());
     let services = Routes::new(IdentityServer::new(identity))
@@ -183,9 +184,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     watches.close();
     watches.wait().await;
     stop_trash.cancel();
-    if let Err(error) = trash.await {
-        tracing::warn!(%error, "the task that frees deleted volumes ended badly");
-    }
+    trash.close();
+    trash.wait().await;
     for pool in driver.pools.values() {
         pool.let_go();
     }
@@ -221,9 +221,6 @@ pub(crate) async fn open(config: &Config) -> Result<Driver, Error> {
             .collect::<Result<BTreeMap<_, _>, Error>>()
     });
     let pools = opened.await.map_err(|error| Error::Lost(error.to_string()))??;
-    let trash = Notify::new();
-    // What a former driver deleted and did not free.
-    trash.notify_one();
     Ok(Driver {
         name: config.driver_name.clone(),
         node_id: config.node_id.clone(),
@@ -231,25 +228,27 @@ pub(crate) async fn open(config: &Config) -> Result<Driver, Error> {
         pools,
         memory,
         guards: Guards::default(),
-        trash,
     })
 }
 
-async fn empty_trash(driver: Arc<Driver>, stop: CancellationToken) {
+/// Frees what is deleted in one pool, and what a former driver deleted there and did not free.
+/// Each pool has its own: one that hangs keeps the others from nothing.
+async fn empty_trash(driver: Arc<Driver>, pool: String, stop: CancellationToken) {
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = driver.trash.notified() => {}
-            () = tokio::time::sleep(TRASH_PERIOD) => {}
-        }
-        let driver = driver.clone();
+        let (emptying, name, stopped) = (driver.clone(), pool.clone(), stop.clone());
         let emptied = tokio::task::spawn_blocking(move || {
-            for pool in driver.pools.values() {
-                pool.empty_trash();
+            if let Some(pool) = emptying.pools.get(&name) {
+                pool.empty_trash(&|| stopped.is_cancelled());
             }
         });
         if let Err(error) = emptied.await {
-            tracing::warn!(%error, "freeing deleted volumes ended badly");
+            tracing::warn!(%pool, %error, "freeing deleted volumes ended badly");
+        }
+        let Some(opened) = driver.pools.get(&pool) else { return };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = opened.something_deleted() => {}
+            () = tokio::time::sleep(TRASH_PERIOD) => {}
         }
     }
 }

@@ -57,21 +57,22 @@ impl SnapshotMetadataService {
         let mut reader = self.operations.run(method, &of, move || open(&driver)).await?.into_inner();
         let capacity = i64::try_from(reader.capacity).unwrap_or(i64::MAX);
         let (sender, receiver) = mpsc::channel(1);
+        let operations = self.operations.clone();
         tokio::spawn(async move {
             loop {
                 // No thread is held while the client is slow.
-                let read = tokio::task::spawn_blocking(move || {
+                let read = move || {
                     let runs = reader.next();
                     (reader, runs)
-                });
-                let runs = match read.await {
+                };
+                let runs = match operations.piece(&of, read).await {
                     Ok((back, runs)) => {
                         reader = back;
                         runs.map_err(Status::from)
                     }
-                    Err(error) => {
+                    Err(status) => {
                         // Whether the client still hears it or not, this is the end.
-                        let _ = sender.send(Err(Error::Lost(error.to_string()).into())).await;
+                        let _ = sender.send(Err(status)).await;
                         return;
                     }
                 };

@@ -149,7 +149,7 @@ pub(crate) fn obey(
         }
         Order::Empty { older_than, volume_id } => {
             let only = volume_id.as_deref().map(VolumeId::parse).transpose()?;
-            let entries = pool.free_older_than(*older_than, only.as_ref())?;
+            let entries = pool.free_older_than(*older_than, only.as_ref(), &|| false)?;
             tracing::info!(pool = %pool.name, entries = entries.len(), "emptied the trash");
             Ok(Outcome::Freed { entries })
         }

@@ -255,7 +255,6 @@ pub(super) fn delete(driver: &Driver, request: &DeleteVolumeRequest) -> Result<D
         return Err(Error::Precondition(format!("volume {id} is still mounted or attached on this node")));
     }
     pool.discard(&id)?;
-    driver.trash.notify_one();
     tracing::info!(volume = %id, "deleted");
     Ok(DeleteVolumeResponse {})
 }

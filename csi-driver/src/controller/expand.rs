@@ -12,8 +12,7 @@ use crate::{
     volume_id::VolumeId,
 };
 
-/// CSI v1.12, ControllerExpandVolume. The data grows before the metadata says so: a
-/// crash between leaves more room than promised, and the repeated call ends it.
+/// CSI v1.12, ControllerExpandVolume.
 pub(super) fn expand(
     driver: &Driver,
     request: &ControllerExpandVolumeRequest,
@@ -47,10 +46,7 @@ pub(super) fn expand(
         _ => volume.capacity,
     };
     let grown = Volume { capacity: size, ..volume.clone() };
-    pool.grow(&id, size, || {
-        pool.backend.expand(&folder, &grown)?;
-        if grown == volume { Ok(()) } else { folder.write_volume(&grown) }
-    })?;
+    pool.grow(&folder, &volume, &grown)?;
     Ok(ControllerExpandVolumeResponse {
         capacity_bytes: wire_bytes(size),
         // Whether the node did its part before is for the node to see; asking again is cheap.

@@ -12,7 +12,7 @@ use super::{create::INFORMATIVE, name::check_name, page, wire_bytes};
 use crate::{
     error::Error,
     guard::Name,
-    pool::Wish,
+    pool::{Pool, VolumeFolder, Wish},
     server::Driver,
     size::Bytes,
     snapshot::{Snapshot, SnapshotId},
@@ -87,6 +87,17 @@ fn check_same(snapshot: &Snapshot, name: &str, source: &VolumeId) -> Result<(), 
     Ok(())
 }
 
+/// The driver never attaches or mounts a snapshot; a person who looks into one may (CSI v1.12,
+/// DeleteSnapshot, "Snapshot in use").
+pub(crate) fn expect_unused(pool: &Pool, id: &SnapshotId, folder: &VolumeFolder) -> Result<(), Error> {
+    if pool.backend.is_in_use(folder)? {
+        return Err(Error::Precondition(format!(
+            "snapshot {id} is mounted or attached on this node, and not by this driver; undo that, then delete it"
+        )));
+    }
+    Ok(())
+}
+
 /// CSI v1.12, DeleteSnapshot. Volumes made from it are independent of it.
 pub(super) fn delete(
     driver: &Driver,
@@ -109,8 +120,8 @@ pub(super) fn delete(
              (DeleteVolumeGroupSnapshot)"
         )));
     }
+    expect_unused(pool, &id, &folder)?;
     pool.discard_snapshot(&id)?;
-    driver.trash.notify_one();
     tracing::info!(snapshot = %id, "deleted");
     Ok(DeleteSnapshotResponse {})
 }

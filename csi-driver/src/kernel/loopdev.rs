@@ -51,13 +51,34 @@ pub(crate) enum Detach {
 /// spares opening the devices of all others, the file's identity decides.
 pub(crate) fn find(backing: impl AsFd, end: &Path) -> Result<Option<LoopDevice>, Error> {
     let wanted = rfs::fstat(backing).tried(|| "reading the backing file's identity".to_owned())?;
+    scan(
+        |path| path.ends_with(end),
+        |info| is_device(info.device, wanted.st_dev) && info.inode == wanted.st_ino,
+    )
+}
+
+/// The loop device of the file that was at `path`, in the opened folder, and was deleted
+/// since: the kernel shows so. Nobody can be sure of one that is found here but by name and
+/// file system, and none is found that was attached from another root folder.
+pub(crate) fn find_deleted(path: &Path, folder: impl AsFd) -> Result<Option<LoopDevice>, Error> {
+    let wanted = rfs::fstat(folder).tried(|| "reading a folder's identity".to_owned())?;
+    let mut shown = path.as_os_str().to_owned();
+    shown.push(" (deleted)");
+    scan(|path| path == Path::new(&shown), |info| is_device(info.device, wanted.st_dev))
+}
+
+/// The first device whose backing file has such a path and such an identity.
+fn scan(
+    is_path: impl Fn(&Path) -> bool,
+    is_file: impl Fn(&raw::LoopInfo) -> bool,
+) -> Result<Option<LoopDevice>, Error> {
     for entry in fs::read_dir("/sys/block").tried(|| "listing /sys/block".to_owned())? {
         let entry = entry.tried(|| "listing /sys/block".to_owned())?;
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.starts_with("loop")) else { continue };
         // Only attached devices have this file.
         match fs::read(entry.path().join("loop/backing_file")) {
-            Ok(path) if Path::new(OsStr::from_bytes(path.trim_ascii_end())).ends_with(end) => {}
+            Ok(path) if is_path(Path::new(OsStr::from_bytes(path.trim_ascii_end()))) => {}
             Ok(_) => continue,
             // Not attached, or going away just now.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO | libc::ENODEV)) => {
@@ -73,9 +94,7 @@ pub(crate) fn find(backing: impl AsFd, end: &Path) -> Result<Option<LoopDevice>,
             Err(error) => return Err(error).tried(|| format!("opening {}", path.display())),
         };
         match raw::loop_status(device.file.as_fd()) {
-            Ok(info) if is_device(info.device, wanted.st_dev) && info.inode == wanted.st_ino => {
-                return Ok(Some(device));
-            }
+            Ok(info) if is_file(&info) => return Ok(Some(device)),
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
             Err(error) => return Err(error).tried(|| format!("asking what {} stands on", path.display())),

@@ -207,7 +207,7 @@ pub(super) fn unpublish(
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
-    let volume = folder.read_volume()?;
+    let content = even_damaged(&folder)?.map(|volume| volume.content);
     let mut journal = folder.read_journal()?;
     let path = plain(&request.target_path).to_string_lossy().into_owned();
     let recorded = journal.targets.contains_key(&path);
@@ -215,7 +215,7 @@ pub(super) fn unpublish(
         // An empty folder goes, and a pool has some that must not.
         driver.expect_outside_of_pools(TARGET, &place)?;
         mount::unmount_all(&place, id.as_str(), &|seen| {
-            by_record(recorded, seen, ask(pool, &folder, &volume, seen))
+            by_record(recorded, seen, ask(pool, &folder, content, seen))
         })?;
         place.remove()?;
     }
@@ -245,15 +245,29 @@ pub(super) fn is_this_volume(
     volume: &Volume,
     seen: &Seen,
 ) -> Result<bool, Error> {
-    by_record(false, seen, ask(pool, folder, volume, seen))
+    by_record(false, seen, ask(pool, folder, Some(volume.content), seen))
 }
 
 /// As [`is_this_volume`], with an error for a raw volume that is not attached: the kernel
-/// knows no device of it then.
-fn ask(pool: &Pool, folder: &VolumeFolder, volume: &Volume, seen: &Seen) -> Result<bool, Error> {
-    match volume.content {
-        Content::Block if seen.kind != FileType::BlockDevice => Ok(false),
-        Content::Block => Ok(device_number(&pool.backend.device(folder)?)? == seen.rdev),
-        Content::Filesystem(_) | Content::Folder => pool.backend.is_staged_at(folder, seen),
+/// knows no device of it then. Where nobody knows what the volume holds, what is mounted shows.
+fn ask(pool: &Pool, folder: &VolumeFolder, content: Option<Content>, seen: &Seen) -> Result<bool, Error> {
+    match (content, seen.kind) {
+        (Some(Content::Block) | None, FileType::BlockDevice) => {
+            Ok(device_number(&pool.backend.device(folder)?)? == seen.rdev)
+        }
+        (Some(Content::Block), _) => Ok(false),
+        _ => pool.backend.is_staged_at(folder, seen),
+    }
+}
+
+/// The volume, or `None` where what the driver wrote of it is damaged: it can be taken away
+/// from its pods all the same, by the journal and by what the kernel says.
+pub(super) fn even_damaged(folder: &VolumeFolder) -> Result<Option<Volume>, Error> {
+    match folder.read_volume() {
+        Err(error @ Error::Corrupt { .. }) => {
+            tracing::warn!(%error, "taking away a volume that is damaged");
+            Ok(None)
+        }
+        volume => volume.map(Some),
     }
 }

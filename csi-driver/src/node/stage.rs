@@ -6,7 +6,7 @@ use holdfast_proto::csi::{
 };
 use rustix::mount::MountAttrFlags;
 
-use super::publish::by_record;
+use super::publish::{by_record, even_damaged};
 use crate::{
     backend::Stage,
     capability::{Access, Capability},
@@ -70,7 +70,7 @@ pub(super) fn stage(
                 wanted.path, staging.flags
             )));
         }
-        if !same_path && is_staged_elsewhere(pool, &folder, volume.content, &staging.path)? {
+        if !same_path && is_staged_elsewhere(pool, &folder, Some(volume.content), &staging.path)? {
             return Err(Error::Precondition(format!(
                 "volume {id} is staged at {}; unstage it there first",
                 staging.path
@@ -133,16 +133,19 @@ fn is_staged(pool: &Pool, folder: &VolumeFolder, content: Content, place: &Place
     }
 }
 
+/// Where nobody knows what the volume holds, either sign of it counts.
 fn is_staged_elsewhere(
     pool: &Pool,
     folder: &VolumeFolder,
-    content: Content,
+    content: Option<Content>,
     path: &str,
 ) -> Result<bool, Error> {
-    if content == Content::Block {
-        return pool.backend.is_in_use(folder);
+    let is_mounted = || Ok(staged_at(pool, folder, path)?.is_some());
+    match content {
+        Some(Content::Block) => pool.backend.is_in_use(folder),
+        Some(_) => is_mounted(),
+        None => Ok(is_mounted()? || pool.backend.is_in_use(folder)?),
     }
-    Ok(staged_at(pool, folder, path)?.is_some())
 }
 
 /// What is mounted at `path`, if it is this volume.
@@ -171,7 +174,7 @@ pub(super) fn unstage(
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
-    let volume = folder.read_volume()?;
+    let volume = even_damaged(&folder)?;
     let mut journal = folder.read_journal()?;
 
     if let Some(target) = published_target(&journal)? {
@@ -190,13 +193,15 @@ pub(super) fn unstage(
         leave(pool, &folder, &id);
         if let Err(error) = mount::unmount_all(place, id.as_str(), &is_ours) {
             // It stays in use, and limited.
-            pool.limit_again(&folder, &volume);
+            if let Some(volume) = &volume {
+                pool.limit_again(&folder, volume);
+            }
             return Err(error);
         }
     }
     // Staged at another path: that one is not ours to take away here.
     if let Some(other) = journal.staging.as_ref().filter(|staging| staging.path != *path)
-        && is_staged_elsewhere(pool, &folder, volume.content, &other.path)?
+        && is_staged_elsewhere(pool, &folder, volume.as_ref().map(|volume| volume.content), &other.path)?
     {
         return Ok(NodeUnstageVolumeResponse {});
     }

@@ -122,6 +122,11 @@ impl VolumeFolder {
         })
     }
 
+    /// Whether it is a snapshot's, and not a volume's.
+    pub(crate) fn is_snapshot(&self) -> Result<bool, Error> {
+        Ok(self.try_open_child(SNAPSHOT_FILE, OFlags::PATH)?.is_some())
+    }
+
     /// Writes `snapshot.json` into a folder that does not have it yet.
     pub(super) fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), Error> {
         self.write(SNAPSHOT_FILE, snapshot, true)

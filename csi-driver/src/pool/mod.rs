@@ -37,6 +37,7 @@ use rustix::{
     fs::{self as rfs, AtFlags, Dir, FlockOperation, Mode, OFlags, Stat},
     io::Errno,
 };
+use tokio::sync::Notify;
 
 pub(crate) use folder::{VolumeFolder, inside};
 pub(crate) use import::{Appraisal, Original, Watcher};
@@ -73,6 +74,8 @@ pub(crate) struct Pool {
     snapshots: OwnedFd,
     groups: OwnedFd,
     trash: OwnedFd,
+    /// Told when something came into the trash.
+    deleted: Notify,
     ledger: Ledger,
     /// The groups that are written down.
     group_ids: Mutex<BTreeSet<GroupId>>,
@@ -293,19 +296,22 @@ impl Pool {
         Ok(())
     }
 
-    /// Gives a volume more room: `grow` is called with the promise made, and the
-    /// promise is taken back when it fails.
-    pub(crate) fn grow(
-        &self,
-        id: &VolumeId,
-        size: u64,
-        grow: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    /// Gives a volume the size that `grown` says, with the promise made before. The data grows
+    /// before the metadata says so: a crash between leaves more room than promised, and the
+    /// repeated call ends it.
+    pub(crate) fn grow(&self, folder: &VolumeFolder, volume: &Volume, grown: &Volume) -> Result<(), Error> {
         self.expect_in_place()?;
-        let promise = self.ledger.reserve(id, size, &|sizes| self.measure(sizes))?;
-        grow()?;
-        promise.keep();
-        Ok(())
+        let promise = self.ledger.reserve(&grown.id, grown.capacity, &|sizes| self.measure(sizes))?;
+        let done = self
+            .backend
+            .expand(folder, grown)
+            .and_then(|()| if grown == volume { Ok(()) } else { folder.write_volume(grown) });
+        // What may have grown before it failed can be written to, so it keeps the room, until the
+        // repeated call or the next start.
+        if !done.as_ref().is_err_and(Error::changed_nothing) {
+            promise.keep();
+        }
+        done
     }
 
     fn measure(&self, sizes: &BTreeMap<VolumeId, Promise>) -> Result<Free, Error> {

@@ -73,6 +73,7 @@ impl Pool {
             snapshots,
             groups,
             trash,
+            deleted: tokio::sync::Notify::new(),
             retention: config.trash.retention,
             had_snapshots: false,
             lock,

@@ -286,7 +286,10 @@ impl Pool {
         for name in names(&self.snapshots, path)?.iter().filter(|name| name.starts_with(NEW)) {
             if all_known {
                 tracing::info!(pool = %self.name, entry = %name, "removing a snapshot that was never finished");
-                self.discard_new(&self.snapshots, path, name)?;
+                if let Err(error) = self.discard_new(&self.snapshots, path, name) {
+                    // It is nobody's, and keeps nobody from the others.
+                    tracing::error!(pool = %self.name, entry = %name, %error, "it stays until the next start");
+                }
             } else {
                 tracing::error!(pool = %self.name, entry = %name,
                     "this may belong to a group that cannot be read, and stays");

@@ -3,6 +3,7 @@
 
 use std::{fs, os::fd::OwnedFd, path::Path};
 
+use holdfast_test_needs::{Need, missing};
 use rustix::fs::{self as rfs, Mode, OFlags};
 use tokio::runtime::Handle;
 
@@ -106,4 +107,45 @@ async fn what_left_the_trash_is_not_counted_there() {
     remove_tree(&pool.trash, &entry.name).unwrap();
     assert!(pool.hold_again(&entry, volume.capacity));
     assert_eq!(pool.available().unwrap(), 100 * MIB);
+}
+
+#[tokio::test]
+async fn a_volume_that_grew_keeps_its_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = open(folder.path());
+    let volume = volume();
+    pool.create(&volume, None, pool.promise(&volume).unwrap()).unwrap();
+    let grown = Volume { capacity: 16 * MIB, ..volume.clone() };
+    // The image grows; what says so cannot be written.
+    let there = pool.folder(&volume.id).unwrap();
+    fs::create_dir(there.child("volume.json.new")).unwrap();
+    pool.grow(&there, &volume, &grown).unwrap_err();
+    assert_eq!(pool.backend.measured_size(&there), 16 * MIB, "this test is about one that grew");
+    assert_eq!(pool.promised(), 16 * MIB);
+    // What was refused takes nothing.
+    let vast = Volume { capacity: 1 << 62, ..volume.clone() };
+    pool.grow(&there, &volume, &vast).unwrap_err();
+    assert_eq!(pool.promised(), 16 * MIB);
+}
+
+/// A snapshot that was never finished, and that cannot be removed, keeps nobody from the pool.
+#[tokio::test]
+async fn what_cannot_be_removed_does_not_stop_the_start() {
+    if missing(&[Need::Root]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let half = folder.path().join("pool/snapshots/.new-p.half");
+    fs::create_dir(&half).unwrap();
+    let mounted = half.join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    rustix::mount::mount_bind(folder.path(), &mounted).unwrap();
+    let pool = open(folder.path());
+    rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(half.exists(), "this test is about one that stayed");
+    pool.promise(&volume()).unwrap();
+    drop(pool);
+    open(folder.path());
+    assert!(!half.exists());
 }

@@ -129,6 +129,9 @@ impl Pool {
             }
         };
         step::passed("volume renamed into the trash");
+        if moved {
+            self.deleted.notify_one();
+        }
         Ok(moved)
     }
 
@@ -159,20 +162,27 @@ impl Pool {
         VolumeFolder::open(&self.trash, &self.trash_path(), &entry.name)
     }
 
-    /// Frees what has been in the trash for as long as the pool keeps it. What cannot be
-    /// freed stays there and is named.
-    pub(crate) fn empty_trash(&self) {
-        if let Err(error) = self.free_older_than(self.retention, None) {
+    /// Waits until something came into the trash since it was waited for last.
+    pub(crate) async fn something_deleted(&self) {
+        self.deleted.notified().await;
+    }
+
+    /// Frees what has been in the trash for as long as the pool keeps it, or until `stop` says
+    /// so. What cannot be freed stays there and is named.
+    pub(crate) fn empty_trash(&self, stop: &dyn Fn() -> bool) {
+        if let Err(error) = self.free_older_than(self.retention, None, stop) {
             tracing::warn!(pool = %self.name, %error, "cannot read the trash");
         }
     }
 
     /// Frees what was deleted so long ago, of one volume or of all. Answers the names of
-    /// the freed entries; what cannot be freed stays there and is named in the log.
+    /// the freed entries; what cannot be freed stays there and is named in the log. `stop` is
+    /// asked between two of them.
     pub(crate) fn free_older_than(
         &self,
         age: Duration,
         only: Option<&VolumeId>,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Vec<String>, Error> {
         let now = Moment::now().unix();
         let mut freed = Vec::new();
@@ -183,6 +193,9 @@ impl Pool {
                 Some(entry) if only.is_some_and(|only| *only != entry.id) => continue,
                 None if only.is_some() => continue,
                 _ => {}
+            }
+            if stop() {
+                break;
             }
             match self.free(&name) {
                 Ok(()) => freed.push(name),

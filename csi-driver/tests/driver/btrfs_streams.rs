@@ -85,9 +85,10 @@ fn subvolumes(disk: &Path) -> String {
     command("btrfs", &["subvolume", "list", disk.to_str().unwrap()]).unwrap()
 }
 
-/// Waits for btrfs, which frees deleted subvolumes in the background.
+/// Waits for btrfs, which frees deleted subvolumes in the background: from the next commit on,
+/// and what was freed is room after the one that follows.
 pub(crate) fn freed(disk: &Path) {
-    for what in ["subvolume", "filesystem"] {
+    for what in ["filesystem", "subvolume", "filesystem"] {
         command("btrfs", &[what, "sync", disk.to_str().unwrap()]).unwrap();
     }
 }

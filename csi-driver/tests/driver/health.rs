@@ -1,15 +1,15 @@
 //! Volumes that are not well are reported as abnormal, and only those.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use holdfast_csi_driver::PoolConfig;
 use holdfast_proto::csi::{self, VolumeCondition, volume_capability::access_mode::Mode};
 use holdfast_test_needs::cannot_run;
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::harness::{
-    Driver, MIB, Scratch, block, command, filesystem, mounted, mounted_as, needs, until, volume,
+    Driver, MIB, Scratch, assert_code, block, command, filesystem, mounted, mounted_as, needs, until, volume,
 };
 
 impl Driver {
@@ -119,8 +119,55 @@ async fn lost_and_damaged_files() {
     fs::remove_file(&image).unwrap();
     driver.assert_abnormal(&id, "pod", "was deleted").await;
     assert!(!driver.condition(&well).await.abnormal, "the others are not ill with it");
-    // It can be taken away all the same, but for what needs the file.
+    // It can be taken away all the same; while it is mounted it is not deleted.
     driver.unpublish(&id, "pod").await.unwrap();
+    assert_eq!(driver.scratch.loops().len(), 1, "the deleted image is attached still");
+    driver.unstage(&id).await.unwrap();
+    assert_eq!(driver.scratch.loops(), Vec::<String>::new());
+    driver.detach(&id).await.unwrap();
+    driver.delete(&id).await.unwrap();
+    driver.delete(&well).await.unwrap();
+    driver.assert_nothing_left("pool").await;
+}
+
+/// Whatever became of what the driver wrote down, pods end.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_volumes_leave_their_pods() {
+    needs!();
+    for capability in [mounted("ext4"), block(Mode::SingleNodeMultiWriter)] {
+        let mut driver = Driver::image().await;
+        let id = driver.bring_up("v", 16 * MIB, &capability, "pod").await;
+        let json = driver.volume_folder(&id).join("volume.json");
+        let whole = fs::read(&json).unwrap();
+        fs::write(&json, "{").unwrap();
+        // What nobody can be sure of is not made or deleted.
+        assert_code(driver.delete(&id).await, Code::Internal, "damaged");
+        driver.unpublish(&id, "pod").await.unwrap();
+        driver.unstage(&id).await.unwrap();
+        assert_eq!(driver.scratch.mounts(), Vec::<PathBuf>::new());
+        assert_eq!(driver.scratch.loops(), Vec::<String>::new());
+        fs::write(&json, whole).unwrap();
+        driver.detach(&id).await.unwrap();
+        driver.delete(&id).await.unwrap();
+        driver.assert_nothing_left("pool").await;
+    }
+}
+
+/// The image is gone while its device, which nothing mounts, is attached: in use all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_image_that_is_attached() {
+    needs!();
+    let mut driver = Driver::image().await;
+    let capability = block(Mode::SingleNodeMultiWriter);
+    let id = driver.create(volume("v", 16 * MIB, &capability)).await.unwrap().volume_id;
+    driver.attach(&id, &capability).await.unwrap();
+    driver.stage(&id, &capability).await.unwrap();
+    fs::remove_file(driver.volume_folder(&id).join("disk.img")).unwrap();
+    driver.detach(&id).await.unwrap();
+    assert_code(driver.delete(&id).await, Code::FailedPrecondition, "still mounted or attached");
+    driver.unstage(&id).await.unwrap();
+    driver.delete(&id).await.unwrap();
+    driver.assert_nothing_left("pool").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

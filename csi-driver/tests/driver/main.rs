@@ -34,6 +34,7 @@ mod inspect;
 mod life;
 mod limits;
 mod load;
+mod looked_into;
 mod metadata;
 mod modify;
 mod publishing;

@@ -86,7 +86,18 @@ fn shareable(all: &[Copying<'_>]) -> Result<bool, Error> {
 
 fn used(source: &VolumeFolder) -> Result<Use, Error> {
     let Some(device) = Image::find_device(source)? else { return Ok(Use::Idle) };
-    // A snapshot is never attached, so what is, is a volume.
+    // The driver attaches no snapshot, so somebody else did.
+    if source.is_snapshot()? {
+        return match device.is_read_only()? {
+            true => Ok(Use::Idle),
+            false => Err(Error::Precondition(format!(
+                "{} is a snapshot, and {} is attached to it and can be written to, not by this driver; detach that \
+                 (losetup --detach)",
+                source.path().display(),
+                device.path.display()
+            ))),
+        };
+    }
     match source.read_volume()?.content {
         Content::Filesystem(fs) => match Mounted::of(fs, &device)? {
             Some(mounted) => Ok(Use::Mounted(mounted)),

@@ -88,6 +88,19 @@ impl Image {
         loopdev::find(&Self::look_at_image(folder)?, &end)
     }
 
+    /// As [`Image::find_device`], for taking the volume away: also where someone deleted the
+    /// image. That it is not there is certain then, and a device may have it still.
+    fn find_device_even_deleted(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
+        let there = match folder.try_open_child(IMAGE, OFlags::PATH)? {
+            Some(_) => Self::find_device(folder)?,
+            None => None,
+        };
+        match there {
+            None => loopdev::find_deleted(&folder.child(IMAGE), folder.open_child(".", OFlags::PATH)?),
+            there => Ok(there),
+        }
+    }
+
     fn cut(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
         cut::cut(cuts, self.reflink, &|held| self.metrics.observe_freeze(&self.pool, held))
     }
@@ -312,7 +325,7 @@ impl Backend for Image {
     }
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
-        Ok(Self::find_device(folder)?.is_some())
+        Ok(Self::find_device_even_deleted(folder)?.is_some())
     }
 
     fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
@@ -381,14 +394,14 @@ impl Backend for Image {
     fn leave(&self, folder: &VolumeFolder) -> Result<(), Error> {
         let Some(group) = &self.io_group else { return Ok(()) };
         // While the device is held here, nobody else is on it.
-        match Self::find_device(folder)? {
+        match Self::find_device_even_deleted(folder)? {
             Some(device) => group.clear(device.rdev),
             None => Ok(()),
         }
     }
 
     fn unstage(&self, folder: &VolumeFolder) -> Result<(), Error> {
-        if let Some(device) = Self::find_device(folder)? {
+        if let Some(device) = Self::find_device_even_deleted(folder)? {
             // A target holds the node, not the device: detached, the number would go to
             // another volume, and the target would show that one's data.
             if let Some(target) = device.bound_at()? {
@@ -400,7 +413,7 @@ impl Backend for Image {
             }
             device.detach()?;
         }
-        if let Some(device) = Self::find_device(folder)? {
+        if let Some(device) = Self::find_device_even_deleted(folder)? {
             // Someone else has it open, another mount namespace for one. It goes when
             // they let go; until then the volume is not deleted (is_in_use).
             tracing::warn!(device = %device.path.display(), folder = %folder.path().display(),
