@@ -1,6 +1,7 @@
 //! `holdfast`: the one binary. Wiring only; what it wires lives in the other crates.
 
 mod bootstrap;
+mod certificate;
 mod csi_check;
 mod driver;
 mod log;
@@ -28,6 +29,8 @@ enum Command {
     Up(up::UpArgs),
     /// Run the CSI driver alone, for any orchestrator that speaks CSI; or work on its pools.
     Driver(driver::DriverArgs),
+    /// Give somebody access: print a kubeconfig with a client certificate of their own.
+    Certificate(certificate::CertificateArgs),
     /// Check any CSI plugin against the specification, CSI v1.12, row by row.
     ///
     /// Makes volumes and deletes them again. Exits with 0 when no check failed, 1 when one did, 2 when the
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up(args) => up::main(args),
         Command::CsiCheck(args) => return csi_check::main(args),
+        Command::Certificate(args) => certificate::main(&args),
         Command::Driver(args) => driver::main(args),
     };
     match done {

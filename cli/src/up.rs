@@ -1,6 +1,12 @@
 //! `holdfast up`: every part in one process, on one root folder.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use holdfast_api::names;
@@ -150,7 +156,7 @@ impl Machine {
                 return Err(error.into());
             }
         };
-        let kubeconfig = server.kubeconfig.clone();
+        let (kubeconfig, api_socket) = (server.kubeconfig.clone(), server.socket.clone());
 
         let mut parts = Parts { tasks: JoinSet::new(), stop: stop.clone() };
         let started = self.start(&mut parts, store.clone(), &kubeconfig, &registry).await;
@@ -159,7 +165,7 @@ impl Machine {
                 () = signals.recv() => Ok(()),
                 ended = parts.first_to_end() => Err(ended),
                 ended = store.ended() => Err(lost(ended)),
-                () = announce_when_served(&kubeconfig, &socket) => Ok(()),
+                () = announce_when_served(&kubeconfig, &api_socket, &socket) => Ok(()),
             },
             Err(error) => Err(error),
         };
@@ -176,7 +182,7 @@ impl Machine {
         &self,
         parts: &mut Parts,
         store: Store,
-        kubeconfig: &std::path::Path,
+        kubeconfig: &Path,
         registry: &Mutex<Registry>,
     ) -> Result<PathBuf> {
         let client = client(kubeconfig).await?;
@@ -287,7 +293,7 @@ impl Parts {
     }
 }
 
-async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
+async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
     // Under this name the server records which fields the parts own.
@@ -297,20 +303,21 @@ async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
 }
 
 /// Says that the machine is up once the driver takes connections; never returns.
-async fn announce_when_served(kubeconfig: &std::path::Path, socket: &std::path::Path) {
+async fn announce_when_served(kubeconfig: &Path, api_socket: &Path, socket: &Path) {
     let mut look = tokio::time::interval(Duration::from_millis(10));
     while tokio::net::UnixStream::connect(socket).await.is_err() {
         look.tick().await;
     }
-    announce(kubeconfig, socket);
+    announce(kubeconfig, api_socket, socket);
     std::future::pending().await
 }
 
 /// What a person needs to go on.
 #[expect(clippy::print_stdout, reason = "the paths are this command's output")]
-fn announce(kubeconfig: &std::path::Path, socket: &std::path::Path) {
+fn announce(kubeconfig: &Path, api_socket: &Path, socket: &Path) {
     println!("holdfast {} is up", env!("CARGO_PKG_VERSION"));
     println!("  kubeconfig  {}", kubeconfig.display());
+    println!("  API socket  {}", api_socket.display());
     println!("  CSI socket  {}", socket.display());
     println!("  try         kubectl --kubeconfig {} get sc,pvc,pv,pods", kubeconfig.display());
 }

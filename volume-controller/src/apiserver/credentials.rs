@@ -1,14 +1,16 @@
-//! The administrator's bearer token and kubeconfig.
+//! The administrator's bearer token and kubeconfig, and what others are given.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::durable;
 use super::error::ServeError;
+use super::tls::Authority;
 
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
@@ -66,6 +68,38 @@ pub(crate) fn write_kubeconfig(
         source,
     })?;
     Ok(path)
+}
+
+/// A kubeconfig for somebody else, with a client certificate of their own.
+///
+/// `root` is the root folder of a server that has been started once, `group` may be empty. The
+/// certificate is good for `days` and cannot be taken back before: what its user may do is up
+/// to the roles.
+///
+/// # Errors
+/// When there is no server's kubeconfig or authority in `root`, or the certificate cannot be made.
+pub fn kubeconfig_for(root: &Path, user: &str, group: &str, days: u16) -> Result<String, ServeError> {
+    let path = root.join("kubeconfig");
+    let failed = |source| ServeError::File { doing: "read", path: path.clone(), source };
+    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    let damaged = |why: String| ServeError::Damaged { path: path.clone(), why };
+    let mut config: Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let pki = root.join("pki");
+    // Without this a root that has lost its authority would be given another one.
+    let authority = pki.join("ca.crt");
+    std::fs::metadata(&authority).map_err(|source| ServeError::File {
+        doing: "find",
+        path: authority,
+        source,
+    })?;
+    let now = Timestamp::now();
+    let (key, certificate) = Authority::open(&pki, now)?.issue_client(user, group, days, now)?;
+    config["users"] = json!([{"name": user, "user": {
+        "client-certificate-data": STANDARD.encode(certificate),
+        "client-key-data": STANDARD.encode(key),
+    }}]);
+    config["contexts"] = json!([{"name": "holdfast", "context": {"cluster": "holdfast", "user": user}}]);
+    Ok(format!("{config:#}\n"))
 }
 
 /// An address that this machine can connect to: listening on all of them

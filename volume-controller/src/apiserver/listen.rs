@@ -3,46 +3,26 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::SetOnce;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
+use super::client_certificates::Believed;
+use super::connection::{Conversation, handshake};
 use super::durable;
 use super::error::ServeError;
+use super::local;
 use super::tls::{Identity, RENEWAL};
 
-/// Set on a connection once a request over it came from a user. One over which nobody is
-/// known soon is closed, so that strangers cannot take all the files a process may open.
-#[derive(Clone, Default)]
-pub(crate) struct Known(Arc<SetOnce<()>>);
-
-impl Known {
-    pub(crate) fn set(&self) {
-        // An error means that it was set before.
-        let _ = self.0.set(());
-    }
-}
-
-/// How long a client has for its part of the handshake, for the head of a request, or to say who it is.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long requests under way have when the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Streams of one HTTP/2 connection: client-go runs all its watches over one.
-const MAX_STREAMS: u32 = 1000;
 
 /// Listens on the address. Port 0 means the port of the last time, so that
 /// kubeconfigs that people copied stay good; where somebody else took that port
@@ -73,31 +53,27 @@ pub(crate) async fn bind(asked: SocketAddr, folder: &Path) -> Result<(TcpListene
     Ok((listener, bound))
 }
 
+/// The ways in.
+pub(crate) struct Doors {
+    pub(crate) network: TcpListener,
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) clients: Believed,
+    pub(crate) local: UnixListener,
+}
+
 /// Serves until told to stop, then lets requests under way end.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    identity: Arc<Identity>,
-    router: Router,
-    stop: CancellationToken,
-) {
+pub(crate) async fn serve(doors: Doors, router: Router, stop: CancellationToken) {
+    let Doors { network, acceptor, identity, clients, local } = doors;
     let connections = TaskTracker::new();
     // What is still open after the farewell is dropped.
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        // A client that vanished without a word frees its watches within a minute.
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
+    let conversation = Conversation::new(router, stop.clone());
     let mut renewal = tokio::time::interval(RENEWAL);
     renewal.tick().await;
     loop {
-        let stream = tokio::select! {
+        let failed = tokio::select! {
             () = stop.cancelled() => break,
             _ = renewal.tick() => {
                 if let Err(error) = identity.renew(Timestamp::now()) {
@@ -105,70 +81,38 @@ pub(crate) async fn serve(
                 }
                 continue;
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of files, or a client gone before its turn: the next may succeed.
-                    tracing::warn!(%error, "a connection was not accepted");
-                    sleep(Duration::from_millis(50)).await;
+            accepted = network.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (acceptor, clients) = (acceptor.clone(), clients.clone());
+                    let conversation = conversation.clone();
+                    connections.spawn(cut.clone().run_until_cancelled_owned(async move {
+                        if let Some((stream, peer)) = handshake(&acceptor, &clients, stream).await {
+                            conversation.hold(stream, peer).await;
+                        }
+                    }));
                     continue;
                 }
+                Err(error) => error,
+            },
+            accepted = local.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let peer = local::peer(&stream);
+                    let conversation = conversation.clone();
+                    connections.spawn(cut.clone().run_until_cancelled_owned(async move {
+                        conversation.hold(stream, peer).await;
+                    }));
+                    continue;
+                }
+                Err(error) => error,
             },
         };
-        let (acceptor, router, builder) = (acceptor.clone(), router.clone(), builder.clone());
-        let (stop, cut) = (stop.clone(), cut.clone());
-        connections.spawn(cut.run_until_cancelled_owned(async move {
-            let Some(stream) = handshake(&acceptor, stream).await else { return };
-            let known = Known::default();
-            let mark = known.clone();
-            let service = router.map_request(move |mut request: http::Request<Incoming>| {
-                request.extensions_mut().insert(mark.clone());
-                request
-            });
-            let service = TowerToHyperService::new(service);
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-            let mut is_strange = pin!(async {
-                if timeout(PATIENCE, known.0.wait()).await.is_ok() {
-                    std::future::pending::<()>().await;
-                }
-            });
-            let outcome = tokio::select! {
-                outcome = connection.as_mut() => outcome,
-                () = is_strange.as_mut() => {
-                    tracing::debug!("nobody has made themselves known over a connection: it is closed");
-                    return;
-                }
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "a connection ended early");
-            }
-        }));
+        // Out of files, or a client gone before its turn: the next may succeed.
+        tracing::warn!(error = %failed, "a connection was not accepted");
+        sleep(Duration::from_millis(50)).await;
     }
-    drop(listener);
+    drop((network, local));
     connections.close();
     if timeout(FAREWELL, connections.wait()).await.is_err() {
         tracing::warn!("some requests were still under way when the server stopped");
-    }
-}
-
-async fn handshake(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    // Without it, small events wait for the acknowledgement of the ones before.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    match timeout(PATIENCE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
-            None
-        }
-        Err(_) => None,
     }
 }

@@ -9,6 +9,8 @@ mod admission;
 pub(crate) mod apply;
 mod auth;
 mod body;
+mod client_certificates;
+mod connection;
 mod credentials;
 mod discovery;
 mod duplicates;
@@ -18,11 +20,13 @@ mod fixed;
 mod impersonation;
 pub mod kinds;
 mod listen;
+mod local;
 mod metadata;
 mod metrics;
 pub mod openapi;
 mod options;
 pub mod patch;
+mod peer;
 mod protobuf;
 pub(crate) mod rbac;
 mod reply;
@@ -52,6 +56,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
+pub use credentials::kubeconfig_for;
 pub use error::ServeError;
 use status::ApiError;
 use verbs::update::Recorded;
@@ -97,6 +102,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// A kubeconfig with all rights, readable by root only.
     pub kubeconfig: PathBuf,
+    /// The unix socket on which it serves the same, without TLS, to root and whoever runs it.
+    pub socket: PathBuf,
     task: JoinHandle<()>,
 }
 
@@ -138,13 +145,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     let now = Timestamp::now();
     let authority = tls::Authority::open(&pki, now)?;
     let certificate = authority.pem.clone();
+    let clients = client_certificates::Believed::new(authority.der()?)?;
     let token = credentials::token(&pki)?;
     create_namespaces(&store).await?;
     let failed = |error: ApiError| ServeError::Roles { why: error.to_string() };
     rbac::defaults::reconcile(&store).await.map_err(failed)?;
     let (listener, address) = listen::bind(listen, &pki).await?;
     let identity = tls::Identity::new(authority, address.ip(), now)?;
-    let acceptor = TlsAcceptor::from(Arc::new(identity.tls()?));
+    let acceptor = TlsAcceptor::from(Arc::new(identity.tls(&clients)?));
+    let (local, socket) = local::bind(&root, &pki)?;
     // Written last: whoever waits for the file can connect at once.
     let kubeconfig = credentials::write_kubeconfig(&root, address, &certificate, &token)?;
     let metrics = metrics::Metrics::register(&mut registry.lock());
@@ -152,8 +161,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     let access = rbac::Access::new(store.clone());
     let api = Api { store, authenticator, access, metrics, registry, bookmark_interval, stop: stop.clone() };
     let router = router::router(Arc::new(api));
-    let task = tokio::spawn(listen::serve(listener, acceptor, identity, router, stop));
-    Ok(Server { address, kubeconfig, task })
+    let doors = listen::Doors { network: listener, acceptor, identity, clients, local };
+    let task = tokio::spawn(listen::serve(doors, router, stop));
+    Ok(Server { address, kubeconfig, socket, task })
 }
 
 /// Creates what is missing of the namespaces; a crash in between leaves some,

@@ -10,12 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{Method, StatusCode, header, request::Parts};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::accept::{self, Syntax};
-use super::listen::Known;
+use super::connection::Known;
 use super::metrics::RequestLabels;
 use super::options::Options;
+use super::peer::Peer;
 use super::rbac::attributes::Attributes;
 use super::status::ApiError;
 use super::user::{MASTERS, User};
@@ -58,8 +60,9 @@ async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) ->
 
 fn user(api: &Api, request: &Request) -> Result<User, ApiError> {
     let headers = request.headers();
-    let sender = api.authenticator.user(headers)?;
-    let has_proof = headers.contains_key(header::AUTHORIZATION);
+    let peer = request.extensions().get::<Peer>().unwrap_or(&Peer::Unknown);
+    let sender = api.authenticator.user(peer, headers, Timestamp::now())?;
+    let has_proof = peer.is_known() || headers.contains_key(header::AUTHORIZATION);
     if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
         known.set();
     }

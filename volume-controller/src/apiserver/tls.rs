@@ -18,10 +18,12 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::client_certificates::Believed;
 use super::durable;
 use super::error::ServeError;
 
@@ -78,6 +80,31 @@ impl Authority {
         write(&key_path, &key.serialize_pem())?;
         write(&pem_path, &pem)?;
         Ok(Self { pem, issuer: Issuer::new(parameters, key) })
+    }
+
+    /// The authority's own certificate.
+    pub(crate) fn der(&self) -> Result<CertificateDer<'static>, ServeError> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).map_err(certificate)
+    }
+
+    /// A new key and certificate, both as PEM, for a user who is in a group, or none if it is empty.
+    pub(crate) fn issue_client(
+        &self,
+        user: &str,
+        group: &str,
+        days: u16,
+        now: Timestamp,
+    ) -> Result<(String, String), ServeError> {
+        let key = KeyPair::generate().map_err(certificate)?;
+        let mut parameters = parameters(user, days.into(), now)?;
+        if !group.is_empty() {
+            parameters.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        parameters.use_authority_key_identifier_extension = true;
+        let signed = parameters.signed_by(&key, &self.issuer).map_err(certificate)?;
+        Ok((key.serialize_pem(), signed.pem()))
     }
 
     /// A new key and certificate for a server that is reached at `address`.
@@ -137,11 +164,11 @@ impl Identity {
     }
 
     /// TLS for HTTP/2 and HTTP/1.1 under this identity.
-    pub(crate) fn tls(self: &Arc<Self>) -> Result<ServerConfig, ServeError> {
+    pub(crate) fn tls(self: &Arc<Self>, clients: &Believed) -> Result<ServerConfig, ServeError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(certificate)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients.asking())
             .with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
@@ -154,7 +181,7 @@ impl ResolvesServerCert for Identity {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 

@@ -12,6 +12,8 @@ pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The name of everybody else.
 pub(crate) const ANONYMOUS: &str = "system:anonymous";
+/// The extra that says which credential a user came with.
+pub(crate) const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 /// The name of a service account is this, its namespace, a colon and its name.
 const ACCOUNT: &str = "system:serviceaccount:";
 

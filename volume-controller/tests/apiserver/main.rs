@@ -13,6 +13,7 @@
 mod access;
 mod applying;
 mod bodies;
+mod certificates;
 mod clients;
 mod deleting;
 mod endpoints;
@@ -21,6 +22,7 @@ mod kubectl;
 mod kubectl_access;
 mod kubectl_apply;
 mod listing;
+mod socket;
 mod speed;
 mod watching;
 mod writing;
