@@ -2,7 +2,7 @@
 
 use rustix::fs::{self as rfs, FileType, OFlags};
 
-use super::{IMAGE, format, identity, resize, superblock};
+use super::{IMAGE, format, identity, room::resize, superblock};
 use crate::{
     command::{Runner, Tool},
     error::{Error, Tried as _},

@@ -3,11 +3,13 @@
 //! be exceeded.
 
 mod cut;
+mod device;
 mod format;
 mod full;
 mod grow;
 mod identity;
 mod import;
+mod room;
 mod superblock;
 
 use std::{
@@ -16,10 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{self as rfs, Mode, OFlags},
-    io::Errno,
-};
+use rustix::fs::{self as rfs, OFlags};
 
 use super::{Abilities, Backend, Cut, Stage, Surroundings};
 use crate::{
@@ -29,18 +28,17 @@ use crate::{
     config::BackendKind,
     error::{Error, Tried as _},
     kernel::{
-        fiemap, flags,
+        flags,
         io_max::IoGroup,
-        loopdev::{self, Detach, LoopDevice, Sector},
-        mount, mountinfo,
+        loopdev::{self, Detach, Sector},
+        mount,
         place::{Place, Seen},
         reflink,
     },
     metrics::Metrics,
     mutable::Mutable,
-    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, allocated, inside, ledger::Promise},
+    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
     size::{Bounds, GIB, MIB},
-    step,
     volume::{Content, Format, FsType, Identity, Volume},
     volume_id::VolumeId,
 };
@@ -81,55 +79,9 @@ impl Image {
         folder.open_child(IMAGE, OFlags::PATH)
     }
 
-    /// The loop device on which the volume is, if any.
-    fn find_device(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
-        let end: PathBuf =
-            folder.path().file_name().map(Path::new).into_iter().chain([Path::new(IMAGE)]).collect();
-        loopdev::find(&Self::look_at_image(folder)?, &end)
-    }
-
-    /// As [`Image::find_device`], for taking the volume away: also where someone deleted the
-    /// image. That it is not there is certain then, and a device may have it still.
-    fn find_device_even_deleted(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
-        let there = match folder.try_open_child(IMAGE, OFlags::PATH)? {
-            Some(_) => Self::find_device(folder)?,
-            None => None,
-        };
-        match there {
-            None => loopdev::find_deleted(&folder.child(IMAGE), folder.open_child(".", OFlags::PATH)?),
-            there => Ok(there),
-        }
-    }
-
     fn cut(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
         cut::cut(cuts, self.reflink, &|held| self.metrics.observe_freeze(&self.pool, held))
     }
-
-    /// Gives the device the volume's limits and no others: the number may have those of a
-    /// volume that had it before.
-    fn limit(&self, device: &LoopDevice, volume: &Volume) -> Result<(), Error> {
-        let limits = &volume.mutable.limits;
-        match &self.io_group {
-            Some(group) if limits.is_none() => group.clear(device.rdev),
-            Some(group) => group.set(device.rdev, limits),
-            None if limits.is_none() => Ok(()),
-            None => Err(no_io_group().into_exceeded_on_node()),
-        }
-    }
-
-    fn attached(folder: &VolumeFolder) -> Result<LoopDevice, Error> {
-        Self::find_device(folder)?.ok_or_else(|| {
-            Error::Precondition(format!("{} has no loop device: it is not staged", folder.path().display()))
-        })
-    }
-}
-
-fn no_io_group() -> Error {
-    Error::Invalid(
-        "it has no io_cgroup, the cgroup v2 below which all that use its volumes run; add that to the pool's \
-         configuration, or limit no iops and no bandwidth"
-            .to_owned(),
-    )
 }
 
 /// The tool that makes a file system.
@@ -214,7 +166,7 @@ impl Backend for Image {
     fn create(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
         let image = folder.open_child(IMAGE, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         // The folder itself is synced with volume.json, which comes next.
-        resize(&image, volume.capacity)
+        room::resize(&image, volume.capacity)
     }
 
     fn destroy(&self, _folder: &VolumeFolder) -> Result<(), Error> {
@@ -226,7 +178,7 @@ impl Backend for Image {
         let length = rfs::fstat(&image).tried(|| "reading the image's size".to_owned())?.st_size;
         // Never shorter: a crash between here and volume.json leaves a longer file.
         if u64::try_from(length).unwrap_or(0) < volume.capacity {
-            resize(&image, volume.capacity)?;
+            room::resize(&image, volume.capacity)?;
         }
         Ok(())
     }
@@ -246,7 +198,7 @@ impl Backend for Image {
         if mutable.limits.is_none() {
             return Ok(());
         }
-        self.io_group.as_ref().ok_or_else(no_io_group)?.check()
+        self.io_group.as_ref().ok_or_else(device::no_io_group)?.check()
     }
 
     fn modify(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
@@ -263,43 +215,19 @@ impl Backend for Image {
         volumes: &OwnedFd,
         sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error> {
-        sizes.iter().try_fold(0_u64, |sum, (id, promise)| {
-            let image = format!("{id}/{IMAGE}");
-            let written = match promise.shares && self.reflink {
-                true => own(volumes, &image, promise.bytes)?,
-                false => allocated(volumes, &image)?,
-            };
-            Ok(sum.saturating_add(promise.bytes.saturating_sub(written)))
-        })
+        room::unwritten(volumes, sizes, self.reflink)
     }
 
     fn measured_size(&self, folder: &VolumeFolder) -> u64 {
-        Self::look_at_image(folder)
-            .ok()
-            .and_then(|image| rfs::fstat(&image).ok())
-            .and_then(|stat| u64::try_from(stat.st_size).ok())
-            .unwrap_or(0)
+        room::length(folder)
     }
 
     fn occupied(&self, folder: &VolumeFolder, _volume: &Volume) -> Result<u64, Error> {
-        occupied(folder)
+        room::occupied(folder)
     }
 
     fn ailments(&self, folder: &VolumeFolder, volume: &Volume) -> Vec<String> {
-        let image = folder.child(IMAGE);
-        let length = match folder.try_open_child(IMAGE, OFlags::PATH).and_then(|image| {
-            image.map(|image| rfs::fstat(image).tried(|| "reading the image's size".to_owned())).transpose()
-        }) {
-            Ok(Some(stat)) => u64::try_from(stat.st_size).unwrap_or(0),
-            Ok(None) => return vec![format!("its data is missing: there is no {}", image.display())],
-            Err(error) => return vec![error.to_string()],
-        };
-        (length < volume.capacity)
-            .then(|| {
-                format!("its data was cut off: {} has {length} of {} bytes", image.display(), volume.capacity)
-            })
-            .into_iter()
-            .collect()
+        room::ailments(folder, volume)
     }
 
     fn data_name(&self) -> &'static str {
@@ -329,12 +257,7 @@ impl Backend for Image {
     }
 
     fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
-        let Some(device) = Self::find_device(folder)? else { return Ok(false) };
-        if seen.dev == device.rdev {
-            return Ok(true);
-        }
-        // btrfs shows a device number of its own; the mount table names the real one.
-        Ok(mountinfo::by_id(seen.mount_id)?.is_some_and(|mount| mount.source == device.path))
+        Self::shows(folder, seen)
     }
 
     fn stage(&self, stage: &Stage<'_>) -> Result<(), Error> {
@@ -401,25 +324,7 @@ impl Backend for Image {
     }
 
     fn unstage(&self, folder: &VolumeFolder) -> Result<(), Error> {
-        if let Some(device) = Self::find_device_even_deleted(folder)? {
-            // A target holds the node, not the device: detached, the number would go to
-            // another volume, and the target would show that one's data.
-            if let Some(target) = device.bound_at()? {
-                return Err(Error::Precondition(format!(
-                    "{} is still mounted at {}; unpublish it first",
-                    device.path.display(),
-                    target.display()
-                )));
-            }
-            device.detach()?;
-        }
-        if let Some(device) = Self::find_device_even_deleted(folder)? {
-            // Someone else has it open, another mount namespace for one. It goes when
-            // they let go; until then the volume is not deleted (is_in_use).
-            tracing::warn!(device = %device.path.display(), folder = %folder.path().display(),
-                "the volume is unstaged, but its device is still open elsewhere");
-        }
-        Ok(())
+        Self::detach(folder)
     }
 
     fn device(&self, folder: &VolumeFolder) -> Result<PathBuf, Error> {
@@ -455,7 +360,7 @@ impl Backend for Image {
     }
 
     fn snapshot_bytes(&self, source: &VolumeFolder) -> Result<u64, Error> {
-        occupied(source)
+        room::occupied(source)
     }
 
     fn snapshot(&self, cuts: &[Cut<'_>]) -> Result<Moment, Error> {
@@ -489,33 +394,4 @@ impl Backend for Image {
     fn quota_usage(&self, _folder: &VolumeFolder, _volume: &Volume) -> Result<Option<u64>, Error> {
         Ok(None)
     }
-}
-
-/// How much of an image need not find new room when it is written anew: what it shares does.
-fn own(volumes: &OwnedFd, image: &str, bytes: u64) -> Result<u64, Error> {
-    match rfs::openat2(volumes, image, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), inside()) {
-        Ok(file) => fiemap::own(&file, bytes),
-        Err(Errno::NOENT) => Ok(0),
-        Err(error) => Err(error).tried(|| format!("opening {image}")),
-    }
-}
-
-fn occupied(folder: &VolumeFolder) -> Result<u64, Error> {
-    let stat = rfs::fstat(Image::look_at_image(folder)?)
-        .tried(|| format!("looking at {}", folder.child(IMAGE).display()))?;
-    Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
-}
-
-fn resize(image: &OwnedFd, size: u64) -> Result<(), Error> {
-    match rfs::ftruncate(image, size) {
-        Ok(()) => {}
-        Err(Errno::FBIG) => {
-            return Err(Error::OutOfRange(format!(
-                "the pool's file system cannot hold one file of {size} bytes"
-            )));
-        }
-        Err(error) => return Err(error).tried(|| format!("making an image of {size} bytes")),
-    }
-    step::passed("image resized");
-    rfs::fsync(image).tried(|| "syncing the image".to_owned())
 }
