@@ -57,7 +57,7 @@ pub(crate) async fn run() -> Result<()> {
         bring_up(&plugin, fs, &bare, &table).await?;
     }
     many(&plugin, &scratch, &table).await?;
-    snapshots(&plugin, &table).await?;
+    snapshots(&plugin, &xfs.join("image/trash"), &table).await?;
     Ok(())
 }
 
@@ -113,8 +113,9 @@ async fn bring_up(plugin: &Plugin, fs: &str, folder: &Path, table: &Table) -> Re
 }
 
 /// CreateSnapshot of a volume that is mounted, and CreateVolume from the snapshot and from the
-/// volume, for a file of one and of nine GiB in it.
-async fn snapshots(plugin: &Plugin, table: &Table) -> Result<()> {
+/// volume, for a file of one and of nine GiB in it. Each begins when what was deleted before is
+/// freed: the file system frees shared blocks one by one, and takes turns with whoever shares some.
+async fn snapshots(plugin: &Plugin, trash: &Path, table: &Table) -> Result<()> {
     for (written, size) in [(GIB, 10 * GIB), (9 * GIB, 10 * GIB)] {
         let name = format!("snapshots-{written}");
         let id = plugin.create("reflink", &name, size, "xfs").await?;
@@ -124,6 +125,7 @@ async fn snapshots(plugin: &Plugin, table: &Table) -> Result<()> {
         fill(&place.join("data"), written)?;
         let [mut cut, mut restore, mut clone] = [(); 3].map(|()| Vec::new());
         for i in 0..STAGINGS {
+            until_empty(trash).await?;
             let start = Instant::now();
             let snapshot = plugin.snapshot(&id, &format!("{name}-{i}")).await?;
             cut.push(start.elapsed());
@@ -154,6 +156,13 @@ async fn snapshots(plugin: &Plugin, table: &Table) -> Result<()> {
         plugin.take_down(&id).await?;
         plugin.detach(&id).await?;
         plugin.delete(&id).await?;
+    }
+    Ok(())
+}
+
+async fn until_empty(folder: &Path) -> Result<()> {
+    while std::fs::read_dir(folder)?.next().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }
