@@ -94,6 +94,9 @@ pub(crate) enum ApiError {
     Internal(String),
     #[error("{0}")]
     Unavailable(String),
+    /// Somebody has to make room first. Without `Retry-After`, with which kubectl would try in silence.
+    #[error("{0}")]
+    NoRoom(String),
     /// Whether it was done is not known.
     #[error("{0}")]
     Timeout(String),
@@ -135,6 +138,7 @@ impl ApiError {
             CommitError::Closed => Self::Unavailable("the server is shutting down".to_owned()),
             // Nothing was written, and the next attempt may find the disk in order.
             CommitError::Database(_) => Self::Unavailable(error.to_string()),
+            CommitError::Full(_) => Self::NoRoom(error.to_string()),
             CommitError::Unknown(_) => Self::Timeout(error.to_string()),
             CommitError::Malformed { .. } => Self::BadRequest(error.to_string()),
             CommitError::Twice { .. } => Self::Internal(error.to_string()),
@@ -158,6 +162,7 @@ impl ApiError {
             Self::Expired(_) => (StatusCode::GONE, "Expired"),
             Self::FutureVersion { .. } | Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+            Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
         }
     }
@@ -362,7 +367,8 @@ mod tests {
             (CommitError::Missing { key: key.clone() }, 404, "NotFound", false),
             (CommitError::Malformed { key: key.clone(), why: "no" }, 400, "BadRequest", false),
             (CommitError::Twice { key }, 500, "InternalError", true),
-            (CommitError::Database("disk full".into()), 503, "ServiceUnavailable", true),
+            (CommitError::Full("disk full".into()), 507, "InsufficientStorage", false),
+            (CommitError::Database("disk gone".into()), 503, "ServiceUnavailable", true),
             (CommitError::Unknown("disk gone".into()), 504, "Timeout", true),
             (CommitError::Closed, 503, "ServiceUnavailable", true),
         ] {

@@ -17,6 +17,9 @@ pub struct Config {
     /// For tests only: accept a PostgreSQL server with `fsync=off`, which loses acknowledged writes
     /// when its machine crashes.
     pub allow_fsync_off: bool,
+    /// The most bytes that the objects' JSON may have, all together; `None` for no limit. See
+    /// [`super::CommitError::Full`]. Memory and database need somewhat more than that.
+    pub quota: Option<u64>,
     /// How much of the past is kept for watches.
     pub log: LogLimits,
     /// How much one SQL transaction may hold.
@@ -36,6 +39,7 @@ impl Config {
             expected: Expected::Any,
             is_alone: false,
             allow_fsync_off: false,
+            quota: None,
             log: LogLimits::default(),
             batch: BatchLimits::default(),
             queue: 1024,

@@ -124,6 +124,23 @@ impl From<sqlx::Error> for Said {
     }
 }
 
+impl Said {
+    /// Whether the database had no room: SQLite's result code FULL (sqlite.org/rescode.html, the low byte is the
+    /// primary code), PostgreSQL's SQLSTATE 53100 disk_full (its appendix A), or the kernel's ENOSPC.
+    pub(crate) fn is_full(&self) -> bool {
+        const FULL: i32 = 13;
+        match &self.0 {
+            sqlx::Error::Io(said) => said.kind() == std::io::ErrorKind::StorageFull,
+            sqlx::Error::Database(said) => said.code().is_some_and(|code| {
+                code == "53100"
+                    || said.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some()
+                        && code.parse::<i32>().is_ok_and(|code| code & 0xff == FULL)
+            }),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

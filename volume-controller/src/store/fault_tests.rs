@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Sqlite};
+use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Size, Sqlite};
 use super::plan::Plan;
 use super::{Change, Watch};
 use super::{ChangeKind, CommitError, Config, Key, Next, Precondition, Store, Write, open};
@@ -114,8 +114,12 @@ impl Dialect for Faulty {
         self.inner.compact(to).await
     }
 
-    async fn maintain(&mut self) -> Result<(), DialectError> {
-        self.inner.maintain().await
+    async fn maintain(&mut self, is_idle: bool) -> Result<(), DialectError> {
+        self.inner.maintain(is_idle).await
+    }
+
+    async fn size(&mut self) -> Result<Size, DialectError> {
+        self.inner.size().await
     }
 
     fn contradicted(&mut self, seen: u64) {
@@ -193,7 +197,7 @@ async fn a_commit_that_did_not_happen_takes_no_revision() {
         let folder = tempfile::tempdir().unwrap();
         let (store, mut watch) = faulty(&folder, vec![fault]).await;
         let refused = store.commit(vec![create("a")]).await.unwrap_err();
-        assert!(matches!(refused, CommitError::Database(_)), "{refused}");
+        assert!(matches!(refused, CommitError::Full(_)), "{refused}");
         assert!(store.get(&key("a")).is_none());
         assert_eq!(store.commit(vec![create("a")]).await.unwrap()[0].revision, 3);
         assert_eq!(seen(&mut watch, 1).await, [("a".into(), 3)]);

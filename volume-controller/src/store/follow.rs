@@ -1,25 +1,26 @@
 //! Learning what other replicas committed. Only the writer makes anything visible, own
 //! changes and foreign ones, so a watch has one order: that of the revisions.
 
+use super::CommitError;
 use super::dialect::Foreign;
 use super::link::{self, Linked};
 use super::writer::Writer;
 
 impl Writer {
     /// Begins a transaction that knows everything that others have committed.
-    pub(super) async fn begin(&mut self) -> Result<(), String> {
+    pub(super) async fn begin(&mut self) -> Result<(), CommitError> {
         let mut begun = self.dialect.begin(self.memory.revision()).await;
         if begun.is_err() && self.dialect.lost().is_none() {
             // The connection may have been the only thing that was wrong.
             begun = self.dialect.begin(self.memory.revision()).await;
         }
-        let mut foreign = begun.map_err(|error| error.to_string())?;
+        let mut foreign = begun?;
         if matches!(foreign, Foreign::Compacted) {
-            self.dialect.rollback().await.map_err(|error| error.to_string())?;
-            self.reload().await?;
-            foreign = self.dialect.begin(self.memory.revision()).await.map_err(|error| error.to_string())?;
+            self.dialect.rollback().await?;
+            self.reload().await.map_err(CommitError::Database)?;
+            foreign = self.dialect.begin(self.memory.revision()).await?;
         }
-        let learned = self.learn(foreign);
+        let learned = self.learn(foreign).map_err(CommitError::Database);
         if learned.is_err() {
             let _ = self.dialect.rollback().await;
         }

@@ -33,6 +33,8 @@ impl std::fmt::Debug for Memory {
 struct State {
     revision: u64,
     resources: Resources,
+    /// Of the bodies of all objects.
+    bytes: u64,
     log: Log,
     subscriptions: Vec<Weak<Subscription>>,
     is_closed: bool,
@@ -84,7 +86,8 @@ impl Memory {
     pub(crate) fn new(contents: Linked, limits: LogLimits) -> Self {
         let revision = contents.revision;
         let (resources, log) = arrange(contents, limits);
-        let state = State { revision, resources, log, subscriptions: Vec::new(), is_closed: false };
+        let bytes = resources.values().flat_map(BTreeMap::values).map(|object| size(object)).sum();
+        let state = State { revision, resources, bytes, log, subscriptions: Vec::new(), is_closed: false };
         Self { state: RwLock::new(state), revision: watch::Sender::new(revision) }
     }
 
@@ -98,6 +101,7 @@ impl Memory {
         let old =
             (std::mem::replace(&mut state.resources, resources), std::mem::replace(&mut state.log, log));
         state.revision = revision;
+        state.bytes = state.resources.values().flat_map(BTreeMap::values).map(|object| size(object)).sum();
         for subscription in state.subscriptions.iter().filter_map(Weak::upgrade) {
             // Below every floor, so that what should come next is gone. One that waits for a
             // revision which is still in the log misses nothing.
@@ -112,6 +116,11 @@ impl Memory {
 
     pub(crate) fn revision(&self) -> u64 {
         self.state.read().revision
+    }
+
+    /// The bytes of all objects.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state.read().bytes
     }
 
     /// Tells of every new revision.
@@ -281,15 +290,23 @@ impl State {
         let place = (key.namespace.clone(), key.name.clone());
         match change.kind {
             ChangeKind::Created | ChangeKind::Updated => {
-                self.resources.entry(key.resource.clone()).or_default().insert(place, change.object.clone());
+                let objects = self.resources.entry(key.resource.clone()).or_default();
+                let before = objects.insert(place, change.object.clone());
+                self.bytes += size(&change.object);
+                self.bytes -= before.map_or(0, |before| size(&before));
             }
             ChangeKind::Deleted => {
                 if let Some(objects) = self.resources.get_mut(&key.resource) {
-                    objects.remove(&place);
+                    self.bytes -= objects.remove(&place).map_or(0, |before| size(&before));
                 }
             }
         }
     }
+}
+
+/// Of an object's body.
+pub(crate) fn size(object: &Object) -> u64 {
+    object.body.len() as u64
 }
 
 /// Each resource with the first revision that concerns it.

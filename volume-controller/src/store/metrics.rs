@@ -27,6 +27,14 @@ pub struct Metrics {
     pub failures: Counter,
     /// Objects by resource.
     pub objects: Family<ResourceLabel, Gauge>,
+    /// Bytes of all objects' JSON.
+    pub objects_bytes: Gauge,
+    /// The most that they may have; 0 without a limit.
+    pub quota_bytes: Gauge,
+    /// Bytes that the database occupies, as of the last quiet moment.
+    pub database_bytes: Gauge,
+    /// Of these, what the next writes will use.
+    pub database_free_bytes: Gauge,
     /// The latest revision.
     pub revision: Gauge,
     /// The revision up to which the change log is compacted on disk.
@@ -42,6 +50,10 @@ impl Metrics {
             batches: Counter::default(),
             failures: Counter::default(),
             objects: Family::default(),
+            objects_bytes: Gauge::default(),
+            quota_bytes: Gauge::default(),
+            database_bytes: Gauge::default(),
+            database_free_bytes: Gauge::default(),
             revision: Gauge::default(),
             compacted: Gauge::default(),
         }
@@ -60,6 +72,18 @@ impl Metrics {
         registry.register("batches", "SQL transactions that committed writes", self.batches.clone());
         registry.register("failures", "SQL transactions that failed", self.failures.clone());
         registry.register("objects", "Objects by resource", self.objects.clone());
+        for (name, help, gauge) in [
+            ("objects", "Bytes of the objects' JSON", &self.objects_bytes),
+            ("quota", "The most bytes that the objects' JSON may have; 0 without a limit", &self.quota_bytes),
+            ("database", "Bytes that the database occupies", &self.database_bytes),
+            (
+                "database_free",
+                "Bytes of the database that the next writes will use",
+                &self.database_free_bytes,
+            ),
+        ] {
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
         registry.register("revision", "The latest revision", self.revision.clone());
         registry.register("compacted", "Revision up to which the log is compacted", self.compacted.clone());
     }
@@ -83,6 +107,7 @@ mod tests {
             "holdfast_store_commit_seconds_count 1",
             "holdfast_store_batches_total 1",
             "holdfast_store_objects{resource=\"pods\"} 3",
+            "holdfast_store_objects_bytes 0",
             "holdfast_store_revision 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

@@ -25,6 +25,7 @@ mod memory;
 mod metrics;
 mod open;
 mod plan;
+mod quota;
 mod settle;
 mod types;
 mod watch;
@@ -43,6 +44,7 @@ pub use error::{OpenError, Said};
 pub use identity::{Expected, StoreId};
 pub use location::{Database, Location, NotADatabase};
 pub use metrics::{Metrics, ResourceLabel};
+pub use quota::Level;
 pub use types::{
     Change, ChangeKind, CommitError, Committed, Guard, Key, List, Object, Precondition, Transaction, Write,
 };
@@ -70,6 +72,8 @@ pub struct Store {
     metrics: Metrics,
     closing: CancellationToken,
     ended: tokio::sync::watch::Receiver<Option<Ended>>,
+    level: tokio::sync::watch::Receiver<Level>,
+    incarnation: u64,
     progress: std::time::Duration,
 }
 
@@ -144,6 +148,24 @@ impl Store {
     #[must_use]
     pub fn compacted(&self) -> u64 {
         self.memory.floor()
+    }
+
+    /// The bytes of all objects' JSON together: what [`Config::quota`] is about.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    /// How near the objects are to [`Config::quota`], now and whenever that changes.
+    #[must_use]
+    pub fn level(&self) -> tokio::sync::watch::Receiver<Level> {
+        self.level.clone()
+    }
+
+    /// A number that is another one after each restore from a backup; 0 when there was none.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// The store's metrics, to be registered by whoever serves them.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dialect::{Dialect, DialectError, Postgres, Sqlite};
 use super::memory::Memory;
+use super::quota::Level;
 use super::writer::Writer;
 use super::{Config, Location, Metrics, OpenError, Store, link};
 
@@ -26,13 +27,15 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         Ok(rows) => rows,
         Err(DialectError { doing, source }) => return Err(OpenError::Database { doing, store, source }),
     };
-    let compacted = rows.compacted;
+    let (compacted, incarnation) = (rows.compacted, rows.incarnation);
     let contents = link::loaded(rows).map_err(|why| OpenError::Damaged { store: store.clone(), why })?;
     let revision = contents.revision;
     let window = config.log.changes;
     let memory = Arc::new(Memory::new(contents, config.log));
     let metrics = Metrics::new();
+    metrics.quota_bytes.set(config.quota.map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)));
     let (sender, queue) = mpsc::channel(config.queue.max(1));
+    let (level_sender, level) = watch::channel(Level::default());
     let (ended_sender, ended) = watch::channel(None);
     let closing = CancellationToken::new();
     let writer = Writer {
@@ -46,11 +49,23 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         closing: closing.clone(),
         ended: ended_sender,
         compacted,
+        quota: config.quota,
+        level: level_sender,
+        is_failing: false,
         unsettled: None,
         is_cut_off: false,
     };
     writer.tell();
     tokio::spawn(writer.run());
     tracing::info!(%store, revision, "opened the store");
-    Ok(Store { memory, queue: sender, metrics, closing, ended, progress: config.progress })
+    Ok(Store {
+        memory,
+        queue: sender,
+        metrics,
+        closing,
+        ended,
+        level,
+        incarnation,
+        progress: config.progress,
+    })
 }

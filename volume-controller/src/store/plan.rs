@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::quota;
 use super::{
     Change, ChangeKind, CommitError, Committed, Guard, Key, Object, Precondition, Transaction, Write,
 };
@@ -19,12 +20,27 @@ pub(crate) struct Plan<F> {
     overlay: HashMap<Key, Option<Arc<Object>>>,
     changes: Vec<Arc<Change>>,
     bytes: usize,
+    quota: Option<u64>,
+    used: u64,
 }
 
 impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
     /// An empty plan on top of `revision`.
     pub(crate) fn new(revision: u64, current: F) -> Self {
-        Self { revision, current, overlay: HashMap::new(), changes: Vec::new(), bytes: 0 }
+        Self {
+            revision,
+            current,
+            overlay: HashMap::new(),
+            changes: Vec::new(),
+            bytes: 0,
+            quota: None,
+            used: 0,
+        }
+    }
+
+    /// The same with a limit to what all objects together may have; `used` is what they have before it.
+    pub(crate) fn within(self, quota: Option<u64>, used: u64) -> Self {
+        Self { quota, used, ..self }
     }
 
     /// The changes so far; the first has the revision after the one started from.
@@ -64,6 +80,8 @@ impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
             let current = self.current(&write.key);
             staged.push(Arc::new(stage(write, current, revision)?));
         }
+        let used = quota::after(&staged, self.used, self.quota)?;
+        self.used = used;
         let mut committed = Vec::with_capacity(staged.len());
         for change in staged {
             self.revision = change.revision;

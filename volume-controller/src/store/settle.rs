@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Change;
 use super::dialect::Settled;
 use super::writer::{Outcome, Writer};
+use super::{Change, CommitError};
 
 /// Pauses between the attempts to learn what became of a failed commit, while its callers wait.
 const PAUSES: [Duration; 5] = [
@@ -32,17 +32,17 @@ impl Unsettled {
 
 impl Writer {
     /// Learns what became of a commit that failed, while its callers wait.
-    pub(super) async fn settle_patiently(&mut self, error: String) -> Outcome {
+    pub(super) async fn settle_patiently(&mut self, error: CommitError) -> Outcome {
         for pause in PAUSES {
             match self.settle().await {
                 Ok(Settled::Happened) => return Outcome::Done,
                 Ok(Settled::DidNot) => return Outcome::Refused(error),
-                Ok(Settled::Compacted) => return Outcome::Unknown(error),
+                Ok(Settled::Compacted) => return Outcome::Unknown(error.to_string()),
                 Err(_) if self.dialect.lost().is_some() => break,
                 Err(_) => sleep(pause).await,
             }
         }
-        Outcome::Unknown(error)
+        Outcome::Unknown(error.to_string())
     }
 
     /// Learns what became of a commit that failed, if there is one. As long as that

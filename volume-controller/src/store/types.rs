@@ -172,6 +172,10 @@ pub enum CommitError {
     /// The database refused; nothing was written. The text says what it said.
     #[error("the database refused the write: {0}")]
     Database(String),
+    /// There is no room for it: the disk is full, or the objects have reached [`super::Config::quota`].
+    /// Nothing was written; reads and deletions go on, and so does this once there is room.
+    #[error("the store has no room for the write: {0}")]
+    Full(String),
     /// The database failed while committing and could not be asked what became
     /// of it: the write may or may not have happened. Read before trying again.
     #[error("whether the write happened is not known: {0}")]
@@ -185,7 +189,7 @@ impl CommitError {
     /// Whether the same transaction may succeed later without a change.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Database(_))
+        matches!(self, Self::Database(_) | Self::Full(_))
     }
 }
 

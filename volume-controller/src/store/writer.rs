@@ -16,6 +16,7 @@ use super::dialect::{CommitFailure, Dialect, DialectError};
 use super::memory::Memory;
 use super::metrics::ResourceLabel;
 use super::plan::Plan;
+use super::quota::Level;
 use super::settle::Unsettled;
 use super::{BatchLimits, Change, CommitError, Committed, Ended, Metrics, Transaction};
 
@@ -53,6 +54,12 @@ pub(crate) struct Writer {
     pub(crate) compacted: u64,
     /// A commit of which nobody knows whether it happened. While there is one, nothing is written.
     pub(crate) unsettled: Option<Unsettled>,
+    /// The most bytes that all objects together may have.
+    pub(crate) quota: Option<u64>,
+    /// How near to it they are.
+    pub(crate) level: watch::Sender<Level>,
+    /// Whether the last batch failed.
+    pub(crate) is_failing: bool,
     /// Whether the last attempt to learn what others committed failed.
     pub(crate) is_cut_off: bool,
 }
@@ -61,7 +68,7 @@ pub(crate) struct Writer {
 pub(super) enum Outcome {
     Done,
     /// Nothing was written.
-    Refused(String),
+    Refused(CommitError),
     Unknown(String),
 }
 
@@ -120,15 +127,16 @@ impl Writer {
     async fn serve_waiting(&mut self) {
         let started = Instant::now();
         let (answers, outcome) = self.commit(started).await;
-        if let Outcome::Refused(error) | Outcome::Unknown(error) = &outcome {
-            self.metrics.failures.inc();
-            tracing::error!(%error, "a batch of writes failed");
+        match &outcome {
+            Outcome::Done => self.recovered(),
+            Outcome::Refused(error) => self.failed(error),
+            Outcome::Unknown(error) => self.failed(error),
         }
         // An answer that nobody waits for any more is dropped: the write stands.
         for (answer, result) in answers {
             let _ = answer.send(match &outcome {
                 Outcome::Done => result,
-                Outcome::Refused(error) => Err(CommitError::Database(error.clone())),
+                Outcome::Refused(error) => Err(error.clone()),
                 // What was refused would have been refused because of writes that may not have happened.
                 Outcome::Unknown(error) if result.is_ok() => Err(CommitError::Unknown(error.clone())),
                 Outcome::Unknown(error) => Err(CommitError::Database(error.clone())),
@@ -138,13 +146,13 @@ impl Writer {
 
     async fn commit(&mut self, started: Instant) -> (Vec<Answer>, Outcome) {
         if let Err(error) = self.settle().await {
-            return (self.refuse_waiting(), Outcome::Refused(error));
+            return (self.refuse_waiting(), Outcome::Refused(CommitError::Database(error)));
         }
         if let Err(error) = self.begin().await {
             return (self.refuse_waiting(), Outcome::Refused(error));
         }
         let memory = self.memory.clone();
-        let mut plan = Plan::new(memory.revision(), |key| memory.get(key));
+        let mut plan = Plan::new(memory.revision(), |key| memory.get(key)).within(self.quota, memory.bytes());
         let mut answers: Vec<Answer> = Vec::with_capacity(self.waiting.len());
         while plan.bytes() < self.limits.bytes
             && let Some(request) = self.waiting.pop_front()
@@ -160,10 +168,10 @@ impl Writer {
         }
         match self.dialect.commit(&changes).await {
             Ok(()) => {}
-            Err(CommitFailure::Refused(error)) => return (answers, Outcome::Refused(error.to_string())),
+            Err(CommitFailure::Refused(error)) => return (answers, Outcome::Refused(error.into())),
             Err(CommitFailure::Unknown(error)) => {
-                let error = error.to_string();
-                self.unsettled = Some(Unsettled::new(changes, error.clone()));
+                let error = CommitError::from(error);
+                self.unsettled = Some(Unsettled::new(changes, error.to_string()));
                 return (answers, self.settle_patiently(error).await);
             }
         }
@@ -175,6 +183,22 @@ impl Writer {
     /// The answers to all that wait, when none of it can be begun; the results are not sent as they are.
     fn refuse_waiting(&mut self) -> Vec<Answer> {
         self.waiting.drain(..).map(|request| (request.answer, Ok(Vec::new()))).collect()
+    }
+
+    /// Of many failures in a row the log has the first.
+    fn failed(&mut self, error: &dyn std::fmt::Display) {
+        self.metrics.failures.inc();
+        if std::mem::replace(&mut self.is_failing, true) {
+            tracing::debug!(%error, "a batch of writes failed again");
+        } else {
+            tracing::error!(%error, "a batch of writes failed; reads go on");
+        }
+    }
+
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.is_failing) {
+            tracing::info!("writes succeed again");
+        }
     }
 
     pub(super) fn publish(&self, changes: &[Arc<Change>]) {
@@ -193,6 +217,12 @@ impl Writer {
 
     /// Brings the gauges up to date.
     pub(crate) fn tell(&self) {
+        let used = self.memory.bytes();
+        self.metrics.objects_bytes.set(gauge(used));
+        let level = Level::of(used, self.quota);
+        if self.level.send_if_modified(|known| std::mem::replace(known, level) != level) {
+            level.log(used, self.quota);
+        }
         self.metrics.revision.set(gauge(self.memory.revision()));
         self.metrics.compacted.set(gauge(self.compacted));
         for (resource, count) in self.memory.counts() {
@@ -226,7 +256,13 @@ impl Writer {
                 break;
             }
         }
-        self.dialect.maintain().await
+        self.dialect.maintain(is_idle).await?;
+        if is_idle {
+            let size = self.dialect.size().await?;
+            self.metrics.database_bytes.set(gauge(size.total));
+            self.metrics.database_free_bytes.set(gauge(size.free));
+        }
+        Ok(())
     }
 }
 

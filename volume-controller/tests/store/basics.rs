@@ -1,9 +1,10 @@
 //! Reading, writing, transactions, preconditions, grouping.
 
 use super::*;
-use holdfast_volume_controller::store::{CommitError, WatchError};
+use holdfast_volume_controller::store::{CommitError, Level, WatchError};
 
 in_every_place! {
+    a_full_store_takes_nothing_new_and_lets_things_go,
     what_is_written_is_read_listed_watched_and_there_after_a_restart,
     a_transaction_is_all_or_none,
     lists_are_in_order_and_in_pieces,
@@ -167,5 +168,35 @@ async fn closing_writes_what_waits(place: Place) {
     assert!(futures::future::join_all(commits).await.iter().all(Result::is_ok));
     let store = place.open().await;
     assert_eq!(store.list(CLAIMS, None, None, None).objects.len(), 100);
+    store.close().await;
+}
+
+async fn a_full_store_takes_nothing_new_and_lets_things_go(place: Place) {
+    let mut config = place.config();
+    config.quota = Some(10_000);
+    let store = Store::open(config.clone()).await.unwrap();
+    let big = |name: &str, size: usize| {
+        let body = json!({"metadata": {"name": name}, "text": "x".repeat(size)});
+        vec![write(name, Precondition::Absent, Some(body))]
+    };
+    assert_eq!(*store.level().borrow(), Level::Low);
+    store.commit(big("a", 4_500)).await.unwrap();
+    store.commit(big("b", 4_500)).await.unwrap();
+    assert_eq!(*store.level().borrow(), Level::High);
+    let before = (store.revision(), store.bytes());
+    let error = store.commit(big("c", 4_500)).await.unwrap_err();
+    assert!(matches!(&error, CommitError::Full(why) if why.contains("quota is 10000")), "{error}");
+    assert_eq!((store.revision(), store.bytes()), before, "nothing happened");
+    // The same after a restart, and in the same batch as others.
+    store.close().await;
+    let store = Store::open(config).await.unwrap();
+    assert_eq!((store.revision(), store.bytes()), before);
+    let small = |name: &str| store.commit(vec![create(name)]);
+    let (refused, admitted) = futures::join!(store.commit(big("c", 4_500)), small("d"));
+    assert!(matches!(refused, Err(CommitError::Full(_))), "{refused:?}");
+    admitted.unwrap();
+    store.commit(vec![write("a", Precondition::Present, None)]).await.unwrap();
+    assert_eq!(*store.level().borrow(), Level::Low);
+    store.commit(big("c", 4_500)).await.unwrap();
     store.close().await;
 }

@@ -55,9 +55,17 @@ fn pair(writer: u64) -> [Key; 2] {
     ["left", "right"].map(|side| Key::new(CLAIMS, "default", &format!("{writer}-{side}")))
 }
 
-/// Runs the child until it has acknowledged `count` writes, kills it, and returns the
-/// last acknowledged value and revision of each writer.
-pub(crate) async fn run_and_kill(place: &Place, count: usize) -> HashMap<u64, (u64, u64)> {
+/// When the child is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// Once it has acknowledged so many writes.
+    Acknowledged(usize),
+    /// So long after it was started, whatever it is at: it may still be opening the store, or recovering it.
+    After(Duration),
+}
+
+/// Runs the child, kills it, and returns the last acknowledged value and revision of each writer.
+async fn run_and_kill(place: &Place, moment: Moment) -> HashMap<u64, (u64, u64)> {
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::child", "--ignored", "--nocapture", "--test-threads=1"])
         .env(PLACE, place.name())
@@ -69,6 +77,14 @@ pub(crate) async fn run_and_kill(place: &Place, count: usize) -> HashMap<u64, (u
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut acknowledged = HashMap::new();
     let mut seen = 0;
+    let count = match moment {
+        Moment::Acknowledged(count) => count,
+        Moment::After(time) => {
+            tokio::time::sleep(time).await;
+            child.start_kill().unwrap();
+            0
+        }
+    };
     while let Some(line) = lines.next_line().await.unwrap() {
         let Some(rest) = line.strip_prefix("ack ") else { continue };
         let numbers: Vec<u64> = rest.split(' ').map(|number| number.parse().unwrap()).collect();
@@ -85,9 +101,18 @@ pub(crate) async fn run_and_kill(place: &Place, count: usize) -> HashMap<u64, (u
 }
 
 async fn kill_loses_nothing(place: Place) {
+    // Opening an SQLite file is what recovers it, so that it is killed a hundred times, in every fourth round early.
+    let rounds = if matches!(place, Place::File { .. }) { 100 } else { 8 };
+    let moments = [1, 13, 150, 37, 400, 5, 90, 250].map(Moment::Acknowledged);
     let mut total = 0;
-    for (round, count) in [1, 13, 150, 400, 37, 900, 5, 250].into_iter().enumerate() {
-        let acknowledged = run_and_kill(&place, count).await;
+    let mut promised: HashMap<u64, (u64, u64)> = HashMap::new();
+    for round in 0..rounds {
+        let moment = match round % 4 {
+            3 if rounds == 100 => Moment::After(Duration::from_millis(10 + round * 7 % 60)),
+            // A step that goes through all of them although every fourth is left out.
+            _ => moments[(round * 3 + round / 4) as usize % moments.len()],
+        };
+        promised.extend(run_and_kill(&place, moment).await);
         let store = loop {
             match Store::open(place.config()).await {
                 Ok(store) => break store,
@@ -98,8 +123,8 @@ async fn kill_loses_nothing(place: Place) {
         };
         // One list, as of one revision: what the killed process had under way may still come about.
         let objects = listed(&store, &[CLAIMS]);
-        for (writer, (value, revision)) in acknowledged {
-            let [left, right] = pair(writer).map(|key| objects.get(&key).expect("an acknowledged object"));
+        for (writer, &(value, revision)) in &promised {
+            let [left, right] = pair(*writer).map(|key| objects.get(&key).expect("an acknowledged object"));
             assert!(value_of(left) >= value, "round {round}: {} < {value}", value_of(left));
             assert_eq!(value_of(left), value_of(right), "round {round}: half a transaction");
             assert_eq!(left.revision + 1, right.revision);
@@ -112,5 +137,5 @@ async fn kill_loses_nothing(place: Place) {
         total = revision;
         store.close().await;
     }
-    println!("8 kills, {total} revisions");
+    println!("{rounds} kills, {total} revisions");
 }

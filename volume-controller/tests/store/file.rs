@@ -91,7 +91,45 @@ async fn a_newer_schema_is_refused() {
     let path = folder.path().join("state.db");
     run(&path, "UPDATE schema_version SET version = 99").await;
     let error = refused(&path).await;
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 2, .. }), "{error}");
+}
+
+/// A file as the first version of the schema had it, left by a process that was killed.
+async fn old_file(path: &Path) {
+    run(path, "PRAGMA journal_mode = WAL").await;
+    run(path, include_str!("../../src/store/dialect/sqlite/1.sql")).await;
+    run(
+        path,
+        r#"INSERT INTO change (revision, kind, previous, resource, namespace, name, body) VALUES
+           (2, 0, NULL, 'persistentvolumeclaims', 'default', 'old', CAST('{"metadata":{"resourceVersion":"2"},"value":1}' AS BLOB)),
+           (3, 1, 2, 'persistentvolumeclaims', 'default', 'old', CAST('{"metadata":{"resourceVersion":"3"},"value":2}' AS BLOB));
+           INSERT INTO object VALUES ('persistentvolumeclaims', 'default', 'old', 3);
+           UPDATE revision SET current = 3;"#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_older_file_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    old_file(&path).await;
+    for _ in 0..2 {
+        let store = Store::open(Config::new(&*path)).await.unwrap();
+        assert_eq!((store.revision(), value_of(&store.get(&key("old")).unwrap())), (3, 2));
+        let changes = changes_until(&mut store.watch(&[], 1).unwrap(), 3).await;
+        assert_eq!(changes.len(), 2, "its past is there as well");
+        assert_eq!(store.incarnation(), 0);
+        store.close().await;
+    }
+    let mut file = connect(&path).await;
+    let (version, vacuum): (i64, i64) =
+        sqlx::query_as("SELECT version, auto_vacuum FROM schema_version, pragma_auto_vacuum")
+            .fetch_one(&mut file)
+            .await
+            .unwrap();
+    assert_eq!((version, vacuum), (2, 2), "it can get smaller, like a new one");
+    file.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -126,6 +126,39 @@ async fn the_disk_keeps_the_window_and_what_lives(place: Place) {
 }
 
 #[tokio::test]
+async fn the_file_gets_smaller_when_objects_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder);
+    config.log.changes = 100;
+    let store = Store::open(config).await.unwrap();
+    let names: Vec<String> = (0..100).map(|number| format!("claim-{number}")).collect();
+    for names in names.chunks(10) {
+        let text = "x".repeat(200_000);
+        let create = |name: &String| write(name, Precondition::Absent, Some(json!({"text": text})));
+        store.commit(names.iter().map(create).collect::<Vec<_>>()).await.unwrap();
+    }
+    assert!(store.bytes() > 20_000_000, "{}", store.bytes());
+    for names in names.chunks(10) {
+        let delete = |name: &String| write(name, Precondition::Present, None);
+        store.commit(names.iter().map(delete).collect::<Vec<_>>()).await.unwrap();
+    }
+    assert_eq!(store.bytes(), 0);
+    // What was deleted is in the log until others take its place.
+    for value in 0..100 {
+        put(&store, key("a"), body("a", value)).await;
+    }
+    let file = folder.path().join("state.db");
+    let size = || std::fs::metadata(&file).unwrap().len();
+    eventually("the file gets smaller", || size() < 3 << 20).await;
+    assert!(value_of(&store.get(&key("a")).unwrap()) == 99);
+    eventually("the size is told", || store.metrics().database_bytes.get() < 3 << 20).await;
+    store.close().await;
+    let store = Store::open(Config::new(&*file)).await.unwrap();
+    assert_eq!(listed(&store, &[CLAIMS]).len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn the_wal_stays_bounded() {
     let (folder, store) = fresh().await;
     let text = "x".repeat(50_000);

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::error::Said;
-use super::{Change, ChangeKind, Key};
+use super::{Change, ChangeKind, CommitError, Key};
 
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::Sqlite;
@@ -55,8 +55,12 @@ pub(crate) trait Dialect: Send {
     /// up to where it is compacted now.
     async fn compact(&mut self, to: u64) -> Result<u64, DialectError>;
 
-    /// What the database needs now and then; called when nobody waits for a write.
-    async fn maintain(&mut self) -> Result<(), DialectError>;
+    /// What the database needs now and then; `is_idle` says that nothing was written for a while, so that more
+    /// than a few milliseconds may be spent.
+    async fn maintain(&mut self, is_idle: bool) -> Result<(), DialectError>;
+
+    /// What the database occupies. Cheap.
+    async fn size(&mut self) -> Result<Size, DialectError>;
 
     /// What is loaded contradicts what was read before, up to revision `seen`: from now on this process is
     /// lost to the database. Only where others commit.
@@ -99,6 +103,26 @@ pub(crate) struct DialectError {
     pub(crate) source: Said,
 }
 
+/// What a failure before or instead of a commit means to the one who asked for it.
+impl From<DialectError> for CommitError {
+    fn from(error: DialectError) -> Self {
+        match error.source.is_full() {
+            true => {
+                Self::Full(format!("{error}; make room where the database lies, then it goes on by itself"))
+            }
+            false => Self::Database(error.to_string()),
+        }
+    }
+}
+
+/// What the database occupies, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) total: u64,
+    /// Of `total`, what the next writes will use.
+    pub(crate) free: u64,
+}
+
 /// How a commit failed.
 #[derive(Debug, Error)]
 pub(crate) enum CommitFailure {
@@ -134,6 +158,8 @@ pub(crate) struct Loaded {
     pub(crate) revision: u64,
     /// Up to where the change log is compacted.
     pub(crate) compacted: u64,
+    /// Another number after each restore from a backup; 0 for a store that was never restored.
+    pub(crate) incarnation: u64,
     /// The revision before the first of `changes`, or the latest when there are none.
     pub(crate) floor: u64,
     /// All that exist.

@@ -21,8 +21,8 @@ use async_trait::async_trait;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
-use super::columns::to_sql;
-use super::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled};
+use super::columns::{from_sql, to_sql};
+use super::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Size};
 use crate::store::{Change, Config, Database, OpenError};
 use listen::News;
 use owner::Ownership;
@@ -185,6 +185,9 @@ impl Postgres {
         let (counter, version) = counter(connection).await?;
         self.verify_version(version)?;
         let connection = self.same_connection()?;
+        let incarnation: i64 =
+            sqlx::query_scalar("SELECT incarnation FROM revision").fetch_one(&mut *connection).await?;
+        let incarnation = from_sql(incarnation)?;
         let Counter { current: revision, compacted, .. } = counter;
         let floor = revision.saturating_sub(limit).max(compacted);
         let objects = sqlx::query(
@@ -213,7 +216,7 @@ impl Postgres {
         .await?;
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
         self.past.hear(&counter);
-        Ok(Loaded { revision, compacted, floor, objects, changes, replaced })
+        Ok(Loaded { revision, compacted, incarnation, floor, objects, changes, replaced })
     }
 
     async fn try_begin(&mut self, seen: u64) -> sqlx::Result<Foreign> {
@@ -269,6 +272,17 @@ impl Postgres {
             self.verify(&counter, before)?;
         }
         Ok(if token.is_none() && counter.compacted > base { Settled::Compacted } else { Settled::DidNot })
+    }
+
+    /// What lies free inside the tables only the server knows, roughly.
+    async fn try_size(&mut self) -> sqlx::Result<Size> {
+        let total: i64 = sqlx::query_scalar(
+            "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
+             WHERE relnamespace = 'holdfast'::regnamespace AND relkind = 'r'",
+        )
+        .fetch_one(self.connection().await?)
+        .await?;
+        Ok(Size { total: u64::try_from(total).unwrap_or_default(), free: 0 })
     }
 
     async fn try_compact(&mut self, to: u64) -> sqlx::Result<u64> {
@@ -352,8 +366,13 @@ impl Dialect for Postgres {
     }
 
     /// Autovacuum does it.
-    async fn maintain(&mut self) -> Result<(), DialectError> {
+    async fn maintain(&mut self, _is_idle: bool) -> Result<(), DialectError> {
         Ok(())
+    }
+
+    async fn size(&mut self) -> Result<Size, DialectError> {
+        let result = within(DEADLINE, self.try_size()).await;
+        self.check("ask for the size", result)
     }
 
     fn contradicted(&mut self, seen: u64) {

@@ -15,8 +15,11 @@ use crate::store::OpenError;
 
 /// `PRAGMA application_id` of our files, "Hold" in ASCII.
 const APPLICATION_ID: i64 = 1_215_261_796;
+/// What leads from each version of the schema to the next; the first makes it. Each sets `schema_version`.
+/// One that is released is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql")];
 /// The schema that this code reads and writes.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 /// How long to wait for another process to let go of the file. The lock file keeps
 /// stores apart; this is for tools that look into the database.
 const BUSY: Duration = Duration::from_secs(2);
@@ -85,7 +88,8 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
 #[derive(PartialEq)]
 pub(super) enum Found {
     Empty,
-    Ours,
+    /// A store of this version of the schema.
+    Ours(i64),
 }
 
 /// What kind of file it is, by reading only.
@@ -112,14 +116,59 @@ pub(super) async fn identify(connection: &mut SqliteConnection, path: &Path) -> 
     if version > SCHEMA_VERSION {
         return Err(OpenError::Newer { store: path.into(), found: version, known: SCHEMA_VERSION });
     }
-    Ok(Found::Ours)
+    Ok(Found::Ours(version))
 }
 
-/// Makes an empty file a store. One transaction: a crash leaves an empty file.
-pub(super) async fn initialize(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+/// Makes an empty file a store, or brings an older one up to date. One transaction: a crash leaves the file as it was.
+pub(super) async fn migrate(
+    connection: &mut SqliteConnection,
+    found: Found,
+    path: &Path,
+) -> sqlx::Result<()> {
+    let version = match found {
+        Found::Ours(SCHEMA_VERSION) => return Ok(()),
+        Found::Ours(version) => version,
+        Found::Empty => {
+            // Only before there is anything in the file.
+            sqlx::raw_sql("PRAGMA auto_vacuum = INCREMENTAL").execute(&mut *connection).await?;
+            0
+        }
+    };
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *transaction).await?;
-    transaction.commit().await
+    for migration in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or_default()) {
+        sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    if version > 0 {
+        tracing::info!(
+            file = %path.display(),
+            from = version,
+            to = SCHEMA_VERSION,
+            "brought the store up to date; programs before this one refuse it from now on"
+        );
+    }
+    Ok(())
+}
+
+/// Lets a file that an earlier version made give free pages back. That writes the file anew, once, in one
+/// transaction; without the room for it the file stays as it is, which only costs room.
+pub(super) async fn allow_vacuum(connection: &mut SqliteConnection, path: &Path) {
+    const INCREMENTAL: i64 = 2;
+    let result = async {
+        let mode: i64 = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(&mut *connection).await?;
+        if mode == INCREMENTAL {
+            return Ok(());
+        }
+        tracing::info!(file = %path.display(), "writing the store's file anew, so that it can get smaller");
+        sqlx::raw_sql("PRAGMA auto_vacuum = INCREMENTAL; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut *connection)
+            .await
+            .map(drop)
+    };
+    let result: sqlx::Result<()> = result.await;
+    if let Err(error) = result {
+        tracing::warn!(file = %path.display(), %error, "the store's file will not get smaller when objects go");
+    }
 }
 
 /// What holds for a connection, not for the file (but for the WAL mode).

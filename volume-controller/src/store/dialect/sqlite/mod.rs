@@ -13,16 +13,17 @@ mod rows;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
-use super::columns::to_sql;
-use super::{ChangeRow, CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled};
+use super::columns::{from_sql, to_sql};
+use super::{ChangeRow, CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Size};
 use crate::store::{Change, OpenError};
 use file::{
-    Found, check, connect, create, identify, initialize, open_error, real_path, refuse_foreign, tune,
+    allow_vacuum, check, connect, create, identify, migrate, open_error, real_path, refuse_foreign, tune,
 };
 use lock::ProcessLock;
 use rows::{Batch, begin, changes_after, counter, object_row};
@@ -32,7 +33,15 @@ use rows::{Batch, begin, changes_after, counter, object_row};
 const CHECKPOINT_BYTES: usize = 4 << 20;
 /// What a transaction writes to the WAL besides its bodies, roughly: the pages of
 /// the counter and of the trees' edges.
-const PAGES_OF_A_COMMIT: usize = 8 * 4096;
+const PAGES_OF_A_COMMIT: usize = 8 * PAGE;
+/// SQLite's pages, as `initialize` leaves them.
+const PAGE: usize = 4096;
+/// Free pages that one transaction gives back, the number in its statement. 1 MiB.
+const VACUUM_STEP: i64 = 256;
+/// Of the file's pages one in so many may stay free.
+const KEEP_FREE: i64 = 8;
+/// Writes do not wait longer than about this for pages to be given back.
+const VACUUM_DEADLINE: Duration = Duration::from_millis(20);
 
 /// The database file and the one connection to it.
 pub(crate) struct Sqlite {
@@ -57,11 +66,11 @@ impl Sqlite {
             move |source| open_error(doing, path, source)
         };
         let mut connection = connect(&path).await.map_err(failed("open"))?;
-        if identify(&mut connection, &path).await? == Found::Empty {
-            initialize(&mut connection).await.map_err(failed("create the tables of"))?;
-        }
+        let found = identify(&mut connection, &path).await?;
+        migrate(&mut connection, found, &path).await.map_err(failed("create the tables of"))?;
         tune(&mut connection).await.map_err(failed("set up"))?;
         check(&mut connection, &path).await?;
+        allow_vacuum(&mut connection, &path).await;
         Ok(Self { path, lock: Some(lock), connection: Some(connection), written: 0 })
     }
 
@@ -100,6 +109,9 @@ impl Sqlite {
         let connection = self.connection().await?;
         sqlx::query("BEGIN").execute(&mut *connection).await?;
         let (revision, compacted) = counter(connection).await?;
+        let incarnation: i64 =
+            sqlx::query_scalar("SELECT incarnation FROM revision").fetch_one(&mut *connection).await?;
+        let incarnation = from_sql(incarnation)?;
         let floor = revision.saturating_sub(limit).max(compacted);
         let objects = sqlx::query(
             "SELECT c.revision, c.resource, c.namespace, c.name, c.body
@@ -118,7 +130,7 @@ impl Sqlite {
         .fetch_all(&mut *connection)
         .await?;
         sqlx::query("COMMIT").execute(&mut *connection).await?;
-        Ok(Loaded { revision, compacted, floor, objects, changes, replaced })
+        Ok(Loaded { revision, compacted, incarnation, floor, objects, changes, replaced })
     }
 
     async fn try_begin(&mut self, seen: u64) -> sqlx::Result<Vec<ChangeRow>> {
@@ -212,8 +224,11 @@ impl Sqlite {
         Ok(())
     }
 
-    async fn try_maintain(&mut self) -> sqlx::Result<()> {
-        if self.written < CHECKPOINT_BYTES {
+    async fn try_maintain(&mut self, is_idle: bool) -> sqlx::Result<()> {
+        let given_back = if is_idle { self.give_back().await? } else { 0 };
+        self.written += given_back;
+        // The file gets shorter when the WAL is copied into it.
+        if self.written < CHECKPOINT_BYTES && given_back == 0 {
             return Ok(());
         }
         let connection = self.connection().await?;
@@ -221,6 +236,43 @@ impl Sqlite {
         self.written = 0;
         Ok(())
     }
+}
+
+impl Sqlite {
+    /// Gives free pages back to the file system, as many as a pause allows; the rest when it is called again.
+    /// Some stay for the next writes. Returns about how many bytes went through the WAL for it.
+    async fn give_back(&mut self) -> sqlx::Result<usize> {
+        let started = Instant::now();
+        let mut pages = 0;
+        while started.elapsed() < VACUUM_DEADLINE {
+            let connection = self.connection().await?;
+            let (free, all) = pages_of(connection).await?;
+            if free <= all / KEEP_FREE + VACUUM_STEP {
+                break;
+            }
+            // A transaction of its own: a crash leaves the file as before or after.
+            sqlx::query("PRAGMA incremental_vacuum(256)").fetch_all(&mut *connection).await?;
+            if pages_of(connection).await?.0 >= free {
+                // A file that was made without the means for it, and could not be given them.
+                break;
+            }
+            pages += VACUUM_STEP;
+        }
+        Ok(usize::try_from(pages).unwrap_or(usize::MAX).saturating_mul(PAGE))
+    }
+
+    async fn try_size(&mut self) -> sqlx::Result<Size> {
+        let (free, all) = pages_of(self.connection().await?).await?;
+        let bytes = |pages: i64| u64::try_from(pages).unwrap_or_default() * PAGE as u64;
+        Ok(Size { total: bytes(all), free: bytes(free) })
+    }
+}
+
+/// Free pages, and all pages.
+async fn pages_of(connection: &mut SqliteConnection) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as("SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count")
+        .fetch_one(connection)
+        .await
 }
 
 #[async_trait]
@@ -274,9 +326,14 @@ impl Dialect for Sqlite {
         self.check("compact the change log", result).await.map(|()| to)
     }
 
-    async fn maintain(&mut self) -> Result<(), DialectError> {
-        let result = self.try_maintain().await;
+    async fn maintain(&mut self, is_idle: bool) -> Result<(), DialectError> {
+        let result = self.try_maintain(is_idle).await;
         self.check("copy the WAL into the database", result).await
+    }
+
+    async fn size(&mut self) -> Result<Size, DialectError> {
+        let result = self.try_size().await;
+        self.check("ask for the size", result).await
     }
 
     /// Nobody else writes to the file, so nothing is ever loaded a second time.
