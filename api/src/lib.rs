@@ -2,7 +2,7 @@
 //!
 //! No I/O, no async, no clock: every function here is a rule that can be read in
 //! Kubernetes' documentation and tested with a table. The types themselves are
-//! those of `k8s-openapi`.
+//! those of `k8s-openapi`; those that it lacks are in [`snapshot`].
 #![forbid(unsafe_code)]
 
 pub mod access;
@@ -11,3 +11,4 @@ pub mod attachment;
 pub mod names;
 pub mod quantity;
 pub mod selector;
+pub mod snapshot;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::kinds::{Cause, CauseReason, Kind};
 use super::route::Target;
 use super::status::ApiError;
+use super::writer;
 use crate::lifecycle;
 
 /// What a name that the server completes ends with: five letters that spell no
@@ -61,8 +62,8 @@ pub(crate) fn begin(
     );
     metadata.insert("uid".to_owned(), json!(uid));
     metadata.insert("creationTimestamp".to_owned(), json!(lifecycle::time(now)));
-    let has_spec = value["spec"].is_object();
-    set_or_remove(&mut metadata, "generation", has_spec.then(|| json!(1)));
+    let is_counted = value["spec"].is_object() || writer::is_custom_upstream(target.stored);
+    set_or_remove(&mut metadata, "generation", is_counted.then(|| json!(1)));
     value["metadata"] = Value::Object(metadata);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! From a URL's path to what it names.
 
+use serde_json::Value;
+
 use super::kinds::{self, Kind, Scope};
 use super::status::ApiError;
 use crate::store::Key;
@@ -33,7 +35,7 @@ impl Part {
 pub(crate) struct Target {
     /// The kind that was asked for.
     pub(crate) kind: &'static Kind,
-    /// The kind in whose form it is stored; differs for Events of `events.k8s.io`.
+    /// The kind in whose form it is stored; see [`kinds::stored`].
     pub(crate) stored: &'static Kind,
     /// Empty for kinds without namespaces and for a list over all of them.
     pub(crate) namespace: String,
@@ -60,13 +62,25 @@ impl Target {
     }
 
     /// From the form that the client speaks to the stored one.
-    pub(crate) fn to_stored(&self, value: serde_json::Value) -> serde_json::Value {
-        if self.is_converted() { kinds::events::to_core(value) } else { value }
+    pub(crate) fn to_stored(&self, value: Value) -> Value {
+        self.converted(value, self.stored, kinds::events::to_core)
     }
 
     /// From the stored form to the one that the client speaks.
-    pub(crate) fn to_served(&self, value: serde_json::Value) -> serde_json::Value {
-        if self.is_converted() { kinds::events::to_events_v1(value) } else { value }
+    pub(crate) fn to_served(&self, value: Value) -> Value {
+        self.converted(value, self.kind, kinds::events::to_events_v1)
+    }
+
+    /// Versions of one resource have the same form; Events of the two groups have not.
+    fn converted(&self, mut value: Value, to: &Kind, events: fn(Value) -> Value) -> Value {
+        if !self.is_converted() {
+            return value;
+        }
+        if self.kind.group != self.stored.group {
+            return events(value);
+        }
+        value["apiVersion"] = to.api_version().into();
+        value
     }
 }
 
@@ -115,8 +129,13 @@ pub(crate) fn parse(path: &str) -> Result<Target, ApiError> {
         ("finalize", "Namespace") => Part::Finalize,
         _ => return Err(ApiError::NoSuchPath),
     };
-    let stored = if group == "events.k8s.io" { find("", "v1", plural).unwrap_or(kind) } else { kind };
-    Ok(Target { kind, stored, namespace: namespace.to_owned(), name: name.to_owned(), part })
+    Ok(Target {
+        kind,
+        stored: kinds::stored(kind),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        part,
+    })
 }
 
 /// Percent-decoding of one path segment (RFC 3986, section 2.1).

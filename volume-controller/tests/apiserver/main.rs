@@ -23,6 +23,7 @@ mod kubectl_access;
 mod kubectl_apply;
 mod listing;
 mod room;
+mod snapshots;
 mod socket;
 mod speed;
 mod watching;

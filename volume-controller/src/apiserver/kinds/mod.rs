@@ -20,6 +20,7 @@ pub mod role;
 pub mod role_binding;
 pub mod secret;
 pub mod service_account;
+pub mod snapshot;
 pub mod storage_class;
 pub mod volume_attachment;
 pub mod volume_attributes_class;
@@ -63,7 +64,27 @@ pub static ALL: &[&Kind] = &[
     &storage_class::KIND,
     &volume_attachment::KIND,
     &volume_attributes_class::KIND,
+    &snapshot::volume_snapshot_class::KIND,
+    &snapshot::volume_snapshot_content::KIND,
+    &snapshot::volume_snapshot::KIND,
+    &snapshot::volume_group_snapshot_class::KIND,
+    &snapshot::volume_group_snapshot_content::KIND,
+    &snapshot::volume_group_snapshot::KIND,
+    &snapshot::volume_group_snapshot_class::KIND_BETA,
+    &snapshot::volume_group_snapshot_content::KIND_BETA,
+    &snapshot::volume_group_snapshot::KIND_BETA,
 ];
+
+/// The kind in whose form objects of a kind are stored: the first version of the resource,
+/// and for Events of `events.k8s.io` those of the core group.
+#[must_use]
+pub fn stored(kind: &'static Kind) -> &'static Kind {
+    if std::ptr::eq(kind, &raw const events::EVENTS_V1) {
+        return &events::CORE;
+    }
+    let same = |other: &&&Kind| (other.group, other.plural) == (kind.group, kind.plural);
+    ALL.iter().find(same).copied().unwrap_or(kind)
+}
 
 #[cfg(test)]
 mod tests {
@@ -74,7 +95,9 @@ mod tests {
     fn kinds_are_sound() {
         for kind in ALL {
             let resource = kind.resource();
-            assert_eq!(ALL.iter().filter(|other| other.resource() == resource).count(), 1, "{resource}");
+            let is_same = |other: &&&Kind| other.resource() == resource && other.version == kind.version;
+            assert_eq!(ALL.iter().filter(is_same).count(), 1, "{resource}");
+            assert!(std::ptr::eq(stored(stored(kind)), stored(kind)), "{resource}");
             let names = kind.columns.iter().filter(|column| column.format == "name").count();
             assert_eq!(names, 1, "{resource} has one name column");
             // Defaults make something that the model understands, and are idempotent.

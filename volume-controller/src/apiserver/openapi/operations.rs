@@ -3,14 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use super::super::kinds::{Kind, Scope};
+use super::super::writer::is_custom_upstream;
 use super::schemas::{self, DEFINITIONS, DELETE_OPTIONS, GVK, PATCH, STATUS};
 
-/// The media types of patches.
+/// The media types of patches. Strategic merge patches are the last: not every kind takes them.
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
+    "application/strategic-merge-patch+json",
 ];
 
 /// The root of a group's URLs: `api/v1`, `apis/storage.k8s.io/v1`.
@@ -120,7 +121,11 @@ fn operation(kind: &Kind, action: &str, part: &str) -> Value {
     if matches!(action, "post" | "delete") {
         responses["202"] = json!({"description": "Accepted", "schema": reply});
     }
-    let consumes: &[&str] = if action == "patch" { &PATCHES } else { &["*/*"] };
+    let consumes: &[&str] = match action {
+        "patch" if is_custom_upstream(kind) => &PATCHES[..3],
+        "patch" => &PATCHES,
+        _ => &["*/*"],
+    };
     let mut produces = vec!["application/json", "application/yaml"];
     if action == "list" {
         produces.push("application/json;stream=watch");

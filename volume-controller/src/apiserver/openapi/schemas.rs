@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{SchemaGenerator, generate::SchemaSettings};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::kinds::{self, Kind};
 use super::merge_keys;
@@ -136,7 +136,8 @@ fn normalize(schema: &mut Value) {
         }
         return;
     };
-    for meta in ["$schema", "title", "definitions"] {
+    optional(fields);
+    for meta in ["$schema", "title", "definitions", "default"] {
         fields.remove(meta);
     }
     if fields.remove("x-kubernetes-int-or-string").is_some() {
@@ -159,6 +160,27 @@ fn normalize(schema: &mut Value) {
     for nested in ["items", "additionalProperties"] {
         if let Some(nested) = fields.get_mut(nested).filter(|n| n.is_object()) {
             normalize(nested);
+        }
+    }
+}
+
+/// What schemars says of a field that may be missing: its type, or null. Of the API's
+/// fields every one may be null, and that is not said.
+fn optional(fields: &mut Map<String, Value>) {
+    let is_null = |kind: &Value| kind == "null";
+    if let Some(Value::Array(types)) = fields.get_mut("type") {
+        types.retain(|kind| !is_null(kind));
+        if let [one] = types.as_mut_slice() {
+            let one = one.take();
+            fields.insert("type".to_owned(), one);
+        }
+    }
+    if let Some(Value::Array(forms)) = fields.get_mut("anyOf") {
+        forms.retain(|form| !is_null(&form["type"]));
+        if let [Value::Object(one)] = forms.as_mut_slice() {
+            let one = std::mem::take(one);
+            fields.remove("anyOf");
+            fields.extend(one);
         }
     }
 }

@@ -83,7 +83,10 @@ fn v3_is_complete() {
             "api/v1",
             "apis/coordination.k8s.io/v1",
             "apis/events.k8s.io/v1",
+            "apis/groupsnapshot.storage.k8s.io/v1",
+            "apis/groupsnapshot.storage.k8s.io/v1beta2",
             "apis/rbac.authorization.k8s.io/v1",
+            "apis/snapshot.storage.k8s.io/v1",
             "apis/storage.k8s.io/v1"
         ]
     );

@@ -12,8 +12,9 @@ use crate::apiserver::status::ApiError;
 use crate::apiserver::{reply, writer};
 use crate::store::CommitError;
 
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
-     application/apply-patch+yaml";
+const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// Server-side apply.
 const APPLY: &str = "application/apply-patch+yaml";
 
@@ -55,15 +56,18 @@ pub(super) async fn patch(call: &Call) -> Result<Response, ApiError> {
 }
 
 fn read(call: &Call) -> Result<Patch, ApiError> {
+    let is_custom = writer::is_custom_upstream(call.target.kind);
     let json = |make: fn(Value) -> Patch| Ok(make(body::json_document(&call.body)?.value));
     match body::content_type(&call.headers) {
         "application/json-patch+json" => json(Patch::Json),
         "application/merge-patch+json" => json(Patch::Merge),
-        "application/strategic-merge-patch+json" => json(Patch::Strategic),
-        other => Err(ApiError::UnsupportedMediaType(format!(
-            "the body of the request was in an unknown format ({other}) - accepted media types include: \
-             {ACCEPTED}"
-        ))),
+        STRATEGIC if !is_custom => json(Patch::Strategic),
+        other => {
+            let accepted = if is_custom { ACCEPTED } else { &format!("{ACCEPTED}, {STRATEGIC}") };
+            Err(ApiError::UnsupportedMediaType(format!(
+                "the body of the request was in an unknown format ({other}) - accepted media types include: {accepted}"
+            )))
+        }
     }
 }
 

@@ -139,7 +139,7 @@ pub(super) fn build(
         }
         Recorded::Known(owners) => apply::record(kind, owners, &mut new),
     }
-    if old["spec"] != new["spec"] {
+    if is_newer(kind, old, &new) {
         lifecycle::count_generation(&mut new);
     }
     let mut causes = metadata::validate_finalizers(old, &new);
@@ -156,6 +156,21 @@ pub(super) fn build(
     ApiError::invalid(target.kind, &target.name, causes)?;
     admission::update(store, target, old, &new)?;
     Ok(new)
+}
+
+/// Whether what is wanted has changed. Of custom resources that is all but metadata and status.
+fn is_newer(kind: &Kind, old: &Value, new: &Value) -> bool {
+    if !is_custom_upstream(kind) {
+        return old["spec"] != new["spec"];
+    }
+    let wanted = |object: &Value| match object {
+        Value::Object(fields) => {
+            let others = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"));
+            others.map(|(name, value)| (name.clone(), value.clone())).collect()
+        }
+        _ => Map::new(),
+    };
+    wanted(old) != wanted(new)
 }
 
 /// Keeps of `new` what this part of the API may change.

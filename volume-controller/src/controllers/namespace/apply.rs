@@ -22,8 +22,9 @@ const AT_ONCE: usize = 64;
 
 /// What is in a namespace, whatever its kind.
 pub(crate) fn content(store: &Store, namespace: &str) -> Vec<Content> {
-    let resources =
-        kinds::ALL.iter().filter(|kind| kind.scope == Scope::Namespaced).map(|kind| kind.resource());
+    // Each resource once, whatever its versions.
+    let stored = kinds::ALL.iter().filter(|kind| std::ptr::eq(**kind, kinds::stored(kind)));
+    let resources = stored.filter(|kind| kind.scope == Scope::Namespaced).map(|kind| kind.resource());
     let objects = resources.flat_map(|resource| store.list(&resource, Some(namespace), None, None).objects);
     objects
         .filter_map(|object| {

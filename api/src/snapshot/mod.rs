@@ -1,0 +1,94 @@
+//! The snapshot kinds: `snapshot.storage.k8s.io/v1` and `groupsnapshot.storage.k8s.io`
+//! (v1; v1beta2 has the same form). Upstream defines them outside of Kubernetes, by
+//! CustomResourceDefinition; source: the definitions of external-snapshotter v8.6.
+//!
+//! Fields that are required there are plain here and empty where they are missing, as
+//! in `k8s-openapi`: what is missing is for the API server to refuse.
+
+pub mod group;
+pub mod volume;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The group of the kinds in [`volume`].
+pub const GROUP: &str = "snapshot.storage.k8s.io";
+/// The group of the kinds in [`group`].
+pub const GROUP_OF_GROUPS: &str = "groupsnapshot.storage.k8s.io";
+
+/// What went wrong last.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(rename = "io.k8s.storage.snapshot.v1.VolumeSnapshotError")]
+pub struct VolumeSnapshotError {
+    /// For people; never a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+}
+
+/// What makes a type one of the API's: its names, and the default of an empty object.
+macro_rules! kind {
+    ($type:ident, $group:literal, $plural:literal, $scope:ident) => {
+        impl k8s_openapi::Resource for $type {
+            const API_VERSION: &'static str = concat!($group, "/v1");
+            const GROUP: &'static str = $group;
+            const KIND: &'static str = stringify!($type);
+            const VERSION: &'static str = "v1";
+            const URL_PATH_SEGMENT: &'static str = $plural;
+            type Scope = k8s_openapi::$scope;
+        }
+
+        impl k8s_openapi::ListableResource for $type {
+            const LIST_KIND: &'static str = concat!(stringify!($type), "List");
+        }
+
+        impl k8s_openapi::Metadata for $type {
+            type Ty = ObjectMeta;
+
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+pub(crate) use kind;
+
+#[cfg(test)]
+mod tests {
+    use super::{group::VolumeGroupSnapshot, volume::VolumeSnapshot};
+    use serde_json::json;
+
+    #[test]
+    fn what_is_left_out_is_known() {
+        let snapshot: VolumeSnapshot =
+            serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"source": {}}})).unwrap();
+        assert_eq!(snapshot.api_version, "snapshot.storage.k8s.io/v1");
+        assert_eq!(snapshot.kind, "VolumeSnapshot");
+        assert_eq!(
+            serde_json::to_value(&snapshot).unwrap(),
+            json!({
+                "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
+                "metadata": {"name": "a"}, "spec": {"source": {}},
+            })
+        );
+    }
+
+    #[test]
+    fn the_version_stays_as_it_was_sent() {
+        let sent = json!({
+            "apiVersion": "groupsnapshot.storage.k8s.io/v1beta2", "kind": "VolumeGroupSnapshot",
+            "metadata": {"name": "a"}, "spec": {"source": {"selector": {"matchLabels": {"app": "db"}}}},
+            "status": {"readyToUse": false, "creationTime": "2026-01-01T00:00:00Z"},
+        });
+        let read: VolumeGroupSnapshot = serde_json::from_value(sent.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), sent);
+    }
+}
