@@ -42,6 +42,26 @@ async fn another_file_system_is_left() {
     assert!(driver.scratch.loops().is_empty());
 }
 
+/// In place of the one that it had. Those of which the kernel would mount one as the other, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_took_its_place_is_left() {
+    needs!("btrfs");
+    let mut driver = Driver::image().await;
+    let (id, image) = fresh(&mut driver).await;
+    driver.stage(&id, &mounted("ext4")).await.unwrap();
+    driver.unstage(&id).await.unwrap();
+    for other in ["ext2", "ext3", "btrfs"] {
+        command("wipefs", &["--all", &image]).unwrap();
+        if other == "btrfs" {
+            fs::File::options().write(true).open(&image).unwrap().set_len(128 * MIB as u64).unwrap();
+        }
+        command(&format!("mkfs.{other}"), &["-q", &image]).unwrap();
+        let refused = driver.stage(&id, &mounted("ext4")).await;
+        assert_code(refused, Code::FailedPrecondition, &format!("should hold ext4 but holds {other}"));
+        assert!(driver.scratch.mounts().is_empty() && driver.scratch.loops().is_empty());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_file_system_is_not_made_anew() {
     needs!();

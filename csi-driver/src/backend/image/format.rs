@@ -44,17 +44,26 @@ pub(super) fn formatted_device(runner: &Runner, stage: &Stage<'_>, fs: FsType) -
         empty(&image, stage.volume.capacity)?;
     }
 
+    let shown = match stage.volume.format {
+        Format::Done => Some(superblock::look(fs, &image)?),
+        Format::Never | Format::Started => None,
+    };
     let device = match attached {
-        Some(device) => device,
+        Some(device) => {
+            device.update_size()?;
+            device
+        }
+        // As large as the file from the first moment on.
         None => {
-            let sector = match stage.volume.format {
-                Format::Done => superblock::sector(fs, &image)?,
-                Format::Never | Format::Started => Sector::Bytes4096,
-            };
+            let sector = shown.map_or(Sector::Bytes4096, |shown| shown.sector);
             loopdev::attach(&image, sector, Detach::WithLastUser, false)?
         }
     };
-    device.update_size()?;
+    // Nothing is made here any more, and the mount names this file system and no other: what
+    // looks right needs no tool to say so, and what does not is told by its name.
+    if shown.is_some_and(|shown| shown.is_it) {
+        return Ok(device);
+    }
 
     let found = probe(runner, &device)?;
     match (stage.volume.format, found.as_deref()) {

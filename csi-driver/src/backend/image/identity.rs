@@ -111,7 +111,7 @@ pub(super) fn rewrite(runner: &Runner, folder: &VolumeFolder, name: &str, fs: Fs
 
 /// Mounts it where nobody sees it, and unmounts it.
 fn replay(image: &OwnedFd, fs: FsType, options: &[&str]) -> Result<(), Error> {
-    let device = loopdev::attach(image, superblock::sector(fs, image)?, Detach::WithLastUser, false)?;
+    let device = loopdev::attach(image, superblock::look(fs, image)?.sector, Detach::WithLastUser, false)?;
     let options = MountOptions {
         fs_options: options.iter().map(|name| ((*name).to_owned(), None)).collect(),
         ..MountOptions::default()

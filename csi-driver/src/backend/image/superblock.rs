@@ -49,16 +49,38 @@ pub(super) struct Who {
     pub(super) has_log: bool,
 }
 
-/// The largest sectors on which the file system in the image mounts.
-pub(super) fn sector(fs: FsType, image: &OwnedFd) -> Result<Sector, Error> {
-    let start = start_of(image)?;
+/// What the start of an image shows, to one who knows what should be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// The largest sectors on which the file system mounts.
+    pub(super) sector: Sector,
+    /// It has the superblock of the file system asked for and of none that is like it. `false` says
+    /// nothing of what is there.
+    pub(super) is_it: bool,
+}
+
+/// Looks at the start of an image that was given this file system once.
+pub(super) fn look(fs: FsType, image: &OwnedFd) -> Result<Shown, Error> {
+    Ok(shown(fs, &start_of(image)?))
+}
+
+fn shown(fs: FsType, start: &[u8]) -> Shown {
+    let filled = parse(fs, start);
     let takes_large = match fs {
         // Their blocks, which are no smaller than sectors.
-        FsType::Ext4 | FsType::Btrfs => parse(fs, &start).is_some_and(|filled| filled.unit >= 4096),
+        FsType::Ext4 | FsType::Btrfs => filled.is_some_and(|filled| filled.unit >= 4096),
         // Those that it was made on, which lie in the superblock by themselves.
-        FsType::Xfs => array(&start, 102).is_some_and(|sector| u16::from_be_bytes(sector) >= 4096),
+        FsType::Xfs => array(start, 102).is_some_and(|sector| u16::from_be_bytes(sector) >= 4096),
     };
-    Ok(if takes_large { Sector::Bytes4096 } else { Sector::Bytes512 })
+    let is_it = match fs {
+        // ext2 and ext3 have the same magic number and no extents (EXT4_FEATURE_INCOMPAT_EXTENTS).
+        FsType::Ext4 => array(start, 1024 + 0x60).is_some_and(|flags| u32::from_le_bytes(flags) & 0x40 != 0),
+        FsType::Xfs | FsType::Btrfs => true,
+    };
+    Shown {
+        sector: if takes_large { Sector::Bytes4096 } else { Sector::Bytes512 },
+        is_it: is_it && filled.is_some(),
+    }
 }
 
 fn start_of(image: &OwnedFd) -> Result<Vec<u8>, Error> {
@@ -156,6 +178,7 @@ mod tests {
         for fs in [FsType::Ext4, FsType::Xfs, FsType::Btrfs] {
             assert_eq!(parse(fs, &[]), None);
             assert_eq!(parse(fs, &[0; ENOUGH]), None);
+            assert!(!shown(fs, &[0; ENOUGH]).is_it && !shown(fs, &[0xff; 70]).is_it);
             assert_eq!(parse(fs, &[0xff; 70]), None);
         }
     }
@@ -166,10 +189,16 @@ mod tests {
     fn real_superblocks() {
         use std::{fs::File, io::Read as _, process::Command};
         let scratch = tempfile::tempdir().unwrap();
-        for (fs, size) in [(FsType::Ext4, 64 << 20), (FsType::Xfs, 300 << 20), (FsType::Btrfs, 128 << 20)] {
-            let path = scratch.path().join(fs.as_str());
+        for (name, fs, size) in [
+            ("ext4", FsType::Ext4, 64 << 20),
+            ("ext3", FsType::Ext4, 64 << 20),
+            ("ext2", FsType::Ext4, 64 << 20),
+            ("xfs", FsType::Xfs, 300 << 20),
+            ("btrfs", FsType::Btrfs, 128 << 20),
+        ] {
+            let path = scratch.path().join(name);
             File::create(&path).unwrap().set_len(size).unwrap();
-            let tool = format!("mkfs.{fs}");
+            let tool = format!("mkfs.{name}");
             match Command::new(&tool)
                 .arg("-q")
                 .arg(&path)
@@ -187,6 +216,10 @@ mod tests {
             let filled = parse(fs, &start).unwrap();
             assert!(filled.fills(size) && filled.bytes <= size, "{fs}: {filled:?}");
             assert!(!filled.fills(2 * size), "{fs}: {filled:?}");
+            for other in [FsType::Ext4, FsType::Xfs, FsType::Btrfs] {
+                let is_it = shown(other, &start).is_it;
+                assert_eq!(is_it, name == other.as_str(), "{name} is taken for {other}, or is not: {is_it}");
+            }
         }
     }
 }
