@@ -152,6 +152,10 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     if enforce {
         pool.backend.can_enforce()?;
     }
+    // This call holds it, so a search would find it busy, now and whenever it is repeated.
+    if origin.as_ref().is_some_and(|origin| matches!(origin, Origin::Volume(source) if *source == id)) {
+        return Err(Error::VolumeNotFound(id.to_string()));
+    }
     let mut source = origin.as_ref().map(|origin| Source::find(driver, origin)).transpose()?;
     let bounds = match &source {
         Some(source) => source.bounds(pool, content, wanted, bounds(pool, content))?,

@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 /// A small file system at `disk` in the scratch folder.
-fn small_disk(scratch: &Scratch, fs: &str) -> PathBuf {
+pub(crate) fn small_disk(scratch: &Scratch, fs: &str) -> PathBuf {
     let (size, options): (i64, &[&str]) = match fs {
         // Without blocks that only root may use: the driver is root.
         "ext4" => (128 * MIB, &["-m", "0"]),
@@ -36,7 +36,7 @@ fn small_disk(scratch: &Scratch, fs: &str) -> PathBuf {
 }
 
 /// Takes every block that is free.
-fn fill(disk: &Path) {
+pub(crate) fn fill(disk: &Path) {
     let file = fs::File::create(disk.join("filler")).unwrap();
     let mut at = 0;
     for step in [16 << 20, 1 << 20, 64 << 10, 4 << 10] {
@@ -55,7 +55,7 @@ fn fill(disk: &Path) {
     rustix::fs::syncfs(&file).unwrap();
 }
 
-async fn make_room(disk: &Path) {
+pub(crate) async fn make_room(disk: &Path) {
     for name in entries(disk).iter().filter(|name| name.starts_with("filler")) {
         fs::remove_file(disk.join(name)).unwrap();
     }
@@ -68,11 +68,12 @@ async fn make_room(disk: &Path) {
     .await;
 }
 
-async fn on_disk(fs: &str, backend: &str) -> (Driver, PathBuf) {
+pub(crate) async fn on_disk(fs: &str, backend: &str) -> (Driver, PathBuf) {
     let scratch = Scratch::new();
     let disk = small_disk(&scratch, fs);
     let pool = match backend {
         "image" => PoolConfig::image("default", disk.join("pool")),
+        "btrfs" => PoolConfig::btrfs("default", disk.join("pool")),
         _ => PoolConfig::directory("default", disk.join("pool")),
     };
     (Driver::with(scratch, vec![pool]).await, disk)
@@ -88,7 +89,7 @@ fn request(name: &str, bytes: i64, backend: &str, capability: &VolumeCapability)
 
 /// Whether a full disk refused it; any other error fails the test.
 #[track_caller]
-fn is_refused(what: &str, answer: Result<(), Status>) -> bool {
+pub(crate) fn is_refused(what: &str, answer: Result<(), Status>) -> bool {
     let Err(status) = answer else { return false };
     assert_eq!(status.code(), Code::ResourceExhausted, "{what}: {status}");
     assert!(!status.message().contains('\n'), "{what}: {status}");

@@ -1,5 +1,7 @@
-//! A driver in this process, a client on its socket, and a scratch folder that is
-//! cleaned up however the test ends.
+//! A driver in this process, and a client on its socket.
+
+mod calls;
+mod scratch;
 
 use std::{
     collections::HashMap,
@@ -20,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Response, Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -38,107 +40,7 @@ macro_rules! needs {
     }};
 }
 pub(crate) use needs;
-
-/// A scratch folder. When it goes, so does everything that was mounted or attached
-/// below it.
-pub(crate) struct Scratch(tempfile::TempDir);
-
-impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self(tempfile::Builder::new().prefix("holdfast-csi-").tempdir_in("/tmp").unwrap())
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The mount points below, deepest last.
-    pub(crate) fn mounts(&self) -> Vec<PathBuf> {
-        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        text.lines()
-            .filter_map(|line| line.split(' ').nth(4).map(unescaped))
-            .filter(|point| point.starts_with(self.path()))
-            .collect()
-    }
-
-    /// The loop devices whose files lie below.
-    pub(crate) fn loops(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/sys/block").unwrap() {
-            let path = entry.unwrap().path();
-            if let Ok(backing) = fs::read_to_string(path.join("loop/backing_file"))
-                && Path::new(backing.trim()).starts_with(self.path())
-            {
-                found.push(path.file_name().unwrap().to_string_lossy().into_owned());
-            }
-        }
-        found
-    }
-}
-
-impl Scratch {
-    pub(crate) fn unmount(&self, point: &Path) {
-        assert!(point.starts_with(self.path()));
-        rustix::mount::unmount(point, rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        for point in self.mounts().iter().rev() {
-            // A driver that was not ended has the pool open for a moment more: the mount goes now
-            // and the file system with its loop device when the driver has let go.
-            let flags = rustix::mount::UnmountFlags::NOFOLLOW | rustix::mount::UnmountFlags::DETACH;
-            let _ = rustix::mount::unmount(point, flags);
-        }
-        for name in self.loops() {
-            let _ = command("losetup", &["-d", &format!("/dev/{name}")]);
-        }
-    }
-}
-
-/// A path of the mount table, where some characters are written as `\040` (proc_pid_mountinfo(5)).
-fn unescaped(field: &str) -> PathBuf {
-    let mut parts = field.split('\\');
-    let mut path = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (code, rest) = part.split_at(3);
-        path.push(char::from(u8::from_str_radix(code, 8).unwrap()));
-        path.push_str(rest);
-    }
-    path.into()
-}
-
-/// Runs a tool to prepare or to check something; its stdout, or its stderr as error.
-#[expect(clippy::disallowed_methods, reason = "tests prepare the machine with plain tools")]
-pub(crate) fn command(program: &str, args: &[&str]) -> Result<String, String> {
-    let output = std::process::Command::new(program)
-        .args(args)
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr)))
-    }
-}
-
-/// A file system of its own kind and of 512 MiB, mounted in the scratch folder; where.
-pub(crate) fn filesystem(scratch: &Scratch, fs: &str) -> PathBuf {
-    filesystem_of(scratch, fs, 512 * MIB)
-}
-
-/// As [`filesystem`], of so many bytes.
-pub(crate) fn filesystem_of(scratch: &Scratch, fs: &str, bytes: i64) -> PathBuf {
-    let image = scratch.path().join(format!("{fs}.img"));
-    fs::File::create(&image).unwrap().set_len(bytes as u64).unwrap();
-    command(&format!("mkfs.{fs}"), &["-q", image.to_str().unwrap()]).unwrap();
-    let disk = scratch.path().join(format!("disk-{fs}"));
-    fs::create_dir(&disk).unwrap();
-    command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
-    disk
-}
+pub(crate) use scratch::{Scratch, command, filesystem, filesystem_of};
 
 /// A running driver and its clients.
 pub(crate) struct Driver {
@@ -223,177 +125,6 @@ impl Driver {
         self.scratch.path().join("pool/volumes").join(id)
     }
 
-    pub(crate) async fn create(&mut self, request: csi::CreateVolumeRequest) -> Result<csi::Volume, Status> {
-        Ok(self.controller.create_volume(request).await?.into_inner().volume.unwrap())
-    }
-
-    pub(crate) async fn delete(&mut self, id: &str) -> Result<(), Status> {
-        let request = csi::DeleteVolumeRequest { volume_id: id.to_owned(), ..Default::default() };
-        done(self.controller.delete_volume(request).await)
-    }
-
-    pub(crate) async fn attach(&mut self, id: &str, capability: &VolumeCapability) -> Result<(), Status> {
-        done(
-            self.controller
-                .controller_publish_volume(csi::ControllerPublishVolumeRequest {
-                    volume_id: id.to_owned(),
-                    node_id: NODE.to_owned(),
-                    volume_capability: Some(capability.clone()),
-                    ..Default::default()
-                })
-                .await,
-        )
-    }
-
-    pub(crate) async fn detach(&mut self, id: &str) -> Result<(), Status> {
-        done(
-            self.controller
-                .controller_unpublish_volume(csi::ControllerUnpublishVolumeRequest {
-                    volume_id: id.to_owned(),
-                    node_id: NODE.to_owned(),
-                    ..Default::default()
-                })
-                .await,
-        )
-    }
-
-    /// Stages at `staging-<id>`, which is made as an orchestrator does.
-    pub(crate) async fn stage(&mut self, id: &str, capability: &VolumeCapability) -> Result<(), Status> {
-        let staging = self.staging(id);
-        fs::create_dir_all(&staging).unwrap();
-        done(
-            self.node
-                .node_stage_volume(csi::NodeStageVolumeRequest {
-                    volume_id: id.to_owned(),
-                    staging_target_path: staging,
-                    volume_capability: Some(capability.clone()),
-                    ..Default::default()
-                })
-                .await,
-        )
-    }
-
-    pub(crate) fn staging(&self, id: &str) -> String {
-        self.path(&format!("staging-{id}"))
-    }
-
-    pub(crate) async fn unstage(&mut self, id: &str) -> Result<(), Status> {
-        let staging_target_path = self.staging(id);
-        let request = csi::NodeUnstageVolumeRequest { volume_id: id.to_owned(), staging_target_path };
-        done(self.node.node_unstage_volume(request).await)
-    }
-
-    pub(crate) fn publish_request(
-        &self,
-        id: &str,
-        target: &str,
-        capability: &VolumeCapability,
-    ) -> csi::NodePublishVolumeRequest {
-        csi::NodePublishVolumeRequest {
-            volume_id: id.to_owned(),
-            staging_target_path: self.staging(id),
-            target_path: self.path(target),
-            volume_capability: Some(capability.clone()),
-            ..Default::default()
-        }
-    }
-
-    pub(crate) async fn publish(
-        &mut self,
-        id: &str,
-        target: &str,
-        capability: &VolumeCapability,
-    ) -> Result<(), Status> {
-        let request = self.publish_request(id, target, capability);
-        done(self.node.node_publish_volume(request).await)
-    }
-
-    pub(crate) async fn unpublish(&mut self, id: &str, target: &str) -> Result<(), Status> {
-        let target_path = self.path(target);
-        let request = csi::NodeUnpublishVolumeRequest { volume_id: id.to_owned(), target_path };
-        done(self.node.node_unpublish_volume(request).await)
-    }
-
-    pub(crate) async fn expand(
-        &mut self,
-        id: &str,
-        bytes: i64,
-    ) -> Result<csi::ControllerExpandVolumeResponse, Status> {
-        let request = csi::ControllerExpandVolumeRequest {
-            volume_id: id.to_owned(),
-            capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
-            ..Default::default()
-        };
-        Ok(self.controller.controller_expand_volume(request).await?.into_inner())
-    }
-
-    pub(crate) async fn node_expand(&mut self, id: &str, target: &str) -> Result<i64, Status> {
-        let request = csi::NodeExpandVolumeRequest {
-            volume_id: id.to_owned(),
-            volume_path: self.path(target),
-            ..Default::default()
-        };
-        Ok(self.node.node_expand_volume(request).await?.into_inner().capacity_bytes)
-    }
-
-    /// Makes the node take up the new size `bytes`: online where that is possible, else
-    /// by staging the volume anew.
-    pub(crate) async fn grow_on_node(
-        &mut self,
-        id: &str,
-        bytes: i64,
-        target: &str,
-        capability: &VolumeCapability,
-    ) {
-        let is_ext4 =
-            matches!(&capability.access_type, Some(AccessType::Mount(mount)) if mount.fs_type == "ext4");
-        if is_ext4
-            && !can_grow_ext4_online()
-            && let Err(status) = self.node_expand(id, target).await
-        {
-            assert_code(Err::<(), _>(status), Code::FailedPrecondition, "CAP_SYS_RESOURCE");
-            self.unpublish(id, target).await.unwrap();
-            self.unstage(id).await.unwrap();
-            self.stage(id, capability).await.unwrap();
-            self.publish(id, target, capability).await.unwrap();
-        }
-        for _ in 0..2 {
-            assert_eq!(self.node_expand(id, target).await.unwrap(), bytes);
-        }
-    }
-
-    pub(crate) async fn stats(&mut self, id: &str, target: &str) -> Result<Vec<csi::VolumeUsage>, Status> {
-        let request = csi::NodeGetVolumeStatsRequest {
-            volume_id: id.to_owned(),
-            volume_path: self.path(target),
-            ..Default::default()
-        };
-        Ok(self.node.node_get_volume_stats(request).await?.into_inner().usage)
-    }
-
-    /// Makes, attaches, stages and publishes a volume at `target`.
-    pub(crate) async fn bring_up(
-        &mut self,
-        name: &str,
-        bytes: i64,
-        capability: &VolumeCapability,
-        target: &str,
-    ) -> String {
-        let id = self.create(volume(name, bytes, capability)).await.unwrap().volume_id;
-        self.attach(&id, capability).await.unwrap();
-        self.stage(&id, capability).await.unwrap();
-        self.publish(&id, target, capability).await.unwrap();
-        id
-    }
-
-    /// The way back, to the end.
-    pub(crate) async fn take_down(&mut self, id: &str, target: &str) {
-        self.unpublish(id, target).await.unwrap();
-        self.unstage(id).await.unwrap();
-        self.detach(id).await.unwrap();
-        self.delete(id).await.unwrap();
-    }
-
     /// Fails unless nothing is left: no mount, no loop device, no file.
     pub(crate) async fn assert_nothing_left(&self, pool: &str) {
         assert_eq!(self.scratch.loops(), Vec::<String>::new(), "loop devices");
@@ -468,10 +199,6 @@ pub(crate) fn entries(folder: &Path) -> Vec<String> {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect()
-}
-
-fn done<T>(response: Result<Response<T>, Status>) -> Result<(), Status> {
-    response.map(|_| ())
 }
 
 #[track_caller]

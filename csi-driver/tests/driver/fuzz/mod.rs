@@ -170,8 +170,10 @@ impl Target {
         let list = self.driver.controller.list_snapshots(csi::ListSnapshotsRequest::default()).await;
         let list = list.map_err(|status| format!("the list of snapshots: {status}"))?.into_inner();
         let (mut listed, mut groups) = (BTreeSet::new(), BTreeMap::<_, Vec<String>>::new());
+        self.world.sizes.clear();
         for snapshot in list.entries.into_iter().filter_map(|entry| entry.snapshot) {
             listed.insert(snapshot.snapshot_id.clone());
+            self.world.sizes.insert(snapshot.snapshot_id.clone(), snapshot.size_bytes);
             if !snapshot.group_snapshot_id.is_empty() {
                 groups.entry(snapshot.group_snapshot_id).or_default().push(snapshot.snapshot_id);
             }
@@ -239,7 +241,10 @@ impl Target {
 fn wrong_status(rpc: &Rpc, body: &[u8], status: &Status) -> Option<String> {
     let undecodable = status.code() == Code::Internal && !(rpc.decodes)(body);
     let message = status.message();
-    let fault = if !undecodable && !rpc.codes.contains(&status.code()) {
+    // Of what lies in a pool that is not there, no call says that it does not exist.
+    let of_another_pool =
+        status.code() == Code::FailedPrecondition && message.contains("is not configured here");
+    let fault = if !undecodable && !of_another_pool && !rpc.codes.contains(&status.code()) {
         "this code is not one for this call"
     } else if message.is_empty() {
         "there is no message"

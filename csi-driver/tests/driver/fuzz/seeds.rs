@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) home: String,
     pub(super) volumes: Vec<String>,
     pub(super) snapshots: Vec<String>,
+    /// Of the snapshots, in bytes: at the ends of things is where code goes wrong.
+    pub(super) sizes: BTreeMap<String, i64>,
     /// With their members.
     pub(super) groups: BTreeMap<String, Vec<String>>,
 }
@@ -34,6 +36,7 @@ impl World {
             home,
             volumes: Vec::new(),
             snapshots: Vec::new(),
+            sizes: BTreeMap::new(),
             groups: BTreeMap::new(),
         }
     }
@@ -70,7 +73,20 @@ impl World {
     }
 
     fn range(&mut self) -> Option<CapacityRange> {
-        Some(CapacityRange { required_bytes: self.rng.random_range(1..48) * MIB, limit_bytes: 0 })
+        let (one, other) = (self.rng.random_range(1..48) * MIB, self.rng.random_range(1..48) * MIB);
+        let (required_bytes, limit_bytes) = match self.rng.random_range(0..16) {
+            0 => (0, one),
+            1 => (one, other),
+            _ => (one, 0),
+        };
+        Some(CapacityRange { required_bytes, limit_bytes })
+    }
+
+    /// Where to begin in a snapshot.
+    fn offset(&mut self, snapshot: &str) -> i64 {
+        let size = self.sizes.get(snapshot).copied().unwrap_or(MIB);
+        let any = self.rng.random_range(0..8) * MIB;
+        *[0, any, any, size / 2, size - 4096, size - 1, size, size + 1].choose(&mut self.rng).unwrap()
     }
 
     fn staging(&mut self, volume: &str) -> String {
@@ -311,21 +327,23 @@ fn group(w: &mut World) -> (String, Vec<String>) {
 }
 
 pub(super) fn allocated(w: &mut World) -> csi::GetMetadataAllocatedRequest {
+    let snapshot_id = w.snapshot();
     csi::GetMetadataAllocatedRequest {
-        snapshot_id: w.snapshot(),
-        starting_offset: w.rng.random_range(0..8) * MIB,
+        starting_offset: w.offset(&snapshot_id),
         max_results: w.rng.random_range(0..4),
         secrets: w.secrets(),
+        snapshot_id,
     }
 }
 
 pub(super) fn delta(w: &mut World) -> csi::GetMetadataDeltaRequest {
+    let target_snapshot_id = w.snapshot();
     csi::GetMetadataDeltaRequest {
         base_snapshot_id: w.snapshot(),
-        target_snapshot_id: w.snapshot(),
-        starting_offset: w.rng.random_range(0..8) * MIB,
+        starting_offset: w.offset(&target_snapshot_id),
         max_results: w.rng.random_range(0..4),
         secrets: w.secrets(),
+        target_snapshot_id,
     }
 }
 
