@@ -10,5 +10,6 @@ pub mod affinity;
 pub mod attachment;
 pub mod names;
 pub mod quantity;
+pub mod quota;
 pub mod selector;
 pub mod snapshot;

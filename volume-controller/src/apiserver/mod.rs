@@ -28,6 +28,7 @@ mod options;
 pub mod patch;
 mod peer;
 mod protobuf;
+pub(crate) mod quota;
 pub(crate) mod rbac;
 mod reply;
 mod reviews;

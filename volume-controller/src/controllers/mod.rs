@@ -17,6 +17,7 @@ mod metrics;
 mod namespace;
 mod protection;
 mod queue;
+mod quota;
 mod recorder;
 mod scheduler;
 mod view;
@@ -119,6 +120,12 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         namespace::Namespaces,
         aggregation::Aggregation,
     ];
+    {
+        let (store, cancel) = (config.store.clone(), cancel.clone());
+        tasks.spawn(keep_running("resourcequota", cancel.clone(), move || {
+            quota::run(store.clone(), cancel.clone())
+        }));
+    }
     {
         let (store, cancel) = (config.store, cancel.clone());
         tasks.spawn(keep_running("garbage", cancel.clone(), move || {

@@ -22,6 +22,7 @@ mod kubectl;
 mod kubectl_access;
 mod kubectl_apply;
 mod listing;
+mod quotas;
 mod room;
 mod snapshots;
 mod socket;

@@ -1,8 +1,11 @@
 //! The snapshot kinds: with kubectl as people use them, and as upstream's controllers do.
 
 use futures::StreamExt;
+use holdfast_api::snapshot::{group::VolumeGroupSnapshot, volume::VolumeSnapshot};
 use http::Method;
 use http_body_util::BodyExt;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use serde_json::{Value, json};
 
@@ -181,5 +184,24 @@ async fn versions_are_one_resource() {
     assert_eq!(event["object"]["apiVersion"], beta);
     let discovered = cluster.get("/apis/groupsnapshot.storage.k8s.io").await.expect(200);
     assert_eq!(discovered["preferredVersion"]["version"], "v1");
+    cluster.stop().await;
+}
+
+/// As a program in Rust speaks of them.
+#[tokio::test]
+async fn typed() {
+    let cluster = Cluster::start().await;
+    let api: Api<VolumeSnapshot> = Api::default_namespaced(cluster.client.clone());
+    let mut snapshot = VolumeSnapshot::default();
+    snapshot.metadata.name = Some("a".to_owned());
+    snapshot.spec.source.persistent_volume_claim_name = Some("data".to_owned());
+    let made = api.create(&PostParams::default(), &snapshot).await.unwrap();
+    assert_eq!(made.spec, snapshot.spec);
+    let status = json!({"status": {"readyToUse": true, "restoreSize": "1Gi"}});
+    let ready = api.patch_status("a", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    assert_eq!(ready.status.as_ref().unwrap().ready_to_use, Some(true));
+    assert_eq!(api.list(&ListParams::default()).await.unwrap().items, [ready]);
+    let groups: Api<VolumeGroupSnapshot> = Api::all(cluster.client.clone());
+    assert!(groups.list(&ListParams::default()).await.unwrap().items.is_empty());
     cluster.stop().await;
 }

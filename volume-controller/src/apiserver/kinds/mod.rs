@@ -11,11 +11,13 @@ pub mod csi_storage_capacity;
 pub mod events;
 mod kind;
 pub mod lease;
+pub mod limit_range;
 pub mod namespace;
 pub mod node;
 pub mod persistent_volume;
 pub mod persistent_volume_claim;
 pub mod pod;
+pub mod resource_quota;
 pub mod role;
 pub mod role_binding;
 pub mod secret;
@@ -28,15 +30,15 @@ pub mod volume_attributes_class;
 // Rules that several kinds share.
 mod access_modes;
 mod binding_subjects;
-mod check;
-mod columns;
+pub(crate) mod check;
+pub(crate) mod columns;
 mod data;
 mod defaults;
 mod fields;
 mod names;
 mod node_selector;
 pub(crate) mod policy_rules;
-mod quantities;
+pub(crate) mod quantities;
 mod volume_source;
 
 pub use kind::{Cause, CauseReason, Column, Field, Kind, Model, Scope};
@@ -45,11 +47,13 @@ pub use kind::{Cause, CauseReason, Column, Field, Kind, Model, Scope};
 pub static ALL: &[&Kind] = &[
     &config_map::KIND,
     &events::CORE,
+    &limit_range::KIND,
     &namespace::KIND,
     &node::KIND,
     &persistent_volume_claim::KIND,
     &persistent_volume::KIND,
     &pod::KIND,
+    &resource_quota::KIND,
     &secret::KIND,
     &service_account::KIND,
     &lease::KIND,
@@ -85,6 +89,9 @@ pub fn stored(kind: &'static Kind) -> &'static Kind {
     let same = |other: &&&Kind| (other.group, other.plural) == (kind.group, kind.plural);
     ALL.iter().find(same).copied().unwrap_or(kind)
 }
+
+#[cfg(test)]
+mod update_tests;
 
 #[cfg(test)]
 mod tests {

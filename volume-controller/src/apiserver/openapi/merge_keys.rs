@@ -101,6 +101,7 @@ const ATOMIC_TYPES: &[&str] = &[
     "OwnerReference",
     "ResourceFieldSelector",
     "RoleRef",
+    "ScopeSelector",
     "SecretKeySelector",
     "SecretReference",
     "Subject",

@@ -59,9 +59,9 @@ async fn change(
     let Applied { object, owners } = merge(call, Some(&live), owners, &config.value)?;
     let (value, warnings) = conform(call, object, config)?;
     let new = build(&call.api.store, target, &before, value, Recorded::Known(owners))?;
-    call.check_grants(Some(&before), &new)?;
+    call.check_grants(Some(&before), &new.body)?;
     if is_dry_run {
-        return reply::value(call, StatusCode::OK, new, &warnings).map(Some);
+        return reply::value(call, StatusCode::OK, new.body, &warnings).map(Some);
     }
     match store(&call.api.store, target, old, &before, new).await {
         Ok(stored) => respond(call, stored, &warnings).map(Some),

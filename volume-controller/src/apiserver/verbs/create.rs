@@ -12,6 +12,7 @@ use super::Call;
 use super::update::Recorded;
 use crate::apiserver::kinds::policy_rules::GROUP;
 use crate::apiserver::kinds::{Cause, CauseReason, Kind};
+use crate::apiserver::quota::{self, QUOTAS};
 use crate::apiserver::route::Target;
 use crate::apiserver::status::ApiError;
 use crate::apiserver::{admission, apply, body, metadata, reply, writer};
@@ -21,12 +22,18 @@ use crate::store::{CommitError, Guard, Object, Precondition, Store, Transaction,
 /// namespace that changed is looked at again.
 const ATTEMPTS: u32 = 8;
 
+/// How often a quota is looked at again that others use more of at the same time. In every
+/// round one of them at least is done.
+const CHARGES: u32 = 1024;
+
 /// An object that can be stored.
 pub(super) struct Built {
     name: String,
     pub(super) body: Value,
     /// What it was admitted on.
     guard: Option<Guard>,
+    /// The quotas that are told of it.
+    charges: Vec<Write>,
 }
 
 pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
@@ -70,14 +77,16 @@ pub(crate) async fn insert(
     recorded: Recorded<'_>,
 ) -> Result<Arc<Object>, ApiError> {
     let is_named = value["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty());
-    let mut attempt = 1;
+    let (mut attempt, mut charged) = (1, 1);
     loop {
-        let Built { name, body, guard } =
+        let Built { name, body, guard, charges } =
             build(store, target, value.clone(), recorded.clone(), Timestamp::now())?;
         let key = target.key_of(&name);
+        let written = key.clone();
         let write = Write { key, precondition: Precondition::Absent, body: Some(body) };
         let guarded = guard.as_ref().map(|guard| guard.key.clone());
-        let transaction = Transaction { guards: guard.into_iter().collect(), writes: vec![write] };
+        let writes = std::iter::once(write).chain(charges).collect();
+        let transaction = Transaction { guards: guard.into_iter().collect(), writes };
         match store.commit(transaction).await {
             Ok(committed) => {
                 let first = committed.into_iter().next();
@@ -91,6 +100,12 @@ pub(crate) async fn insert(
                 if Some(&key) == guarded.as_ref() && attempt < ATTEMPTS =>
             {
                 attempt += 1;
+            }
+            // Somebody else came to use more of a quota, or it was changed: see what is left.
+            Err(CommitError::Conflict { key, .. } | CommitError::Missing { key })
+                if &*key.resource == QUOTAS && key != written && charged < CHARGES =>
+            {
+                charged += 1;
             }
             Err(error) => return Err(ApiError::from_commit(error, target.kind, &name)),
         }
@@ -119,7 +134,10 @@ pub(super) fn build(
     (kind.prepare_create)(&mut value);
     admission::create(store, target, &mut value)?;
     ApiError::invalid(target.kind, &name, wrong(kind, &name, &value))?;
-    Ok(Built { name, body: value, guard })
+    let key = target.key_of(&name);
+    quota::check_range(store, target.kind, &key, None, &value)?;
+    let charges = quota::charge(store, target.kind, &key, None, &value)?;
+    Ok(Built { name, body: value, guard, charges })
 }
 
 fn wrong(kind: &Kind, name: &str, value: &Value) -> Vec<Cause> {

@@ -41,9 +41,9 @@ pub(super) async fn patch(call: &Call) -> Result<Response, ApiError> {
         let document = Document { value: patched, duplicates: Vec::new() };
         let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
         let new = build(&call.api.store, target, &before, target.to_stored(value), Recorded::By(&manager))?;
-        call.check_grants(Some(&before), &new)?;
+        call.check_grants(Some(&before), &new.body)?;
         if is_dry_run {
-            return reply::value(call, StatusCode::OK, new, &warnings);
+            return reply::value(call, StatusCode::OK, new.body, &warnings);
         }
         match store(&call.api.store, target, &old, &before, new).await {
             Ok(stored) => return respond(call, stored, &warnings),

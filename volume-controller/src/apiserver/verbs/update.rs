@@ -14,9 +14,9 @@ use crate::apiserver::kinds::Kind;
 use crate::apiserver::route::{Part, Target};
 use crate::apiserver::status::ApiError;
 use crate::apiserver::writer::{self, is_custom_upstream};
-use crate::apiserver::{admission, body, metadata, reply};
+use crate::apiserver::{admission, body, metadata, quota, reply};
 use crate::lifecycle;
-use crate::store::{CommitError, Object, Precondition, Store};
+use crate::store::{CommitError, Object, Precondition, Store, Write};
 
 /// How often a write that names no version is tried against newer objects.
 pub(super) const ATTEMPTS: u32 = 8;
@@ -34,9 +34,9 @@ pub(super) async fn update(call: &Call) -> Result<Response, ApiError> {
         let old = current(&call.api.store, target)?;
         let before = reply::decode(&old)?;
         let new = build(&call.api.store, target, &before, value.clone(), Recorded::By(&manager))?;
-        call.check_grants(Some(&before), &new)?;
+        call.check_grants(Some(&before), &new.body)?;
         if is_dry_run {
-            return reply::value(call, StatusCode::OK, new, &warnings);
+            return reply::value(call, StatusCode::OK, new.body, &warnings);
         }
         match store(&call.api.store, target, &old, &before, new).await {
             Ok(stored) => return respond(call, stored, &warnings),
@@ -61,6 +61,13 @@ pub(crate) enum Recorded<'a> {
     Known(Owners),
 }
 
+/// The new form of an object.
+pub(super) struct Built {
+    pub(super) body: Value,
+    /// The quotas that are told of it.
+    charges: Vec<Write>,
+}
+
 /// What became of a write.
 pub(super) enum Stored {
     /// The object as it is now.
@@ -76,14 +83,16 @@ pub(super) async fn store(
     target: &Target,
     old: &Arc<Object>,
     before: &Value,
-    new: Value,
+    new: Built,
 ) -> Result<Stored, CommitError> {
+    let Built { body: new, charges } = new;
     if is_same(before, &new) {
         return Ok(Stored::Kept(old.clone()));
     }
     let write = lifecycle::update(target.key(), Precondition::Revision(old.revision), new.clone());
     let is_released = write.body.is_none();
-    let committed = store.commit(vec![write]).await?;
+    let writes: Vec<Write> = std::iter::once(write).chain(charges).collect();
+    let committed = store.commit(writes).await?;
     Ok(match committed.into_iter().next() {
         Some(committed) if !is_released => Stored::Kept(committed.object),
         _ => Stored::Released(new),
@@ -126,7 +135,7 @@ pub(super) fn build(
     old: &Value,
     mut new: Value,
     recorded: Recorded<'_>,
-) -> Result<Value, ApiError> {
+) -> Result<Built, ApiError> {
     let kind = target.stored;
     metadata::continue_from(target, old, &mut new)?;
     let mut new = restrict(kind, target.part, old, new);
@@ -155,7 +164,13 @@ pub(super) fn build(
     }
     ApiError::invalid(target.kind, &target.name, causes)?;
     admission::update(store, target, old, &new)?;
-    Ok(new)
+    let mut charges = Vec::new();
+    if target.part == Part::Main {
+        let key = target.key();
+        quota::check_range(store, target.kind, &key, Some(old), &new)?;
+        charges = quota::charge(store, target.kind, &key, Some(old), &new)?;
+    }
+    Ok(Built { body: new, charges })
 }
 
 /// Whether what is wanted has changed. Of custom resources that is all but metadata and status.
