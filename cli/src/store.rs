@@ -13,6 +13,8 @@ use holdfast_volume_controller::store::{self, Database, Expected, Location, Open
 const RECORD: &str = "store";
 /// The store's name before its database is known to have it.
 const INTENT: &str = "store.new";
+/// What secrets are encrypted with at rest.
+const KEYS: &str = "encryption.keys";
 /// The objects themselves, where there is no database.
 const FILE: &str = "state.db";
 
@@ -40,7 +42,9 @@ pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Stor
                 path.display()
             );
         }
-        return Ok(Store::open(store::Config::new(file)).await?);
+        let mut config = store::Config::new(file);
+        config.keys = Some(root.join(KEYS));
+        return Ok(Store::open(config).await?);
     };
     let shown = database.to_string();
     let expected = if let Some(Record { address, id }) = record {
@@ -64,6 +68,7 @@ pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Stor
     };
     let mut config = store::Config::new(Location::Postgres(database));
     config.expected = expected;
+    config.keys = Some(root.join(KEYS));
     // The controllers of this process assume that nobody else's run.
     config.is_alone = true;
     let store = Store::open(config).await.map_err(|error| explain(error, expected, &path))?;

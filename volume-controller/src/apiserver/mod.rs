@@ -14,7 +14,7 @@ mod connection;
 mod credentials;
 mod discovery;
 mod duplicates;
-mod durable;
+pub(crate) mod durable;
 mod error;
 mod fixed;
 mod impersonation;

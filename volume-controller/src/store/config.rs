@@ -1,5 +1,6 @@
 //! What a store is opened with.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Expected, Location};
@@ -14,6 +15,10 @@ pub struct Config {
     /// Whether no other process that asks for the same may have the store open: for a process whose
     /// controllers assume that there are no others. A store in an SQLite file is always alone.
     pub is_alone: bool,
+    /// The file with the keys that secrets are encrypted with at rest; made when it is not there and nothing
+    /// in the store needs it. Every process that has the store open needs the same. Without one, secrets are
+    /// stored in the clear, and one that is encrypted cannot be read.
+    pub keys: Option<PathBuf>,
     /// For tests only: accept a PostgreSQL server with `fsync=off`, which loses acknowledged writes
     /// when its machine crashes.
     pub allow_fsync_off: bool,
@@ -38,6 +43,7 @@ impl Config {
             location: location.into(),
             expected: Expected::Any,
             is_alone: false,
+            keys: None,
             allow_fsync_off: false,
             quota: None,
             log: LogLimits::default(),

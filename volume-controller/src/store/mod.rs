@@ -26,6 +26,7 @@ mod metrics;
 mod open;
 mod plan;
 mod quota;
+mod seal;
 mod settle;
 mod types;
 mod watch;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::dialect::{Dialect, DialectError, Postgres, Sqlite};
 use super::memory::Memory;
 use super::quota::Level;
+use super::seal::{self, Sealed};
 use super::writer::Writer;
 use super::{Config, Location, Metrics, OpenError, Store, link};
 
@@ -17,7 +18,11 @@ pub(crate) async fn open(config: Config) -> Result<Store, OpenError> {
         Location::File(path) => Box::new(Sqlite::open(path).await?),
         Location::Postgres(database) => Box::new(Postgres::open(database, &config).await?),
     };
-    start(dialect, config).await
+    let Some(path) = config.keys.clone() else { return start(dialect, config).await };
+    let (sealed, stale) = Sealed::new(dialect, &path)?;
+    let store = start(Box::new(sealed), config).await?;
+    seal::renew(&store, &stale).await;
+    Ok(store)
 }
 
 /// Loads what the database has and starts the writer.

@@ -19,6 +19,7 @@ mod order;
 mod place;
 mod postgres;
 mod replicas;
+mod sealed;
 mod speed;
 mod window;
 
