@@ -7,17 +7,19 @@ use sha2::{Digest, Sha256};
 
 use super::peer::Peer;
 use super::status::ApiError;
+use super::tokens::{ISSUER, Tokens};
 use super::user::{AUTHENTICATED, MASTERS, User};
 
 /// What requests may prove themselves with.
 pub(crate) struct Authenticator {
     /// Hashes are compared, so that the time of the comparison tells nothing about the token.
     admin: [u8; 32],
+    pub(crate) tokens: Tokens,
 }
 
 impl Authenticator {
-    pub(crate) fn new(token: &str) -> Self {
-        Self { admin: Sha256::digest(token).into() }
+    pub(crate) fn new(token: &str, tokens: Tokens) -> Self {
+        Self { admin: Sha256::digest(token).into(), tokens }
     }
 
     /// Who sends a request, and whether that is proved. A good certificate counts before a token, as
@@ -33,7 +35,15 @@ impl Authenticator {
                 let (scheme, token) = value.split_once(' ')?;
                 scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
             });
-            return token.and_then(|token| self.user_of(token)).ok_or(ApiError::Unauthorized);
+            let user = token.map(|token| self.user_of(token, &[ISSUER], now));
+            return match user {
+                Some(Ok((user, _))) => Ok(user),
+                Some(Err(why)) => {
+                    tracing::debug!(why, "a bearer token is not believed");
+                    Err(ApiError::Unauthorized)
+                }
+                None => Err(ApiError::Unauthorized),
+            };
         }
         match peer {
             Peer::Local(user) => Ok(user.clone()),
@@ -42,21 +52,40 @@ impl Authenticator {
         }
     }
 
-    /// Whose token it is.
-    pub(crate) fn user_of(&self, token: &str) -> Option<User> {
+    /// Whose token it is, and for which of `audiences` it is meant; else why it is nobody's.
+    pub(crate) fn user_of(
+        &self,
+        token: &str,
+        audiences: &[&str],
+        now: Timestamp,
+    ) -> Result<(User, Vec<String>), String> {
         let digest: [u8; 32] = Sha256::digest(token).into();
-        (digest == self.admin).then(|| User::new("admin", &[MASTERS, AUTHENTICATED]))
+        if digest == self.admin {
+            let admin = User::new("admin", &[MASTERS, AUTHENTICATED]);
+            return match audiences.contains(&ISSUER) {
+                true => Ok((admin, vec![ISSUER.to_owned()])),
+                false => Err(format!("the token is for {ISSUER:?}")),
+            };
+        }
+        self.tokens.user_of(token, audiences, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::peer::Certified;
-    use super::*;
+    use std::sync::Arc;
 
-    #[test]
-    fn proofs() {
-        let authenticator = Authenticator::new("secret");
+    use super::super::peer::Certified;
+    use super::super::tokens::Keys;
+    use super::*;
+    use crate::store::{self, Store};
+
+    #[tokio::test]
+    async fn proofs() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(store::Config::new(folder.path().join("state.db"))).await.unwrap();
+        let keys = Arc::new(Keys::open(folder.path()).unwrap());
+        let authenticator = Authenticator::new("secret", Tokens::new(keys, store));
         let now = Timestamp::UNIX_EPOCH;
         let certified = |expiry| Peer::Certified(Certified { user: User::new("ann", &[]), expiry });
         let local = || Peer::local(7, 8);

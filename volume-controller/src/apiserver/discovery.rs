@@ -124,6 +124,7 @@ fn subresources(kind: &Kind) -> Vec<(&'static str, &'static str, &'static [&'sta
     match kind.kind {
         "Pod" => parts.push(("binding", "Binding", &["create"])),
         "Namespace" => parts.push(("finalize", "Namespace", &["update"])),
+        "ServiceAccount" => parts.push(("token", "TokenRequest", &["create"])),
         _ => {}
     }
     parts
@@ -149,13 +150,18 @@ fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
         }
         resources.push(resource);
         for (part, takes, verbs) in subresources(kind) {
-            resources.push(json!({
+            let mut resource = json!({
                 "name": format!("{}/{part}", kind.plural),
                 "singularName": "",
                 "namespaced": namespaced,
                 "kind": takes,
                 "verbs": verbs,
-            }));
+            });
+            if takes == "TokenRequest" {
+                resource["group"] = json!("authentication.k8s.io");
+                resource["version"] = json!("v1");
+            }
+            resources.push(resource);
         }
     }
     for review in reviews_of(group, version) {
@@ -226,9 +232,13 @@ fn aggregated_resource(kind: &Kind) -> Value {
     let parts: Vec<Value> = subresources(kind)
         .into_iter()
         .map(|(part, takes, verbs)| {
+            let (group, version) = match takes {
+                "TokenRequest" => ("authentication.k8s.io", "v1"),
+                _ => (kind.group, kind.version),
+            };
             json!({
                 "subresource": part,
-                "responseKind": {"group": kind.group, "version": kind.version, "kind": takes},
+                "responseKind": {"group": group, "version": version, "kind": takes},
                 "verbs": verbs,
             })
         })

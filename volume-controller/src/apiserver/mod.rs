@@ -38,6 +38,7 @@ mod selection;
 mod status;
 pub mod table;
 mod tls;
+mod tokens;
 mod unknown;
 mod user;
 mod verbs;
@@ -148,6 +149,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     let certificate = authority.pem.clone();
     let clients = client_certificates::Believed::new(authority.der()?)?;
     let token = credentials::token(&pki)?;
+    let keys = Arc::new(tokens::Keys::open(&pki)?);
     create_namespaces(&store).await?;
     let failed = |error: ApiError| ServeError::Roles { why: error.to_string() };
     rbac::defaults::reconcile(&store).await.map_err(failed)?;
@@ -158,7 +160,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     // Written last: whoever waits for the file can connect at once.
     let kubeconfig = credentials::write_kubeconfig(&root, address, &certificate, &token)?;
     let metrics = metrics::Metrics::register(&mut registry.lock());
-    let authenticator = auth::Authenticator::new(&token);
+    let tokens = tokens::Tokens::new(keys, store.clone());
+    let authenticator = auth::Authenticator::new(&token, tokens);
     let access = rbac::Access::new(store.clone());
     let api = Api { store, authenticator, access, metrics, registry, bookmark_interval, stop: stop.clone() };
     let router = router::router(Arc::new(api));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use super::rbac::Decision;
 use super::rbac::attributes::{Attributes, Resource};
 use super::route;
 use super::status::{self, ApiError};
+use super::tokens::ISSUER;
 use super::user::User;
 
 /// A kind of question.
@@ -40,8 +42,6 @@ pub(crate) const VERSION: &str = "v1";
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
-/// Whom all tokens are meant for: this server.
-const AUDIENCE: &str = "https://kubernetes.default.svc";
 
 /// Every question that is answered.
 pub(crate) static ALL: &[Review] = &[
@@ -246,13 +246,12 @@ fn whose_token(question: &Question<'_>) -> Result<Value, ApiError> {
     }
     let asked: Option<Vec<String>> = question.read(&question.spec["audiences"])?;
     let asked = asked.filter(|asked| !asked.is_empty());
-    let is_for_another = asked.as_ref().is_some_and(|asked| !asked.iter().any(|one| one == AUDIENCE));
-    let mut answer = match question.api.authenticator.user_of(token).filter(|_| !is_for_another) {
-        Some(user) => json!({"authenticated": true, "user": user.info()}),
-        None => return Ok(json!({"authenticated": false, "user": {}})),
+    let audiences: Vec<&str> = match &asked {
+        Some(asked) => asked.iter().map(String::as_str).collect(),
+        None => vec![ISSUER],
     };
-    if asked.is_some() {
-        answer["audiences"] = json!([AUDIENCE]);
+    match question.api.authenticator.user_of(token, &audiences, Timestamp::now()) {
+        Ok((user, meant)) => Ok(json!({"authenticated": true, "user": user.info(), "audiences": meant})),
+        Err(why) => Ok(json!({"authenticated": false, "user": {}, "error": why})),
     }
-    Ok(answer)
 }

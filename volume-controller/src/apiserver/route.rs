@@ -17,6 +17,8 @@ pub(crate) enum Part {
     Binding,
     /// `namespaces/finalize`
     Finalize,
+    /// `serviceaccounts/token`
+    Token,
 }
 
 impl Part {
@@ -27,6 +29,7 @@ impl Part {
             Self::Status => "status",
             Self::Binding => "binding",
             Self::Finalize => "finalize",
+            Self::Token => "token",
         }
     }
 }
@@ -127,6 +130,7 @@ pub(crate) fn parse(path: &str) -> Result<Target, ApiError> {
         ("status", _) if kind.has_status => Part::Status,
         ("binding", "Pod") => Part::Binding,
         ("finalize", "Namespace") => Part::Finalize,
+        ("token", "ServiceAccount") => Part::Token,
         _ => return Err(ApiError::NoSuchPath),
     };
     Ok(Target {
@@ -171,6 +175,11 @@ mod tests {
             ("/api/v1/namespaces/dev/finalize", Some(("Namespace", "", "dev", Part::Finalize))),
             ("/api/v1/namespaces/dev/pods", Some(("Pod", "dev", "", Part::Main))),
             ("/api/v1/namespaces/dev/pods/a/binding", Some(("Pod", "dev", "a", Part::Binding))),
+            (
+                "/api/v1/namespaces/dev/serviceaccounts/a/token",
+                Some(("ServiceAccount", "dev", "a", Part::Token)),
+            ),
+            ("/api/v1/namespaces/dev/pods/a/token", None),
             ("/api/v1/pods", Some(("Pod", "", "", Part::Main))),
             ("/api/v1/pods/a", None),
             ("/api/v1/persistentvolumes/a%2Eb", Some(("PersistentVolume", "", "a.b", Part::Main))),

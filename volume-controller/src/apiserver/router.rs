@@ -20,6 +20,7 @@ use super::options::Options;
 use super::peer::Peer;
 use super::rbac::attributes::Attributes;
 use super::status::ApiError;
+use super::tokens::issuer;
 use super::user::{MASTERS, User};
 use super::verbs::{self, Call, Verb};
 use super::{Api, body, discovery, fixed, impersonation, reply, reviews, route};
@@ -34,6 +35,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/livez", get(fixed::live))
         .route("/readyz", get(fixed::ready))
         .route("/metrics", get(fixed::metrics))
+        .route(issuer::DOCUMENT, get(issuer::document))
+        .route(issuer::KEYS, get(issuer::keys))
         .route("/openapi/v2", get(fixed::openapi_v2))
         .route("/openapi/v3", get(fixed::openapi_v3))
         .route("/openapi/v3/{*name}", get(fixed::openapi_v3_document))

@@ -386,3 +386,18 @@ async fn a_role_made_of_others_follows_them() {
     cluster.delete(&key("part")).await;
     cluster.until_each(&made, "emptied", |body| body["rules"] == json!([])).await;
 }
+
+#[tokio::test]
+async fn each_namespace_has_its_account() {
+    let mut cluster = Cluster::started(&[namespace(SPACE)]).await;
+    let key = account("default").key();
+    cluster.until("there is an account", |cluster| cluster.get(&key).is_some()).await;
+    let uid = |cluster: &Cluster| cluster.get(&key).map(|body| body["metadata"]["uid"].clone());
+    let first = uid(&cluster);
+    cluster.delete(&key).await;
+    cluster.until("it is made again", |cluster| uid(cluster).is_some_and(|now| Some(now) != first)).await;
+    cluster.delete(&namespace(SPACE).key()).await;
+    cluster.until_gone(&namespace(SPACE).key()).await;
+    assert_eq!(cluster.get(&key), None);
+    cluster.stop().await;
+}

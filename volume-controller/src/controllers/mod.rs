@@ -3,6 +3,7 @@
 //!
 //! Each is `decide.rs` (pure), `apply.rs` (effects) and `mod.rs` (what wakes it).
 
+mod accounts;
 mod aggregation;
 mod attachdetach;
 mod binder;
@@ -119,6 +120,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         expand::Expand,
         namespace::Namespaces,
         aggregation::Aggregation,
+        accounts::Accounts,
     ];
     {
         let (store, cancel) = (config.store.clone(), cancel.clone());

@@ -27,5 +27,6 @@ mod room;
 mod snapshots;
 mod socket;
 mod speed;
+mod tokens;
 mod watching;
 mod writing;

@@ -24,6 +24,7 @@ use super::options::Options;
 use super::rbac::escalation;
 use super::route::{Part, Target};
 use super::status::ApiError;
+use super::tokens;
 use super::user::User;
 
 /// A request for objects, read but not yet done.
@@ -53,6 +54,7 @@ pub(crate) enum Verb {
     Watch,
     Create,
     Bind,
+    IssueToken,
     Update,
     Patch,
     Delete,
@@ -72,6 +74,9 @@ impl Verb {
             Method::GET if has_name && matches!(target.part, Part::Main | Part::Status) => Self::Get,
             Method::GET if !has_name => Self::List,
             Method::POST if target.part == Part::Binding => Self::Bind,
+            Method::POST if target.part == Part::Token => Self::IssueToken,
+            // A token is made, and nothing of it is kept.
+            _ if target.part == Part::Token => return None,
             Method::POST if is_one_collection => Self::Create,
             Method::PUT if has_name && target.part != Part::Binding => Self::Update,
             Method::PATCH if has_name && target.part != Part::Binding => Self::Patch,
@@ -87,7 +92,7 @@ impl Verb {
             Self::Get => "get",
             Self::List => "list",
             Self::Watch => "watch",
-            Self::Create | Self::Bind => "create",
+            Self::Create | Self::Bind | Self::IssueToken => "create",
             Self::Update => "update",
             Self::Patch => "patch",
             Self::Delete => "delete",
@@ -101,7 +106,7 @@ impl Verb {
             Self::Get => "GET",
             Self::List => "LIST",
             Self::Watch => "WATCH",
-            Self::Create | Self::Bind => "POST",
+            Self::Create | Self::Bind | Self::IssueToken => "POST",
             Self::Update => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
@@ -118,6 +123,7 @@ pub(crate) async fn run(verb: Verb, call: Call) -> Result<Response, ApiError> {
         Verb::Watch => watch::watch(&call),
         Verb::Create => create::create(&call).await,
         Verb::Bind => binding::bind(&call).await,
+        Verb::IssueToken => tokens::issue(&call),
         Verb::Update => update::update(&call).await,
         Verb::Patch => patch::patch(&call).await,
         Verb::Delete => delete::delete(&call).await,

@@ -191,7 +191,7 @@ fn is_newer(kind: &Kind, old: &Value, new: &Value) -> bool {
 /// Keeps of `new` what this part of the API may change.
 fn restrict(kind: &Kind, part: Part, old: &Value, mut new: Value) -> Value {
     match part {
-        Part::Main | Part::Binding => {
+        Part::Main | Part::Binding | Part::Token => {
             if kind.has_status {
                 put(&mut new, "status", old.get("status").cloned());
             }

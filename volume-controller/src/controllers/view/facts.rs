@@ -22,6 +22,7 @@ pub(crate) const DRIVERS: &str = "csidrivers.storage.k8s.io";
 pub(crate) const CSI_NODES: &str = "csinodes.storage.k8s.io";
 pub(crate) const NAMESPACES: &str = "namespaces";
 pub(crate) const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+pub(crate) const ACCOUNTS: &str = "serviceaccounts";
 pub(crate) const EVENTS: &str = "events";
 
 pub(crate) fn claim_key(namespace: &str, name: &str) -> Key {

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    ATTACHMENTS, At, CLAIMS, CLASSES, CLUSTER_ROLES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS, VOLUMES,
-    View, claim_key, volume_key,
+    ACCOUNTS, ATTACHMENTS, At, CLAIMS, CLASSES, CLUSTER_ROLES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS,
+    VOLUMES, View, claim_key, volume_key,
 };
 use crate::store::{ChangeKind, Key, Object};
 
@@ -103,6 +103,7 @@ impl Made {
             "CSINode" => CSI_NODES,
             "Namespace" => NAMESPACES,
             "ClusterRole" => CLUSTER_ROLES,
+            "ServiceAccount" => ACCOUNTS,
             other => panic!("no such kind: {other}"),
         };
         let metadata = &self.0["metadata"];
@@ -226,6 +227,10 @@ pub(crate) fn attachment(volume: &str, node: &str, attached: bool) -> Made {
 
 pub(crate) fn cluster_role(name: &str) -> Made {
     made("ClusterRole", "rbac.authorization.k8s.io/v1", "", name, json!({"rules": []}))
+}
+
+pub(crate) fn account(name: &str) -> Made {
+    made("ServiceAccount", "v1", SPACE, name, json!({}))
 }
 
 pub(crate) fn namespace(name: &str) -> Made {

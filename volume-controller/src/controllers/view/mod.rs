@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::Metadata;
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::ClusterRole,
     storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment},
 };
@@ -72,6 +72,7 @@ pub(crate) struct View {
     pub(crate) csi_nodes: Shelf<CSINode>,
     pub(crate) namespaces: Shelf<Namespace>,
     pub(crate) cluster_roles: Shelf<ClusterRole>,
+    pub(crate) accounts: Shelf<ServiceAccount>,
     /// Volumes that no claim has, by what they offer.
     pub(crate) free: order::FreeVolumes,
     /// Claims that have no volume, by what they ask for.
@@ -107,11 +108,23 @@ pub(crate) enum Touched {
     CsiNode(Delta<CSINode>),
     Namespace(Delta<Namespace>),
     ClusterRole(Delta<ClusterRole>),
+    Account(Delta<ServiceAccount>),
 }
 
 /// The resources that the view holds.
-pub(crate) const RESOURCES: [&str; 10] =
-    [CLAIMS, VOLUMES, CLASSES, PODS, NODES, ATTACHMENTS, DRIVERS, CSI_NODES, NAMESPACES, CLUSTER_ROLES];
+pub(crate) const RESOURCES: [&str; 11] = [
+    CLAIMS,
+    VOLUMES,
+    CLASSES,
+    PODS,
+    NODES,
+    ATTACHMENTS,
+    DRIVERS,
+    CSI_NODES,
+    NAMESPACES,
+    CLUSTER_ROLES,
+    ACCOUNTS,
+];
 
 impl View {
     /// Keys related to `key`, in order.
@@ -139,6 +152,7 @@ impl View {
             CSI_NODES => self.turn::<CSINode>(kind, revision, object).map(Touched::CsiNode),
             NAMESPACES => self.turn::<Namespace>(kind, revision, object).map(Touched::Namespace),
             CLUSTER_ROLES => self.turn::<ClusterRole>(kind, revision, object).map(Touched::ClusterRole),
+            ACCOUNTS => self.turn::<ServiceAccount>(kind, revision, object).map(Touched::Account),
             _ => None,
         }
     }
@@ -303,5 +317,11 @@ impl Indexed for ClusterRole {
 impl Indexed for Namespace {
     fn shelf(view: &mut View) -> &mut Shelf<Self> {
         &mut view.namespaces
+    }
+}
+
+impl Indexed for ServiceAccount {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.accounts
     }
 }
