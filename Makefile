@@ -10,7 +10,7 @@ RELEASE := target/$(HOST)/release/holdfast
 # are used, for servers that tests start: the package is kept from starting one.
 PACKAGES := e2fsprogs xfsprogs btrfs-progs util-linux
 
-.PHONY: help setup build release demo test test-vm lint fmt bench clean fuzz
+.PHONY: help setup build release demo test test-vm lint fmt bench clean fuzz fuzz-api
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ SECONDS ?= 60
 fuzz: setup ## fuzz the CSI driver's services for SECONDS= each (SERVICE=node: one; SEED=… repeats a run)
 	HOLDFAST_FUZZ_SECONDS=$(SECONDS) $(if $(SEED),HOLDFAST_FUZZ_SEED=$(SEED)) \
 	  cargo test -p holdfast-csi-driver --test driver -- --nocapture --test-threads 1 fuzz::$(SERVICE)
+
+fuzz-api: setup ## fuzz the API server's decoders for SECONDS= each (DECODER=json_patches: one; SEED=… repeats a run)
+	HOLDFAST_FUZZ_SECONDS=$(SECONDS) $(if $(SEED),HOLDFAST_FUZZ_SEED=$(SEED)) \
+	  cargo test -p holdfast-volume-controller --lib -- --nocapture --test-threads 1 fuzz_tests::$(DECODER)
 
 lint: setup ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all -- --check

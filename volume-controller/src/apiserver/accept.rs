@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, header};
 
+use super::kinds::Kind;
+use super::protobuf;
 use super::status::ApiError;
 
 /// The shape of an answer.
@@ -23,6 +25,8 @@ pub(crate) enum Syntax {
     Json,
     /// `application/yaml`
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`
+    Protobuf,
 }
 
 /// What the client wants.
@@ -67,23 +71,38 @@ pub(crate) fn clauses(headers: &HeaderMap) -> Vec<Clause<'_>> {
     clauses
 }
 
-/// Chooses the first clause that this server can serve.
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+/// Kubernetes' protobuf encoding.
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// Chooses the first clause in which objects of this kind can be served.
+pub(crate) fn negotiate(headers: &HeaderMap, kind: &Kind) -> Result<Accepted, ApiError> {
     let clauses = clauses(headers);
     if clauses.is_empty() {
         return Ok(Accepted { shape: Shape::Object, syntax: Syntax::Json });
     }
-    clauses.iter().find_map(choose).ok_or(ApiError::NotAcceptable("application/json, application/yaml"))
+    let served = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    clauses.iter().find_map(|clause| choose(clause, kind)).ok_or(ApiError::NotAcceptable(served))
 }
 
-fn choose(clause: &Clause<'_>) -> Option<Accepted> {
-    let syntax = match clause.media {
-        "application/json" | "application/*" | "*/*" => Syntax::Json,
-        "application/yaml" => Syntax::Yaml,
-        _ => return None,
-    };
+/// In which syntax to answer with a `Status`; JSON for those who accept nothing that there is.
+pub(crate) fn for_errors(headers: &HeaderMap) -> Syntax {
+    clauses(headers).iter().find_map(|clause| syntax(clause.media)).unwrap_or(Syntax::Json)
+}
+
+fn syntax(media: &str) -> Option<Syntax> {
+    match media {
+        "application/json" | "application/*" | "*/*" => Some(Syntax::Json),
+        "application/yaml" => Some(Syntax::Yaml),
+        PROTOBUF => Some(Syntax::Protobuf),
+        _ => None,
+    }
+}
+
+fn choose(clause: &Clause<'_>, kind: &Kind) -> Option<Accepted> {
+    let syntax = syntax(clause.media)?;
     if clause.get("as").is_empty() {
-        return Some(Accepted { shape: Shape::Object, syntax });
+        let is_served = syntax != Syntax::Protobuf || protobuf::knows(kind);
+        return is_served.then_some(Accepted { shape: Shape::Object, syntax });
     }
     let version = match (clause.get("g"), clause.get("v")) {
         ("meta.k8s.io", "v1") => "meta.k8s.io/v1",
@@ -91,7 +110,8 @@ fn choose(clause: &Clause<'_>) -> Option<Accepted> {
         _ => return None,
     };
     let shape = match clause.get("as") {
-        "Table" => Shape::Table(version),
+        // Cells may be anything, which only JSON can say.
+        "Table" if syntax != Syntax::Protobuf => Shape::Table(version),
         "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Metadata(version),
         _ => return None,
     };
@@ -101,14 +121,28 @@ fn choose(clause: &Clause<'_>) -> Option<Accepted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apiserver::kinds::config_map;
 
     #[test]
     fn table() {
         let json = |shape| Some(Accepted { shape, syntax: Syntax::Json });
+        let protobuf = |shape| Some(Accepted { shape, syntax: Syntax::Protobuf });
         for (accept, expected) in [
             ("", json(Shape::Object)),
             ("*/*", json(Shape::Object)),
-            ("application/vnd.kubernetes.protobuf,application/json", json(Shape::Object)),
+            ("application/vnd.kubernetes.protobuf,application/json", protobuf(Shape::Object)),
+            ("application/vnd.kubernetes.protobuf;stream=watch", protobuf(Shape::Object)),
+            ("application/json,application/vnd.kubernetes.protobuf", json(Shape::Object)),
+            ("application/json;q=0.5,application/vnd.kubernetes.protobuf;q=0.9", protobuf(Shape::Object)),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", None),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+                json(Shape::Table("meta.k8s.io/v1")),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+                protobuf(Shape::Metadata("meta.k8s.io/v1")),
+            ),
             (
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
                 json(Shape::Table("meta.k8s.io/v1")),
@@ -126,7 +160,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());
-            assert_eq!(negotiate(&headers).ok(), expected, "{accept}");
+            assert_eq!(negotiate(&headers, &config_map::KIND).ok(), expected, "{accept}");
         }
     }
 }

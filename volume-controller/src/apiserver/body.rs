@@ -1,10 +1,13 @@
 //! From the bytes of a request to an object of the kind it should be.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::apply;
 use super::duplicates;
@@ -14,9 +17,15 @@ use super::protobuf::{self, ProtobufError};
 use super::status::{ApiError, MAX_BODY};
 use super::unknown;
 
-/// Reads the whole body, up to [`MAX_BODY`].
+/// How long a client has to send a body; upstream's limit for a whole request.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads the whole body, up to [`MAX_BODY`] and for at most [`PATIENCE`]. What was written so
+/// far of one that does not come to its end does nothing.
 pub(crate) async fn read(body: Body) -> Result<Bytes, ApiError> {
-    match Limited::new(body, MAX_BODY).collect().await {
+    let read = timeout(PATIENCE, Limited::new(body, MAX_BODY).collect());
+    let Ok(read) = read.await else { return Err(ApiError::SlowBody) };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge),
         Err(error) => Err(ApiError::BadRequest(format!("the request's body could not be read: {error}"))),
@@ -76,7 +85,7 @@ pub(crate) fn yaml_document(bytes: &[u8]) -> Result<Document, ApiError> {
 
 fn protobuf_document(bytes: &[u8]) -> Result<Document, ApiError> {
     let value = protobuf::decode(bytes).map_err(|error| match error {
-        ProtobufError::Malformed(_) => ApiError::BadRequest(error.to_string()),
+        ProtobufError::Malformed(_) | ProtobufError::Unfit(_) => ApiError::BadRequest(error.to_string()),
         ProtobufError::UnknownKind(..) => ApiError::UnsupportedMediaType(error.to_string()),
     })?;
     Ok(Document { value, duplicates: Vec::new() })

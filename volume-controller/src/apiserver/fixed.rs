@@ -1,4 +1,4 @@
-//! The paths that are about the server itself: version, health, metrics, OpenAPI.
+//! The paths that are about the server itself: version, metrics, OpenAPI.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 
 use super::Api;
@@ -53,22 +53,6 @@ pub(crate) async fn custom_resource_definitions(State(api): State<Arc<Api>>) -> 
         "items": [],
     });
     respond("application/json", list.to_string())
-}
-
-/// `/healthz` and `/livez`: the process answers.
-pub(crate) async fn live() -> Response {
-    respond("text/plain; charset=utf-8", "ok")
-}
-
-/// `/readyz`: the server takes requests and is not about to stop.
-pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Response {
-    if !api.stop.is_cancelled() {
-        return live().await;
-    }
-    let mut response =
-        respond("text/plain; charset=utf-8", "[-]shutdown failed: the server is shutting down\n");
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response
 }
 
 /// `/metrics`

@@ -34,12 +34,30 @@ struct CodeLabels {
     code: u16,
 }
 
+/// What a watch is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InFlightLabels {
+    request_kind: &'static str,
+}
+
 /// The metrics of all requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     requests: Family<CodeLabels, Counter<u64, AtomicU64>>,
     seconds: Family<RequestLabels, Histogram, fn() -> Histogram>,
     long_running: Family<RequestLabels, Gauge>,
+    sizes: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    in_flight: Family<InFlightLabels, Gauge>,
+    watch_events: Family<WatchLabels, Counter<u64, AtomicU64>>,
+    watch_bytes: Family<WatchLabels, Histogram, fn() -> Histogram>,
+    slow_watches: Family<WatchLabels, Counter<u64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -50,6 +68,13 @@ impl Metrics {
             requests: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 16))),
             long_running: Family::default(),
+            // 1 kB to 1 GB
+            sizes: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1000.0, 10.0, 7))),
+            in_flight: Family::default(),
+            watch_events: Family::default(),
+            // 1 KiB to 128 KiB
+            watch_bytes: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1024.0, 2.0, 8))),
+            slow_watches: Family::default(),
         };
         registry.register(
             "apiserver_request",
@@ -66,32 +91,101 @@ impl Metrics {
             "Watches that are open",
             metrics.long_running.clone(),
         );
+        registry.register(
+            "apiserver_response_sizes",
+            "Bytes of answers before they are compressed, watches excluded",
+            metrics.sizes.clone(),
+        );
+        registry.register(
+            "apiserver_current_inflight_requests",
+            "Requests under way that write (mutating) and that read (readOnly), watches excluded",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "apiserver_watch_events",
+            "Events sent to watches, bookmarks and errors included",
+            metrics.watch_events.clone(),
+        );
+        registry.register(
+            "apiserver_watch_events_sizes",
+            "Bytes of an event sent to a watch",
+            metrics.watch_bytes.clone(),
+        );
+        registry.register(
+            "apiserver_terminated_watchers",
+            "Watches ended because they were read too slowly",
+            metrics.slow_watches.clone(),
+        );
         metrics
     }
 
-    /// Counts an answered request.
-    pub(crate) fn answered(&self, labels: &RequestLabels, code: u16, took: Duration) {
+    /// Counts an answered request; `bytes` is `None` where the answer's size is not known.
+    pub(crate) fn answered(&self, labels: &RequestLabels, code: u16, bytes: Option<u64>, took: Duration) {
         let RequestLabels { verb, group, version, resource, subresource, scope, dry_run } = *labels;
         let with_code = CodeLabels { verb, group, version, resource, subresource, scope, dry_run, code };
         self.requests.get_or_create(&with_code).inc();
         if verb != "WATCH" {
             self.seconds.get_or_create(labels).observe(took.as_secs_f64());
+            if let Some(bytes) = bytes {
+                #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+                self.sizes.get_or_create(labels).observe(bytes as f64);
+            }
         }
     }
 
-    /// Counts an open watch until the guard is dropped.
+    /// Counts a request as under way until the guard is dropped.
+    pub(crate) fn begin(&self, is_mutating: bool) -> InFlight {
+        let request_kind = if is_mutating { "mutating" } else { "readOnly" };
+        InFlight::new(self.in_flight.get_or_create(&InFlightLabels { request_kind }).clone())
+    }
+
+    /// Counts an open watch until it is dropped.
     pub(crate) fn open_watch(&self, labels: &RequestLabels) -> OpenWatch {
-        let gauge = self.long_running.get_or_create(labels).clone();
+        let RequestLabels { group, version, resource, .. } = *labels;
+        let of = WatchLabels { group, version, resource };
+        OpenWatch {
+            _open: InFlight::new(self.long_running.get_or_create(labels).clone()),
+            events: self.watch_events.get_or_create(&of).clone(),
+            bytes: self.watch_bytes.get_or_create(&of).clone(),
+            slow: self.slow_watches.get_or_create(&of).clone(),
+        }
+    }
+}
+
+/// Something that is going on.
+pub(crate) struct InFlight(Gauge);
+
+impl InFlight {
+    fn new(gauge: Gauge) -> Self {
         gauge.inc();
-        OpenWatch(gauge)
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
 /// An open watch in the metrics.
-pub(crate) struct OpenWatch(Gauge);
+pub(crate) struct OpenWatch {
+    _open: InFlight,
+    events: Counter<u64, AtomicU64>,
+    bytes: Histogram,
+    slow: Counter<u64, AtomicU64>,
+}
 
-impl Drop for OpenWatch {
-    fn drop(&mut self) {
-        self.0.dec();
+impl OpenWatch {
+    /// Counts an event of so many bytes.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.events.inc();
+        #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+        self.bytes.observe(bytes as f64);
+    }
+
+    /// Counts that the watch ends for being slow.
+    pub(crate) fn was_too_slow(&self) {
+        self.slow.inc();
     }
 }

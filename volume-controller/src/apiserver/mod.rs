@@ -17,6 +17,10 @@ mod duplicates;
 pub(crate) mod durable;
 mod error;
 mod fixed;
+#[cfg(test)]
+mod fuzz_tests;
+mod gzip;
+mod health;
 mod impersonation;
 pub mod kinds;
 mod listen;

@@ -10,7 +10,8 @@ use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::accept::{Accepted, Shape, Syntax};
+use super::accept::{Accepted, PROTOBUF, Shape, Syntax};
+use super::protobuf;
 use super::route::Target;
 use super::status::ApiError;
 use super::table::{self, IncludeObject};
@@ -162,6 +163,7 @@ pub(crate) fn finish(
     let (bytes, media) = match syntax {
         Syntax::Json => (json, "application/json"),
         Syntax::Yaml => (yaml(&json)?, "application/yaml"),
+        Syntax::Protobuf => (protobuf(&json)?, PROTOBUF),
     };
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = code;
@@ -175,6 +177,12 @@ pub(crate) fn finish(
         }
     }
     Ok(response)
+}
+
+fn protobuf(json: &[u8]) -> Result<Bytes, ApiError> {
+    let failed = |e: &dyn std::error::Error| ApiError::Internal(format!("cannot write protobuf: {e}"));
+    let value: Value = serde_json::from_slice(json).map_err(|e| failed(&e))?;
+    Ok(protobuf::encode(&value).map_err(|e| failed(&e))?.into())
 }
 
 fn yaml(json: &[u8]) -> Result<Bytes, ApiError> {

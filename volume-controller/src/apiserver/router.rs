@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +23,7 @@ use super::status::ApiError;
 use super::tokens::issuer;
 use super::user::{MASTERS, User};
 use super::verbs::{self, Call, Verb};
-use super::{Api, body, discovery, fixed, impersonation, reply, reviews, route};
+use super::{Api, body, discovery, fixed, gzip, health, impersonation, reply, reviews, route};
 
 /// Every path of the server.
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -31,9 +31,12 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/version", get(fixed::version))
         // The official Python client asks so.
         .route("/version/", get(fixed::version))
-        .route("/healthz", get(fixed::live))
-        .route("/livez", get(fixed::live))
-        .route("/readyz", get(fixed::ready))
+        .route("/healthz", get(health::all))
+        .route("/healthz/{name}", get(health::one))
+        .route("/livez", get(health::all))
+        .route("/livez/{name}", get(health::one))
+        .route("/readyz", get(health::all))
+        .route("/readyz/{name}", get(health::one))
         .route("/metrics", get(fixed::metrics))
         .route(issuer::DOCUMENT, get(issuer::document))
         .route(issuer::KEYS, get(issuer::keys))
@@ -47,6 +50,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .fallback(objects)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed.into_response() })
         .layer(middleware::from_fn_with_state(api.clone(), admit))
+        .layer(middleware::from_fn(gzip::compress))
         .with_state(api)
 }
 
@@ -82,9 +86,14 @@ async fn objects(State(api): State<Arc<Api>>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let (labels, result) = handle(&api, &parts, body).await;
-    let response = result.unwrap_or_else(IntoResponse::into_response);
+    let response = result.unwrap_or_else(|error| error.answer(accept::for_errors(&parts.headers)));
     if let Some(labels) = labels {
-        api.metrics.answered(&labels, response.status().as_u16(), started.elapsed());
+        api.metrics.answered(
+            &labels,
+            response.status().as_u16(),
+            response.body().size_hint().exact(),
+            started.elapsed(),
+        );
     }
     tracing::debug!(
         method = %parts.method,
@@ -136,8 +145,12 @@ async fn handle(
         scope,
         dry_run: if options.dry_run.is_empty() { "" } else { "All" },
     };
+    let _in_flight = match verb {
+        Verb::Watch => None,
+        verb => Some(api.metrics.begin(!matches!(verb, Verb::Get | Verb::List))),
+    };
     let call = async {
-        let accepted = accept::negotiate(&parts.headers)?;
+        let accepted = accept::negotiate(&parts.headers, target.kind)?;
         let body = match verb {
             Verb::Get | Verb::List | Verb::Watch => Bytes::new(),
             _ => body::read(body).await?,

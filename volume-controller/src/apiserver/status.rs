@@ -2,11 +2,14 @@
 //! upstream's wording, which kubectl prints and clients parse.
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use super::accept::Syntax;
 use super::kinds::{Cause, CauseReason, Kind};
+use super::reply;
 use crate::store::CommitError;
 
 /// The largest request body, in bytes; upstream's limit.
@@ -86,8 +89,13 @@ pub(crate) enum ApiError {
     UnsupportedMediaType(String),
     #[error("Request entity too large: limit is {MAX_BODY}")]
     TooLarge,
+    #[error("the body of the request did not arrive in time")]
+    SlowBody,
     #[error("{0}")]
     Expired(String),
+    /// The state of a list's first page is forgotten; with the token that goes on all the same.
+    #[error("{CONTINUE_EXPIRED}")]
+    ContinueExpired(String),
     #[error("Too large resource version: {asked}, current: {current}")]
     FutureVersion { asked: u64, current: u64 },
     #[error("Internal error occurred: {0}")]
@@ -105,6 +113,10 @@ pub(crate) enum ApiError {
 /// What an update that met a newer object says.
 pub(crate) const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
+
+const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result: start a new list \
+     without it, or use the token of this answer for the rest. That list is not consistent: objects that were made, changed \
+     or deleted since the first page may show or be missing";
 
 impl ApiError {
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
@@ -159,7 +171,8 @@ impl ApiError {
             Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
-            Self::Expired(_) => (StatusCode::GONE, "Expired"),
+            Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "Timeout"),
+            Self::Expired(_) | Self::ContinueExpired(_) => (StatusCode::GONE, "Expired"),
             Self::FutureVersion { .. } | Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
@@ -187,6 +200,9 @@ impl ApiError {
             "reason": reason,
             "code": code.as_u16(),
         });
+        if let Self::ContinueExpired(token) = self {
+            status["metadata"]["continue"] = json!(token);
+        }
         let mut details = self.details();
         if self.is_retryable() {
             details.insert("retryAfterSeconds".to_owned(), json!(1));
@@ -252,16 +268,20 @@ impl ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The error as an answer in the given syntax.
+    pub(crate) fn answer(self, syntax: Syntax) -> Response {
         let (code, _) = self.code();
         match code {
             StatusCode::INTERNAL_SERVER_ERROR => tracing::error!(error = %self, "request failed"),
             _ => tracing::debug!(code = code.as_u16(), error = %self, "request refused"),
         }
-        let mut response = (code, self.status().to_string()).into_response();
+        let status = Bytes::from(self.status().to_string());
+        let mut response = reply::finish(code, status.clone(), syntax, &[]).unwrap_or_else(|error| {
+            tracing::error!(%error, "a status is sent as JSON");
+            (code, [(header::CONTENT_TYPE, "application/json")], status).into_response()
+        });
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.is_retryable() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -269,6 +289,12 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.answer(Syntax::Json)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Everything that is read: the objects and the recent changes, always as of one
 //! and the same revision.
 
+mod past;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -155,21 +157,11 @@ impl Memory {
         after: Option<(&str, &str)>,
         limit: Option<usize>,
     ) -> List {
-        // Bounds are made before the lock is taken.
-        let after: Option<Place> = after.map(|(namespace, name)| (namespace.into(), name.into()));
-        let first: Place = (namespace.unwrap_or_default().into(), "".into());
-        let start = match &after {
-            Some(after) if *after >= first => Bound::Excluded(after),
-            _ => Bound::Included(&first),
-        };
+        // Made before the lock is taken.
+        let span = Span::new(namespace, after);
         let state = self.state.read();
         let objects = state.resources.get(resource).map_or_else(Vec::new, |objects| {
-            objects
-                .range::<Place, _>((start, Bound::Unbounded))
-                .take_while(|((found, _), _)| namespace.is_none_or(|namespace| **found == *namespace))
-                .take(limit.unwrap_or(usize::MAX))
-                .map(|(_, object)| object.clone())
-                .collect()
+            span.of(objects).take(limit.unwrap_or(usize::MAX)).cloned().collect()
         });
         List { revision: state.revision, objects }
     }
@@ -262,6 +254,42 @@ impl Memory {
         for subscription in state.subscriptions.iter().filter_map(Weak::upgrade) {
             subscription.woken.notify_one();
         }
+    }
+}
+
+/// A piece of the order in which objects are listed: one namespace or all, after one place.
+struct Span<'a> {
+    namespace: Option<&'a str>,
+    start: Bound<Place>,
+}
+
+impl<'a> Span<'a> {
+    fn new(namespace: Option<&'a str>, after: Option<(&str, &str)>) -> Self {
+        let first: Place = (namespace.unwrap_or_default().into(), "".into());
+        let after = after.map(|(namespace, name)| (namespace.into(), name.into()));
+        let start = match after.filter(|after| *after >= first) {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(first),
+        };
+        Self { namespace, start }
+    }
+
+    /// The objects in it, in order.
+    fn of<'b>(&self, objects: &'b BTreeMap<Place, Arc<Object>>) -> impl Iterator<Item = &'b Arc<Object>> {
+        objects
+            .range::<Place, _>((self.start.as_ref(), Bound::Unbounded))
+            .take_while(|((found, _), _)| self.namespace.is_none_or(|namespace| **found == *namespace))
+            .map(|(_, object)| object)
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        let place = (key.namespace.clone(), key.name.clone());
+        self.namespace.is_none_or(|namespace| *key.namespace == *namespace)
+            && match &self.start {
+                Bound::Excluded(after) => place > *after,
+                Bound::Included(first) => place >= *first,
+                Bound::Unbounded => true,
+            }
     }
 }
 

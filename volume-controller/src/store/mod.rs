@@ -114,6 +114,27 @@ impl Store {
         self.memory.list(resource, namespace, after, limit)
     }
 
+    /// The same list as it was at revision `at`, without a limit. One that is still to
+    /// come is answered with the present, whose revision the list then has.
+    ///
+    /// # Errors
+    /// When the log does not reach back to `at`.
+    pub fn list_at(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        at: u64,
+    ) -> Result<List, Expired> {
+        self.memory.list_at(resource, namespace, after, at)
+    }
+
+    /// Whether writes are taken: the store was not closed and has not been lost.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.closing.is_cancelled() && self.ended.borrow().is_none()
+    }
+
     /// Commits one transaction, all of it or nothing. When it returns, the writes are
     /// durable and visible to every read and watch. Once it has begun to wait for its
     /// turn it goes through even if the caller is dropped. Preconditions and guards are

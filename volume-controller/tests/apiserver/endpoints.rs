@@ -53,6 +53,23 @@ async fn health_version_metrics() {
         let answer = cluster.get(path).await;
         assert_eq!((answer.code, answer.text.as_str()), (200, "ok"));
     }
+    for (path, expected) in [
+        ("/livez?verbose", "[+]ping ok\n[+]etcd ok\nlivez check passed\n"),
+        ("/readyz?verbose", "[+]ping ok\n[+]etcd ok\n[+]shutdown ok\nreadyz check passed\n"),
+        (
+            "/readyz?verbose&exclude=etcd&exclude=no",
+            "[+]ping ok\n[+]etcd excluded: ok\n[+]shutdown ok\n\
+             warn: some health checks cannot be excluded: no matches for \"no\"\nreadyz check passed\n",
+        ),
+        ("/readyz/shutdown", "ok"),
+        ("/livez/etcd", "ok"),
+    ] {
+        let answer = cluster.get(path).await;
+        assert_eq!((answer.code, answer.text.as_str()), (200, expected), "{path}");
+    }
+    for path in ["/livez/shutdown", "/readyz/other"] {
+        cluster.get(path).await.refused(404, "NotFound");
+    }
     for path in ["/version", "/version/"] {
         assert_eq!(cluster.get(path).await.expect(200)["major"], "1");
     }
@@ -135,6 +152,22 @@ pub(crate) async fn without_token(
     let code = response.status().as_u16();
     let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
     (code, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_lost_store_is_no_health() {
+    let cluster = Cluster::start().await;
+    cluster.store.close().await;
+    for (path, expected) in [
+        ("/livez", "[+]ping ok\n[-]etcd failed: reason withheld\nlivez check failed\n"),
+        ("/readyz", "[+]ping ok\n[-]etcd failed: reason withheld\n[+]shutdown ok\nreadyz check failed\n"),
+        ("/livez/etcd", "internal server error: reason withheld\n"),
+    ] {
+        let answer = cluster.get(path).await;
+        assert_eq!((answer.code, answer.text.as_str()), (500, expected), "{path}");
+    }
+    assert_eq!(cluster.get("/livez?exclude=etcd").await.text, "ok");
+    cluster.stop().await;
 }
 
 #[tokio::test]

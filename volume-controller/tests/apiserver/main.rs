@@ -16,6 +16,7 @@ mod bodies;
 mod certificates;
 mod clients;
 mod deleting;
+mod encodings;
 mod endpoints;
 mod harness;
 mod kubectl;

@@ -109,6 +109,7 @@ async fn every_start_leads_to_the_list(store: &Store, start: u64, all: &[Arc<Cha
     for from in start..=end {
         let mut state = then.clone();
         let rest = &all[(from - start) as usize..];
+        assert_eq!(listed_at(store, from), then, "the lists of revision {from}");
         if from.is_multiple_of(16) || end - from < 16 {
             let changes = if rest.is_empty() {
                 Vec::new()
@@ -123,6 +124,27 @@ async fn every_start_leads_to_the_list(store: &Store, start: u64, all: &[Arc<Cha
             replay(&mut then, std::slice::from_ref(change));
         }
     }
+}
+
+/// The objects as they were, each resource in two pieces.
+fn listed_at(store: &Store, at: u64) -> State {
+    let list = |resource: &str, namespace: Option<&str>, after: Option<(&str, &str)>| {
+        store.list_at(resource, namespace, after, at).unwrap()
+    };
+    let lists = RESOURCES.iter().flat_map(|resource| {
+        let all = list(resource, None, None);
+        assert_eq!(all.revision, at);
+        let middle = all.objects.get(all.objects.len() / 2).map(|object| object.key.clone());
+        let rest = match &middle {
+            Some(middle) => list(resource, None, Some((&middle.namespace, &middle.name))).objects,
+            None => Vec::new(),
+        };
+        assert_eq!(all.objects[all.objects.len() - rest.len()..], rest);
+        let both: Vec<_> = ["a", "b"].iter().flat_map(|n| list(resource, Some(n), None).objects).collect();
+        assert_eq!(all.objects, both);
+        all.objects
+    });
+    lists.map(|object| (object.key.clone(), object)).collect()
 }
 
 #[derive(Debug, Clone)]

@@ -14,6 +14,8 @@ pub(super) enum Content {
     Time(usize),
     Quantity,
     IntOrString,
+    /// A message whose one field is JSON as text, and that is that JSON in JSON.
+    Json,
     Message(&'static str),
 }
 
@@ -76,6 +78,7 @@ fn field(line: &'static str) -> Option<Field> {
         "MicroTime" => Content::Time(6),
         "Quantity" => Content::Quantity,
         "IntOrString" => Content::IntOrString,
+        "Json" => Content::Json,
         message => Content::Message(message),
     };
     Some(Field { number, name, shape, content, keeps_zero })

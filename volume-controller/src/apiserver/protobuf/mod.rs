@@ -1,12 +1,14 @@
-//! Kubernetes' protobuf encoding (`application/vnd.kubernetes.protobuf`), read only:
-//! Go's typed clients, kubectl among them, send objects in it. They take JSON as
-//! an answer, so nothing is written in it.
+//! Kubernetes' protobuf encoding (`application/vnd.kubernetes.protobuf`), which Go's typed
+//! clients send and prefer to receive. [`fields`] says which number is which field.
 //!
 //! The format: four magic bytes, then a `runtime.Unknown` with the type's name and
 //! the object's own message. Source: "Kubernetes Protobuf encoding" in the API
 //! concepts of Kubernetes' documentation.
 
+mod encode;
 mod fields;
+#[cfg(test)]
+mod round_trip_tests;
 mod wire;
 
 use base64::Engine;
@@ -15,20 +17,24 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+pub(crate) use encode::{encode, event, knows};
 use fields::{Content, Field, Shape};
 use wire::{Item, Malformed, Reader};
 
 const MAGIC: &[u8] = b"k8s\0";
 
-/// Why a body cannot be read.
+/// Why a body cannot be read or written.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum ProtobufError {
     /// The bytes are not what they say.
     #[error("the body of the request is not valid protobuf: {0}")]
     Malformed(#[from] Malformed),
     /// A kind that has no protobuf form here, or none at all.
-    #[error("{0} {1} cannot be read as protobuf; send JSON")]
+    #[error("{0} {1} has no protobuf form here; send and accept JSON")]
     UnknownKind(String, String),
+    /// An object to be written is not of its kind.
+    #[error("the field {0} does not hold what belongs there")]
+    Unfit(&'static str),
 }
 
 /// Reads an object in its envelope into its JSON form.
@@ -52,11 +58,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
             _ => {}
         }
     }
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    let name = match (group, kind.as_str()) {
-        ("", _) | (_, "DeleteOptions") => kind.clone(),
-        (group, kind) => format!("{}.{kind}", group.split('.').next().unwrap_or_default()),
-    };
+    let name = message_name(&api_version, &kind);
     let Some(known) = fields::message(&name) else {
         return Err(ProtobufError::UnknownKind(api_version, kind));
     };
@@ -64,6 +66,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
     object.insert("apiVersion".to_owned(), json!(api_version));
     object.insert("kind".to_owned(), json!(kind));
     Ok(Value::Object(object))
+}
+
+/// The name of a kind's message in the table of fields.
+fn message_name(api_version: &str, kind: &str) -> String {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    match (group, kind) {
+        ("" | "meta.k8s.io", _) | (_, "DeleteOptions") => kind.to_owned(),
+        (group, kind) => format!("{}.{kind}", group.split('.').next().unwrap_or_default()),
+    }
 }
 
 /// Reads a message. Fields that are not known are left out, as protobuf has it.
@@ -155,6 +166,20 @@ fn value(content: Content, item: Item<'_>, keeps_zero: bool) -> Result<Option<Va
             (json!(text), is_zero)
         }
         Content::IntOrString => (int_or_string(item.bytes()?)?, false),
+        Content::Json => {
+            let mut json = &[][..];
+            let mut reader = Reader::new(item.bytes()?);
+            while let Some((number, item)) = reader.next()? {
+                if number == 1 {
+                    json = item.bytes()?;
+                }
+            }
+            if json.is_empty() {
+                return Ok(None);
+            }
+            let value = serde_json::from_slice(json).map_err(|_| Malformed("what should be JSON is not"))?;
+            (value, false)
+        }
         Content::Message(name) => {
             let known = fields::message(name).unwrap_or_default();
             (Value::Object(message(known, item.bytes()?)?), false)
@@ -173,7 +198,7 @@ fn time(bytes: &[u8], digits: usize) -> Result<Option<Value>, Malformed> {
             _ => {}
         }
     }
-    if bytes.is_empty() || seconds == 0 && nanos == 0 {
+    if bytes.is_empty() {
         return Ok(None);
     }
     let nanos = i32::try_from(nanos).map_err(|_| Malformed("a time's nanoseconds are out of range"))?;

@@ -83,3 +83,31 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 }
+
+/// Writes the fields of one message.
+#[derive(Default)]
+pub(super) struct Writer {
+    pub(super) written: Vec<u8>,
+}
+
+impl Writer {
+    /// Text, bytes or a message.
+    pub(super) fn bytes(&mut self, number: u64, content: &[u8]) {
+        self.varint(number << 3 | 2);
+        self.varint(content.len() as u64);
+        self.written.extend_from_slice(content);
+    }
+
+    pub(super) fn number(&mut self, number: u64, content: i64) {
+        self.varint(number << 3);
+        self.varint(content.cast_unsigned());
+    }
+
+    fn varint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.written.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.written.push((number & 0x7f) as u8);
+    }
+}

@@ -10,6 +10,9 @@ mod patch;
 pub(crate) mod update;
 mod watch;
 
+#[cfg(test)]
+pub(crate) use list::is_token as is_continue_token;
+
 use std::sync::Arc;
 
 use axum::response::Response;

@@ -17,11 +17,11 @@ use super::Call;
 use crate::apiserver::Api;
 use crate::apiserver::accept::{Accepted, Shape, Syntax};
 use crate::apiserver::metrics::OpenWatch;
-use crate::apiserver::reply;
 use crate::apiserver::route::Target;
 use crate::apiserver::selection::Selection;
 use crate::apiserver::status::ApiError;
 use crate::apiserver::table::IncludeObject;
+use crate::apiserver::{protobuf, reply};
 use crate::store::{Change, ChangeKind, Expired, Next, Object, Watch, WatchError};
 
 /// How long a watch stays open whose client does not say, at least; upstream's
@@ -34,12 +34,16 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 pub(super) fn watch(call: &Call) -> Result<Response, ApiError> {
     let feed = Feed::open(call)?;
+    let media = match call.accepted.syntax {
+        Syntax::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Syntax::Json | Syntax::Yaml => "application/json",
+    };
     let stream = futures::stream::unfold(feed, |mut feed| async move {
         let bytes = feed.next().await?;
         Some((Ok::<_, Infallible>(bytes), feed))
     });
     let mut response = Response::new(Body::from_stream(stream));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     Ok(response)
 }
 
@@ -63,14 +67,14 @@ struct Feed {
     next_bookmark: Instant,
     deadline: Instant,
     is_over: bool,
-    _open: OpenWatch,
+    metrics: OpenWatch,
 }
 
 impl Feed {
     fn open(call: &Call) -> Result<Self, ApiError> {
         let (options, target) = (&call.options, &call.target);
-        if call.accepted.syntax != Syntax::Json {
-            return Err(ApiError::NotAcceptable("application/json"));
+        if call.accepted.syntax == Syntax::Yaml {
+            return Err(ApiError::NotAcceptable("application/json, application/vnd.kubernetes.protobuf"));
         }
         let selection = Selection::parse(target, options)?;
         let wants_state = check(options)?;
@@ -123,7 +127,7 @@ impl Feed {
             // A year is as good as for ever, and cannot overflow.
             deadline: now + timeout.min(Duration::from_secs(365 * 24 * 3600)),
             is_over: false,
-            _open: call.api.metrics.open_watch(&call.labels),
+            metrics: call.api.metrics.open_watch(&call.labels),
             target: Target {
                 kind: target.kind,
                 stored: target.stored,
@@ -183,6 +187,7 @@ impl Feed {
                     }
                     Ok(Next::Progress(revision)) => self.progress = self.progress.max(revision),
                     Err(WatchError::TooSlow) => {
+                        self.metrics.was_too_slow();
                         let text = "the watch was read too slowly: list again".to_owned();
                         return Some(self.fail(&ApiError::Expired(text)));
                     }
@@ -240,21 +245,35 @@ impl Feed {
                 let last = change.previous.as_ref().unwrap_or(&change.object);
                 let mut body = reply::decode(last)?;
                 body["metadata"]["resourceVersion"] = json!(change.revision.to_string());
-                Ok(Some(self.encode_value("DELETED", body)))
+                self.encode_value("DELETED", body).map(Some)
             }
         }
     }
 
     fn encode(&self, event: &str, object: &Object) -> Result<Bytes, ApiError> {
         if reply::is_verbatim(&self.target, self.accepted) {
-            return Ok(line(event, &object.body));
+            let bytes = line(event, &object.body);
+            self.metrics.sent(bytes.len());
+            return Ok(bytes);
         }
-        Ok(self.encode_value(event, reply::decode(object)?))
+        self.encode_value(event, reply::decode(object)?)
     }
 
-    fn encode_value(&self, event: &str, value: Value) -> Bytes {
+    fn encode_value(&self, event: &str, value: Value) -> Result<Bytes, ApiError> {
         let shaped = reply::shape(&self.target, self.accepted.shape, self.include, value, Timestamp::now());
-        line(event, shaped.to_string().as_bytes())
+        self.write(event, &shaped)
+    }
+
+    /// An event as it goes over the wire.
+    fn write(&self, event: &str, object: &Value) -> Result<Bytes, ApiError> {
+        let bytes = match self.accepted.syntax {
+            Syntax::Json | Syntax::Yaml => line(event, object.to_string().as_bytes()),
+            Syntax::Protobuf => protobuf::event(event, object)
+                .map_err(|e| ApiError::Internal(format!("cannot write protobuf: {e}")))?
+                .into(),
+        };
+        self.metrics.sent(bytes.len());
+        Ok(bytes)
     }
 
     fn bookmark(&mut self, revision: u64, is_initial_end: bool) -> Bytes {
@@ -278,7 +297,7 @@ impl Feed {
                 json!({"kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": [], "rows": []})
             }
         };
-        line("BOOKMARK", object.to_string().as_bytes())
+        self.write("BOOKMARK", &object).unwrap_or_else(|error| self.fail(&error))
     }
 
     /// The last event of a watch that cannot go on. Upstream answers so, rather than
@@ -286,7 +305,8 @@ impl Feed {
     fn fail(&mut self, error: &ApiError) -> Bytes {
         tracing::debug!(resource = self.target.kind.plural, %error, "watch ends");
         self.is_over = true;
-        line("ERROR", error.status().to_string().as_bytes())
+        let status = error.status();
+        self.write("ERROR", &status).unwrap_or_else(|_| line("ERROR", status.to_string().as_bytes()))
     }
 }
 
