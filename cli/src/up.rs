@@ -26,12 +26,15 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{bootstrap, log::LogArgs, root::Root, signals::Signals, store};
+use crate::{
+    bootstrap,
+    log::LogArgs,
+    root::Root,
+    signals::{LEAVE, Signals, at_once, run_to_the_end},
+    store,
+};
 
-/// How long the parts may take to come to an end after a signal. Mounts stay in
-/// any case, so nothing is lost when one does not.
-const LEAVE: Duration = Duration::from_secs(20);
-/// The same for the API server and for the store, each, once the parts have ended: what still waits there waits
+/// As [`LEAVE`], for the API server and for the store, each, once the parts have ended: what still waits there waits
 /// for a database that does not answer, and was not acknowledged.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -111,11 +114,7 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         listen: args.listen,
         database,
     };
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?
-        .block_on(machine.run())
+    run_to_the_end(machine.run())
 }
 
 /// One machine, before it runs.
@@ -240,12 +239,6 @@ async fn leave(mut parts: Parts, server: apiserver::Server, stop_api: &Cancellat
     if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
         tracing::warn!("the store was not closed within {CLOSE:?}; leaving without that");
     }
-}
-
-/// Ends the process as `kill -9` would, which loses nothing: somebody has asked for the second time.
-fn at_once() -> ! {
-    tracing::warn!("ended by a second signal; what is mounted stays mounted");
-    std::process::exit(1)
 }
 
 /// Somebody else has the store now, or it is another one: nothing here may act on what it said.

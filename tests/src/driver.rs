@@ -3,12 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::machine::binary;
+use crate::{machine::binary, wait};
 
 /// A running `holdfast driver`. Dropping it kills the process; what is mounted stays.
 pub struct Driver {
@@ -35,6 +36,23 @@ impl Driver {
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         self.start_again()
+    }
+
+    /// Asks the process to end, as an init system does, and waits for it.
+    ///
+    /// # Errors
+    /// When it does not end, or was not running.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        let process = self.process.as_mut().context("holdfast driver is not running")?;
+        let pid = Pid::from_raw(i32::try_from(process.id())?).context("a process has a pid")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = wait::until("holdfast driver ends after SIGTERM", || {
+            let status = process.try_wait();
+            async move { Ok(status?) }
+        })
+        .await?;
+        self.process = None;
+        Ok(status)
     }
 
     /// Its socket.

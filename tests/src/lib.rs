@@ -4,6 +4,7 @@
 
 pub mod disk;
 pub mod driver;
+pub mod hang;
 pub mod leftovers;
 pub mod machine;
 pub mod objects;

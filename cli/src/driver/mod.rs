@@ -6,12 +6,15 @@ mod trash;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use holdfast_csi_driver::{ConfigFile, run};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::{log::LogArgs, signals::Signals};
+use crate::{
+    log::LogArgs,
+    signals::{LEAVE, Signals, at_once, run_to_the_end},
+};
 
 /// What `holdfast driver` takes.
 #[derive(clap::Args)]
@@ -69,7 +72,7 @@ fn serve(args: RunArgs) -> Result<()> {
     file.node_id = args.node_id.or(file.node_id);
     let config = file.into_config().with_context(|| path.display().to_string())?;
     args.log.start()?;
-    runtime()?.block_on(async {
+    run_to_the_end(async {
         let mut signals = Signals::listen()?;
         let stop = CancellationToken::new();
         let mut driver = tokio::spawn(run(config, stop.clone()));
@@ -78,7 +81,16 @@ fn serve(args: RunArgs) -> Result<()> {
             () = signals.recv() => {
                 tracing::info!("stopping; what is mounted stays mounted");
                 stop.cancel();
-                driver.await
+                tokio::select! {
+                    ended = &mut driver => ended,
+                    () = signals.recv() => at_once(),
+                    () = tokio::time::sleep(LEAVE) => {
+                        // The pools stay locked until the process is gone, and the next start cleans up,
+                        // as after a crash.
+                        bail!("some calls did not end within {LEAVE:?}: a pool hangs, or much is copied; left \
+                               without them, what is mounted stays mounted")
+                    }
+                }
             }
         };
         Ok(ended.context("the CSI driver crashed")??)
