@@ -32,6 +32,8 @@ pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 pub const PVC_PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// Keeps a volume while a claim is bound to it.
 pub const PV_PROTECTION: &str = "kubernetes.io/pv-protection";
+/// Keeps a VolumeAttributesClass while a claim or volume has it, or is to have it.
+pub const VAC_PROTECTION: &str = "kubernetes.io/vac-protection";
 /// Keeps a provisioned volume's object until the volume itself is deleted.
 pub const PROVISIONER_FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 

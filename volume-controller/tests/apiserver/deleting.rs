@@ -1,9 +1,13 @@
 //! Deleting: at once, with grace, with finalizers, many.
 
+use std::time::Duration;
+
+use holdfast_volume_controller::controllers;
 use http::Method;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use super::harness::{CLAIMS, Cluster, MAPS, PODS, claim, map, pod};
+use super::harness::{CLAIMS, Cluster, MAPS, PATIENCE, PODS, claim, map, pod};
 
 impl Cluster {
     async fn delete_with(&self, path: &str, options: &Value) -> super::harness::Answer {
@@ -93,4 +97,43 @@ async fn collections() {
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
     cluster.delete("/api/v1/configmaps").await.refused(405, "MethodNotAllowed");
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_class_of_attributes_stays_while_a_claim_has_it() {
+    const CLASSES: &str = "/apis/storage.k8s.io/v1/volumeattributesclasses";
+    let cluster = Cluster::start().await;
+    let stop = CancellationToken::new();
+    let running =
+        tokio::spawn(controllers::run(controllers::Config::new(cluster.store.clone()), stop.clone()));
+    let gold = json!({"metadata": {"name": "gold"}, "driverName": "a.b", "parameters": {"iops": "1"}});
+    let made = cluster.post(CLASSES, &gold).await.expect(201);
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/vac-protection"]));
+    let mut golden = claim("golden");
+    golden["spec"]["volumeAttributesClassName"] = "gold".into();
+    cluster.post(CLAIMS, &golden).await.expect(201);
+    let path = format!("{CLASSES}/gold");
+    cluster.delete(&path).await.expect(200);
+    // By then the controllers have seen the deletion, too: they do things in the order of the store.
+    cluster
+        .post(CLASSES, &json!({"metadata": {"name": "b"}, "driverName": "a.b", "parameters": {"a": "1"}}))
+        .await
+        .expect(201);
+    cluster.delete(&format!("{CLASSES}/b")).await.expect(200);
+    until_gone(&cluster, &format!("{CLASSES}/b")).await;
+    assert!(!cluster.get(&path).await.expect(200)["metadata"]["deletionTimestamp"].is_null());
+    cluster.delete(&format!("{CLAIMS}/golden")).await.expect(200);
+    until_gone(&cluster, &path).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    cluster.stop().await;
+}
+
+async fn until_gone(cluster: &Cluster, path: &str) {
+    let gone = async {
+        while cluster.get(path).await.code != 404 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("{path} stays"));
 }

@@ -125,6 +125,10 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
         checks
             .forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid");
     }
+    let (ranges, given) = (&new["spec"]["podCIDRs"], &old["spec"]["podCIDRs"]);
+    if !list(given).is_empty() && ranges != given {
+        checks.forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid");
+    }
     checks.into_causes()
 }
 

@@ -211,6 +211,13 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     if !before["nodeAffinity"].is_null() {
         checks.immutable("spec.nodeAffinity", &spec["nodeAffinity"], &before["nodeAffinity"]);
     }
+    let (attributes, had) = (&spec["volumeAttributesClassName"], &before["volumeAttributesClassName"]);
+    if attributes.is_null() && !had.is_null() {
+        checks.forbidden(
+            "spec.volumeAttributesClassName",
+            format_args!("update from non-nil value to nil is forbidden (it was {had})"),
+        );
+    }
     checks.into_causes()
 }
 

@@ -69,7 +69,37 @@ fn validate(secret: &Value) -> Vec<Cause> {
     for key in needed(text(&secret["type"])).iter().filter(|key| secret["data"][**key].is_null()) {
         checks.required(format!("data[{key}]"), "");
     }
+    check_type(&mut checks, secret);
     checks.into_causes()
+}
+
+/// What a type asks for besides keys. Nothing of the content is told.
+fn check_type(checks: &mut Checks, secret: &Value) {
+    let data = &secret["data"];
+    match text(&secret["type"]) {
+        "kubernetes.io/service-account-token" => {
+            const ACCOUNT: &str = "kubernetes.io/service-account.name";
+            if text(&secret["metadata"]["annotations"][ACCOUNT]).is_empty() {
+                checks.required(format!("metadata.annotations[{ACCOUNT}]"), "");
+            }
+        }
+        "kubernetes.io/basic-auth" if data["username"].is_null() && data["password"].is_null() => {
+            checks.required("data[username]", "");
+            checks.required("data[password]", "");
+        }
+        kind => {
+            for key in needed(kind).iter().filter(|key| key.starts_with(".docker")) {
+                let bytes = STANDARD.decode(text(&data[*key])).unwrap_or_default();
+                if !data[*key].is_null() && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() {
+                    checks.invalid_text(
+                        format!("data[{key}]"),
+                        "<secret contents redacted>",
+                        "must be valid JSON",
+                    );
+                }
+            }
+        }
+    }
 }
 
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
@@ -98,6 +128,28 @@ mod tests {
             lines(&validate(&json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}))),
             ["data[tls.key]: Required: "]
         );
+        for (kind, data, expected) in [
+            ("kubernetes.io/basic-auth", json!({"username": ""}), vec![]),
+            (
+                "kubernetes.io/basic-auth",
+                json!({}),
+                vec!["data[username]: Required: ", "data[password]: Required: "],
+            ),
+            ("kubernetes.io/dockerconfigjson", json!({".dockerconfigjson": "e30="}), vec![]),
+            (
+                "kubernetes.io/dockerconfigjson",
+                json!({".dockerconfigjson": "eA=="}),
+                vec![r#"data[.dockerconfigjson]: Invalid: "<secret contents redacted>": must be valid JSON"#],
+            ),
+            (
+                "kubernetes.io/service-account-token",
+                json!({}),
+                vec!["metadata.annotations[kubernetes.io/service-account.name]: Required: "],
+            ),
+        ] {
+            let secret = json!({"type": kind, "data": data});
+            assert_eq!(lines(&validate(&secret)), expected, "{secret}");
+        }
         let opaque = json!({"type": "Opaque", "data": {"a": "eA=="}});
         assert_eq!(validate(&opaque), []);
         assert_eq!(

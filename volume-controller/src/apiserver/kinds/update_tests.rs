@@ -32,6 +32,7 @@ fn of_storage() -> Vec<Case> {
     });
     let volume = json!({"spec": {
         "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "storageClassName": "fast",
+        "volumeAttributesClassName": "gold",
         "csi": {"driver": "a.b", "volumeHandle": "h"}, "claimRef": {"namespace": "n", "name": "c"},
         "nodeAffinity": {"required": {"nodeSelectorTerms": [
             {"matchExpressions": [{"key": "k", "operator": "In", "values": ["v"]}]},
@@ -79,6 +80,14 @@ fn of_storage() -> Vec<Case> {
                 ("/spec/claimRef", Value::Null, vec![]),
                 ("/spec/mountOptions", json!(["noatime"]), vec![]),
                 ("/spec/csi/controllerExpandSecretRef", json!({"name": "s", "namespace": "n"}), vec![]),
+                ("/spec/volumeAttributesClassName", json!("silver"), vec![]),
+                (
+                    "/spec/volumeAttributesClassName",
+                    Value::Null,
+                    vec![
+                        "spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden",
+                    ],
+                ),
                 ("/spec/csi/volumeHandle", json!("i"), vec![VOLUME]),
                 ("/spec/csi/volumeAttributes", json!({"a": "b"}), vec![VOLUME]),
                 (
@@ -233,8 +242,15 @@ fn of_the_core() -> Vec<Case> {
         ),
         (
             "nodes v1",
-            json!({"spec": {"providerID": "p"}}),
+            json!({"spec": {"providerID": "p", "podCIDRs": ["10.0.0.0/24"]}}),
             vec![
+                (
+                    "/spec/podCIDRs",
+                    json!(["10.1.0.0/24"]),
+                    vec![
+                        "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+                    ],
+                ),
                 ("/spec/unschedulable", json!(true), vec![]),
                 ("/spec/taints", json!([{"key": "k", "effect": "NoExecute"}]), vec![]),
                 (

@@ -1,11 +1,12 @@
 //! VolumeAttributesClass.
 
+use holdfast_api::names;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use serde_json::Value;
 
 use super::check::{Checks, entries, text};
 use super::columns::{AGE, NAME, cell_text, column};
-use super::defaults::nothing;
+use super::defaults::{add_finalizer, nothing};
 use super::fields;
 use super::kind::{Cause, Column, Kind, Model, Scope};
 use super::names::NameRule;
@@ -27,7 +28,7 @@ pub static KIND: Kind = Kind {
     columns: COLUMNS,
     fields: fields::NONE,
     default: nothing,
-    prepare_create: nothing,
+    prepare_create: |class| add_finalizer(class, names::VAC_PROTECTION),
     validate,
     validate_update,
 };

@@ -1,12 +1,12 @@
-//! When the protection of a claim or volume that is being deleted may end.
+//! When the protection of a claim, a volume or a class of attributes that is being deleted may end.
 
 use holdfast_api::{access, names};
 
 use super::reason::Reason;
 use crate::{
     controllers::view::{
-        At, CLAIMS, VOLUMES, View, claim_ref, claim_ref_key, claim_volume, has_finalizer, is_deleting,
-        is_terminated, pod_node, volume_phase,
+        ATTRIBUTES_CLASSES, At, CLAIMS, Relation, VOLUMES, View, claim_ref, claim_ref_key, claim_volume,
+        has_finalizer, is_deleting, is_terminated, pod_node, volume_phase,
     },
     store::Key,
 };
@@ -18,11 +18,12 @@ pub(crate) enum Action {
     Release { object: At, finalizer: &'static str, reason: Reason },
 }
 
-/// What to do for one claim or volume.
+/// What to do for one claim, volume or class of attributes.
 pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
     match &*key.resource {
         CLAIMS => claim(view, key),
         VOLUMES => volume(view, key),
+        ATTRIBUTES_CLASSES => attributes_class(view, key),
         _ => None,
     }
 }
@@ -58,5 +59,19 @@ fn volume(view: &View, key: &Key) -> Option<Action> {
         object: volume.at(),
         finalizer: names::PV_PROTECTION,
         reason: Reason::VolumeUnbound,
+    })
+}
+
+/// A class is in use as long as a claim or volume has it, wants it, or is being given it: to
+/// change it to another, the driver may need to know what it is now.
+fn attributes_class(view: &View, key: &Key) -> Option<Action> {
+    let class = view.attributes_classes.at(key)?;
+    if !is_deleting(&class.metadata) || !has_finalizer(&class.metadata, names::VAC_PROTECTION) {
+        return None;
+    }
+    view.related(Relation::ShapedBy, key).next().is_none().then(|| Action::Release {
+        object: class.at(),
+        finalizer: names::VAC_PROTECTION,
+        reason: Reason::AttributesUnused,
     })
 }

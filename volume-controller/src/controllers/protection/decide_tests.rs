@@ -1,12 +1,12 @@
 //! Protection's table.
 
-use holdfast_api::names::{PV_PROTECTION, PVC_PROTECTION};
+use holdfast_api::names::{PV_PROTECTION, PVC_PROTECTION, VAC_PROTECTION};
 
 use super::{
     decide::{Action, decide},
     reason::Reason,
 };
-use crate::controllers::view::fixture::*;
+use crate::controllers::view::{attributes_class_key, fixture::*};
 
 #[test]
 fn claims() {
@@ -76,5 +76,44 @@ fn volumes() {
         (23, "a later claim of the name", vec![claim("a").uid("later"), going.phase("Released")], free()),
     ] {
         assert_eq!(decide(&view(&objects), &of_volume("v")), expected, "case {number}: {why}");
+    }
+}
+
+#[test]
+fn attributes_classes() {
+    let gold = || attributes_class("gold").finalizer(VAC_PROTECTION).deleting();
+    let free = || {
+        let (object, reason) = (at(attributes_class_key("gold")), Reason::AttributesUnused);
+        Some(Action::Release { object, finalizer: VAC_PROTECTION, reason })
+    };
+    let (a, v) = bound("a", "v");
+    let target = "status.modifyVolumeStatus.targetVolumeAttributesClassName";
+    for (number, why, objects, expected) in [
+        (24, "it stays", vec![attributes_class("gold").finalizer(VAC_PROTECTION)], None),
+        (25, "nobody has it", vec![gold(), a.clone(), v.clone()], free()),
+        (26, "it is not protected", vec![attributes_class("gold").deleting()], None),
+        (
+            27,
+            "a claim wants it",
+            vec![gold(), claim("b").set("spec.volumeAttributesClassName", "gold")],
+            None,
+        ),
+        (
+            28,
+            "a claim has it still",
+            vec![
+                gold(),
+                a.clone()
+                    .set("spec.volumeAttributesClassName", "silver")
+                    .set("status.currentVolumeAttributesClassName", "gold"),
+            ],
+            None,
+        ),
+        (29, "a claim is being given it", vec![gold(), a.clone().set(target, "gold")], None),
+        (30, "a volume has it", vec![gold(), v.set("spec.volumeAttributesClassName", "gold")], None),
+        (31, "another one is had", vec![gold(), a.set("spec.volumeAttributesClassName", "silver")], free()),
+        (32, "it is not there", vec![], None),
+    ] {
+        assert_eq!(decide(&view(&objects), &attributes_class_key("gold")), expected, "case {number}: {why}");
     }
 }

@@ -1,4 +1,5 @@
-//! Protection: a claim in use and a volume that is bound cannot go.
+//! Protection: a claim in use, a volume that is bound and a class of attributes that something
+//! has cannot go.
 
 mod apply;
 mod decide;
@@ -10,7 +11,10 @@ use std::collections::BTreeSet;
 
 use super::{
     engine::{Controller, Io, Outcome},
-    view::{Delta, Touched, View, claim_key, is_deleting, pod_claims},
+    view::{
+        Delta, Touched, View, attributes_class_key, claim_attributes, claim_key, is_deleting, pod_claims,
+        volume_attributes,
+    },
 };
 use crate::store::Key;
 
@@ -27,8 +31,15 @@ impl Controller for Protection {
                 // The volume of a claim that is gone may be waiting for that.
                 let volumes = old.iter().chain(new).filter_map(|claim| super::view::claim_volume(claim));
                 keys.extend(volumes.map(super::view::volume_key));
+                let classes = old.iter().chain(new).flat_map(|claim| claim_attributes(claim));
+                keys.extend(classes.map(attributes_class_key));
             }
             Touched::Volume(delta) => {
+                keys.insert(delta.key.clone());
+                let classes = delta.both().filter_map(|volume| volume_attributes(volume));
+                keys.extend(classes.map(attributes_class_key));
+            }
+            Touched::AttributesClass(delta) => {
                 keys.insert(delta.key.clone());
             }
             Touched::Pod(delta) => {
@@ -46,7 +57,8 @@ impl Controller for Protection {
         let claims =
             view.claims.iter().filter(|claim| is_deleting(&claim.metadata)).map(|claim| claim.key.clone());
         let volumes = view.volumes.iter().filter(|v| is_deleting(&v.metadata)).map(|v| v.key.clone());
-        claims.chain(volumes).collect()
+        let classes = view.attributes_classes.iter().filter(|class| is_deleting(&class.metadata));
+        claims.chain(volumes).chain(classes.map(|class| class.key.clone())).collect()
     }
 
     async fn look(io: &Io, key: &Key) -> Outcome {

@@ -15,6 +15,7 @@ use crate::store::Key;
 pub(crate) const CLAIMS: &str = "persistentvolumeclaims";
 pub(crate) const VOLUMES: &str = "persistentvolumes";
 pub(crate) const CLASSES: &str = "storageclasses.storage.k8s.io";
+pub(crate) const ATTRIBUTES_CLASSES: &str = "volumeattributesclasses.storage.k8s.io";
 pub(crate) const PODS: &str = "pods";
 pub(crate) const NODES: &str = "nodes";
 pub(crate) const ATTACHMENTS: &str = "volumeattachments.storage.k8s.io";
@@ -127,6 +128,26 @@ pub(crate) fn claim_modes(claim: &PersistentVolumeClaim) -> &[String] {
     claim.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default()
 }
 
+/// The VolumeAttributesClasses that a claim has, wants, or is being given.
+pub(crate) fn claim_attributes(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
+    let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_deref());
+    let status = claim.status.as_ref();
+    let has = status.and_then(|status| status.current_volume_attributes_class_name.as_deref());
+    let change = status.and_then(|status| status.modify_volume_status.as_ref());
+    let becoming = change.and_then(|change| change.target_volume_attributes_class_name.as_deref());
+    [wanted, has, becoming].into_iter().flatten().filter(|name| !name.is_empty())
+}
+
+/// The VolumeAttributesClass that a volume has.
+pub(crate) fn volume_attributes(volume: &PersistentVolume) -> Option<&str> {
+    let name = volume.spec.as_ref()?.volume_attributes_class_name.as_deref();
+    name.filter(|name| !name.is_empty())
+}
+
+pub(crate) fn attributes_class_key(name: &str) -> Key {
+    Key::new(ATTRIBUTES_CLASSES, "", name)
+}
+
 /// Whether claims of the class wait for a pod, so that the volume comes to be where the pod is.
 pub(crate) fn waits_for_consumer(class: &StorageClass) -> bool {
     class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
@@ -142,6 +163,7 @@ pub(crate) fn kind_of(resource: &str) -> (&'static str, &'static str) {
         NAMESPACES => ("v1", "Namespace"),
         CLASSES => ("storage.k8s.io/v1", "StorageClass"),
         ATTACHMENTS => ("storage.k8s.io/v1", "VolumeAttachment"),
+        ATTRIBUTES_CLASSES => ("storage.k8s.io/v1", "VolumeAttributesClass"),
         _ => ("v1", ""),
     }
 }

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    ACCOUNTS, ATTACHMENTS, At, CLAIMS, CLASSES, CLUSTER_ROLES, CSI_NODES, DRIVERS, NAMESPACES, NODES, PODS,
-    VOLUMES, View, claim_key, volume_key,
+    ACCOUNTS, ATTACHMENTS, ATTRIBUTES_CLASSES, At, CLAIMS, CLASSES, CLUSTER_ROLES, CSI_NODES, DRIVERS,
+    NAMESPACES, NODES, PODS, VOLUMES, View, claim_key, volume_key,
 };
 use crate::store::{ChangeKind, Key, Object};
 
@@ -96,6 +96,7 @@ impl Made {
             "PersistentVolumeClaim" => CLAIMS,
             "PersistentVolume" => VOLUMES,
             "StorageClass" => CLASSES,
+            "VolumeAttributesClass" => ATTRIBUTES_CLASSES,
             "Pod" => PODS,
             "Node" => NODES,
             "VolumeAttachment" => ATTACHMENTS,
@@ -173,6 +174,11 @@ pub(crate) fn bound(claim_name: &str, volume_name: &str) -> (Made, Made) {
 pub(crate) fn class(name: &str) -> Made {
     let rest = json!({"provisioner": DRIVER, "volumeBindingMode": "Immediate"});
     made("StorageClass", "storage.k8s.io/v1", "", name, rest)
+}
+
+pub(crate) fn attributes_class(name: &str) -> Made {
+    let rest = json!({"driverName": DRIVER, "parameters": {"iops": "1"}});
+    made("VolumeAttributesClass", "storage.k8s.io/v1", "", name, rest)
 }
 
 /// A class whose volumes are made where the pod is.

@@ -20,7 +20,7 @@ use k8s_openapi::Metadata;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::ClusterRole,
-    storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment},
+    storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -53,6 +53,8 @@ pub(crate) enum Relation {
     Attached,
     /// Volume → attachments of it.
     AttachedAs,
+    /// VolumeAttributesClass → claims and volumes that have it, or are to have it.
+    ShapedBy,
     /// The empty key → pods that no node was chosen for.
     Unscheduled,
 }
@@ -65,6 +67,7 @@ pub(crate) struct View {
     pub(crate) claims: Shelf<PersistentVolumeClaim>,
     pub(crate) volumes: Shelf<PersistentVolume>,
     pub(crate) classes: Shelf<StorageClass>,
+    pub(crate) attributes_classes: Shelf<VolumeAttributesClass>,
     pub(crate) pods: Shelf<Pod>,
     pub(crate) nodes: Shelf<Node>,
     pub(crate) attachments: Shelf<VolumeAttachment>,
@@ -101,6 +104,7 @@ pub(crate) enum Touched {
     Claim(Delta<PersistentVolumeClaim>),
     Volume(Delta<PersistentVolume>),
     Class(Delta<StorageClass>),
+    AttributesClass(Delta<VolumeAttributesClass>),
     Pod(Delta<Pod>),
     Node(Delta<Node>),
     Attachment(Delta<VolumeAttachment>),
@@ -112,10 +116,11 @@ pub(crate) enum Touched {
 }
 
 /// The resources that the view holds.
-pub(crate) const RESOURCES: [&str; 11] = [
+pub(crate) const RESOURCES: [&str; 12] = [
     CLAIMS,
     VOLUMES,
     CLASSES,
+    ATTRIBUTES_CLASSES,
     PODS,
     NODES,
     ATTACHMENTS,
@@ -145,6 +150,9 @@ impl View {
             CLAIMS => self.turn::<PersistentVolumeClaim>(kind, revision, object).map(Touched::Claim),
             VOLUMES => self.turn::<PersistentVolume>(kind, revision, object).map(Touched::Volume),
             CLASSES => self.turn::<StorageClass>(kind, revision, object).map(Touched::Class),
+            ATTRIBUTES_CLASSES => {
+                self.turn::<VolumeAttributesClass>(kind, revision, object).map(Touched::AttributesClass)
+            }
             PODS => self.turn::<Pod>(kind, revision, object).map(Touched::Pod),
             NODES => self.turn::<Node>(kind, revision, object).map(Touched::Node),
             ATTACHMENTS => self.turn::<VolumeAttachment>(kind, revision, object).map(Touched::Attachment),
@@ -228,13 +236,14 @@ impl Indexed for PersistentVolumeClaim {
     }
 
     fn links(claim: &Seen<Self>) -> Vec<(Relation, Key)> {
+        let shaped = claim_attributes(claim).map(|name| (Relation::ShapedBy, attributes_class_key(name)));
         if let Some(volume) = claim_volume(claim) {
-            return vec![(Relation::NamedBy, volume_key(volume))];
+            return shaped.chain([(Relation::NamedBy, volume_key(volume))]).collect();
         }
         let class = holdfast_api::access::claim_class(claim).unwrap_or_default();
         let node = annotation(&claim.metadata, holdfast_api::names::SELECTED_NODE).map(node_key);
         let node = node.map(|node| (Relation::ChosenFor, node));
-        [(Relation::WantedBy, Key::new(CLASSES, "", class))].into_iter().chain(node).collect()
+        shaped.chain([(Relation::WantedBy, Key::new(CLASSES, "", class))]).chain(node).collect()
     }
 
     fn order(view: &mut View, claim: &Shared<Self>, present: bool) {
@@ -248,7 +257,9 @@ impl Indexed for PersistentVolume {
     }
 
     fn links(volume: &Seen<Self>) -> Vec<(Relation, Key)> {
-        claim_ref(volume).map(|to| (Relation::ReservedIn, claim_ref_key(to))).into_iter().collect()
+        let shaped = volume_attributes(volume).map(|name| (Relation::ShapedBy, attributes_class_key(name)));
+        let claim = claim_ref(volume).map(|to| (Relation::ReservedIn, claim_ref_key(to)));
+        claim.into_iter().chain(shaped).collect()
     }
 
     fn order(view: &mut View, volume: &Shared<Self>, present: bool) {
@@ -281,6 +292,12 @@ impl Indexed for VolumeAttachment {
         let node = (Relation::Attached, node_key(&attachment.spec.node_name));
         let volume = attachment.spec.source.persistent_volume_name.as_deref();
         volume.map(|name| (Relation::AttachedAs, volume_key(name))).into_iter().chain([node]).collect()
+    }
+}
+
+impl Indexed for VolumeAttributesClass {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.attributes_classes
     }
 }
 
