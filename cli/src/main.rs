@@ -29,6 +29,19 @@ enum Command {
     Up(up::UpArgs),
     /// Run the CSI driver alone, for any orchestrator that speaks CSI; or work on its pools.
     Driver(driver::DriverArgs),
+    /// Write everything that the store has into a file, while `holdfast up` runs or not.
+    ///
+    /// Exits with 0 when the backup is whole and on the disk, and with 1 otherwise; then there is no file. Secrets are in it as
+    /// they are.
+    Backup(store::backup::BackupArgs),
+    /// Make the store of a root from a backup, where there is none.
+    ///
+    /// Exits with 0 when all objects are restored, and with 1 otherwise; then nothing has changed.
+    Restore(store::restore::RestoreArgs),
+    /// Check whether the store is in order, while `holdfast up` runs or not.
+    ///
+    /// Exits with 0 when it is, with 1 when something is wrong, with 2 when that could not be found out.
+    Check(store::check::CheckArgs),
     /// Give somebody access: print a kubeconfig with a client certificate of their own.
     Certificate(certificate::CertificateArgs),
     /// Check any CSI plugin against the specification, CSI v1.12, row by row.
@@ -44,6 +57,9 @@ fn main() -> ExitCode {
         Command::CsiCheck(args) => return csi_check::main(args),
         Command::Certificate(args) => certificate::main(&args),
         Command::Driver(args) => driver::main(args),
+        Command::Backup(args) => store::backup::main(args),
+        Command::Restore(args) => store::restore::main(args),
+        Command::Check(args) => return store::check::main(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,9 +17,27 @@ pub(crate) struct Root {
     _lock: File,
 }
 
+/// What an attempt to take a root folder came to.
+pub(crate) enum Taken {
+    Ours(Root),
+    /// Somebody else has it: the words for whom.
+    InUse(String),
+}
+
 impl Root {
     /// Takes the folder, making it when it is missing.
     pub(crate) fn take(path: &Path) -> Result<Self> {
+        match Self::attempt(path)? {
+            Taken::Ours(root) => Ok(root),
+            Taken::InUse(owner) => bail!(
+                "the root folder {} is in use by {owner}: stop that one first, or choose another --root",
+                path.display()
+            ),
+        }
+    }
+
+    /// The same, for who can go on without it.
+    pub(crate) fn attempt(path: &Path) -> Result<Taken> {
         let shown = path.display();
         DirBuilder::new()
             .recursive(true)
@@ -47,9 +65,7 @@ impl Root {
                     "" => "another process".to_owned(),
                     pid => format!("process {pid}"),
                 };
-                bail!(
-                    "the root folder {shown} is in use by {owner}: stop that one first, or choose another --root"
-                );
+                return Ok(Taken::InUse(owner));
             }
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));
@@ -61,7 +77,7 @@ impl Root {
             .with_context(|| {
                 format!("cannot write {}: is the file system full or read-only?", lock_path.display())
             })?;
-        Ok(Self { path, _lock: lock })
+        Ok(Taken::Ours(Self { path, _lock: lock }))
     }
 
     /// The folder, absolute and without symlinks.

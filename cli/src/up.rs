@@ -67,6 +67,9 @@ pub(crate) struct UpArgs {
     // Not parsed by clap, which would print it, password included.
     #[arg(long, value_name = "URL", env = "HOLDFAST_STORE", hide_env_values = true)]
     store: Option<String>,
+    /// The most that all objects together may have, as a quantity, 0 for no limit. Beyond it nothing new is taken.
+    #[arg(long, value_name = "QUANTITY", default_value = "2Gi")]
+    store_quota: String,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -79,6 +82,9 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
     );
     let capacity = args.pool_capacity.as_deref().map(holdfast_api::quantity::parse_bytes).transpose();
     let capacity = capacity.context("--pool-capacity")?.map(u64::try_from).transpose()?;
+    let quota =
+        u64::try_from(holdfast_api::quantity::parse_bytes(&args.store_quota).context("--store-quota")?)
+            .context("--store-quota")?;
     let node_name = match args.node_name {
         Some(name) => name,
         None => rustix::system::uname().nodename().to_str().context("the host name")?.to_lowercase(),
@@ -113,6 +119,7 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         pools: pools.unwrap_or_default(),
         listen: args.listen,
         database,
+        quota: (quota > 0).then_some(quota),
     };
     run_to_the_end(machine.run())
 }
@@ -125,6 +132,7 @@ struct Machine {
     pools: Vec<driver::PoolConfig>,
     listen: Option<SocketAddr>,
     database: Option<Database>,
+    quota: Option<u64>,
 }
 
 impl Machine {
@@ -136,7 +144,7 @@ impl Machine {
         let stop = CancellationToken::new();
 
         let store = tokio::select! {
-            store = store::open(self.root.path(), self.database.clone()) => store?,
+            store = store::open(self.root.path(), self.database.clone(), self.quota) => store?,
             // What was under way in the database is rolled back there when the connection ends.
             () = signals.recv() => return Ok(()),
         };
@@ -164,6 +172,7 @@ impl Machine {
                 () = signals.recv() => Ok(()),
                 ended = parts.first_to_end() => Err(ended),
                 ended = store.ended() => Err(lost(ended)),
+                () = store::seen::keep_noting(self.root.path(), &store) => Ok(()),
                 () = announce_when_served(&kubeconfig, &api_socket, &socket) => Ok(()),
             },
             Err(error) => Err(error),

@@ -5,6 +5,7 @@
 //! [`metadata`] and [`admission`]) → [`reply`] or [`status`] (the answer).
 
 mod accept;
+mod admin;
 mod admission;
 pub(crate) mod apply;
 mod auth;
@@ -62,6 +63,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
+pub use admin::{BACKUP_PATH, CHECK_PATH};
 pub use credentials::kubeconfig_for;
 pub use error::ServeError;
 use status::ApiError;

@@ -23,7 +23,7 @@ use super::status::ApiError;
 use super::tokens::issuer;
 use super::user::{MASTERS, User};
 use super::verbs::{self, Call, Verb};
-use super::{Api, body, discovery, fixed, gzip, health, impersonation, reply, reviews, route};
+use super::{Api, admin, body, discovery, fixed, gzip, health, impersonation, reply, reviews, route};
 
 /// Every path of the server.
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -38,6 +38,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/readyz", get(health::all))
         .route("/readyz/{name}", get(health::one))
         .route("/metrics", get(fixed::metrics))
+        .route(admin::BACKUP_PATH, get(admin::backup))
+        .route(admin::CHECK_PATH, get(admin::check))
         .route(issuer::DOCUMENT, get(issuer::document))
         .route(issuer::KEYS, get(issuer::keys))
         .route("/openapi/v2", get(fixed::openapi_v2))

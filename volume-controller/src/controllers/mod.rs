@@ -20,6 +20,7 @@ mod protection;
 mod queue;
 mod quota;
 mod recorder;
+mod room;
 mod scheduler;
 mod view;
 
@@ -127,6 +128,10 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         tasks.spawn(keep_running("resourcequota", cancel.clone(), move || {
             quota::run(store.clone(), cancel.clone())
         }));
+    }
+    {
+        let (store, recorder, cancel) = (config.store.clone(), io.recorder.clone(), cancel.clone());
+        tasks.spawn(room::run(store, recorder, cancel));
     }
     {
         let (store, cancel) = (config.store, cancel.clone());

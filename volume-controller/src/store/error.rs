@@ -141,11 +141,31 @@ impl Said {
     }
 }
 
+impl Said {
+    /// Whether what is stored is wrong, and not merely out of reach.
+    pub(crate) fn is_damage(&self) -> bool {
+        const CORRUPT: i32 = 11;
+        const NOTADB: i32 = 26;
+        match &self.0 {
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
+            sqlx::Error::Database(said) => {
+                said.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some()
+                    && said
+                        .code()
+                        .and_then(|code| code.parse::<i32>().ok())
+                        .is_some_and(|code| matches!(code & 0xff, CORRUPT | NOTADB))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             sqlx::Error::Database(said) => f.write_str(said.message()),
             sqlx::Error::Io(said) => said.fmt(f),
+            sqlx::Error::Decode(said) => said.fmt(f),
             other => other.fmt(f),
         }
     }

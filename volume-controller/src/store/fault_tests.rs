@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Size, Sqlite};
 use super::plan::Plan;
-use super::{Change, Watch};
+use super::{Change, Restored, Watch};
 use super::{ChangeKind, CommitError, Config, Key, Next, Precondition, Store, Write, open};
 
 enum Fault {
@@ -116,6 +116,14 @@ impl Dialect for Faulty {
 
     async fn maintain(&mut self, is_idle: bool) -> Result<(), DialectError> {
         self.inner.maintain(is_idle).await
+    }
+
+    async fn integrity(&mut self) -> Result<Vec<String>, DialectError> {
+        self.inner.integrity().await
+    }
+
+    async fn fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> Result<(), DialectError> {
+        self.inner.fill(changes, restored).await
     }
 
     async fn size(&mut self) -> Result<Size, DialectError> {

@@ -40,7 +40,7 @@ impl Writer {
         self.is_cut_off = result.is_err();
     }
 
-    async fn try_follow(&mut self) -> Result<(), String> {
+    pub(super) async fn try_follow(&mut self) -> Result<(), String> {
         // Own changes come before those that others built upon them.
         self.settle().await?;
         let seen = self.memory.revision();

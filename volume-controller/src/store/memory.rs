@@ -135,6 +135,12 @@ impl Memory {
         self.state.read().log.floor()
     }
 
+    /// All objects, as of one revision.
+    pub(crate) fn everything(&self) -> (u64, Vec<Arc<Object>>) {
+        let state = self.state.read();
+        (state.revision, state.resources.values().flat_map(BTreeMap::values).cloned().collect())
+    }
+
     /// The number of objects of each resource.
     pub(crate) fn counts(&self) -> Vec<(Arc<str>, usize)> {
         self.state

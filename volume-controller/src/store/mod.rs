@@ -13,6 +13,8 @@
 //! Reads and watches are served from memory. The window of changes in which a
 //! watch can start is kept on disk as well, so watches resume after a restart.
 
+mod backup;
+mod check;
 mod config;
 mod dialect;
 mod error;
@@ -26,6 +28,7 @@ mod metrics;
 mod open;
 mod plan;
 mod quota;
+mod restore;
 mod seal;
 mod settle;
 mod types;
@@ -40,12 +43,15 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use backup::{Backup, BackupError, Header as BackupHeader, Reader as BackupReader, Snapshot};
+pub use check::{CheckError, Report};
 pub use config::{BatchLimits, Config, LogLimits};
 pub use error::{OpenError, Said};
 pub use identity::{Expected, StoreId};
 pub use location::{Database, Location, NotADatabase};
 pub use metrics::{Metrics, ResourceLabel};
 pub use quota::Level;
+pub use restore::{RestoreError, Restored, restore};
 pub use types::{
     Change, ChangeKind, CommitError, Committed, Guard, Key, List, Object, Precondition, Transaction, Write,
 };
@@ -70,6 +76,7 @@ pub enum Ended {
 pub struct Store {
     memory: Arc<Memory>,
     queue: mpsc::Sender<Request>,
+    checks: mpsc::Sender<check::Asked>,
     metrics: Metrics,
     closing: CancellationToken,
     ended: tokio::sync::watch::Receiver<Option<Ended>>,

@@ -39,6 +39,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
     let memory = Arc::new(Memory::new(contents, config.log));
     let metrics = Metrics::new();
     metrics.quota_bytes.set(config.quota.map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)));
+    let (checks, asked) = mpsc::channel(1);
     let (sender, queue) = mpsc::channel(config.queue.max(1));
     let (level_sender, level) = watch::channel(Level::default());
     let (ended_sender, ended) = watch::channel(None);
@@ -50,6 +51,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         limits: config.batch,
         window,
         queue,
+        checks: asked,
         waiting: VecDeque::new(),
         closing: closing.clone(),
         ended: ended_sender,
@@ -66,6 +68,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
     Ok(Store {
         memory,
         queue: sender,
+        checks,
         metrics,
         closing,
         ended,

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::check::Asked;
 use super::dialect::{CommitFailure, Dialect, DialectError};
 use super::memory::Memory;
 use super::metrics::ResourceLabel;
@@ -44,6 +45,7 @@ pub(crate) struct Writer {
     /// How many changes of the past are loaded.
     pub(crate) window: usize,
     pub(crate) queue: mpsc::Receiver<Request>,
+    pub(crate) checks: mpsc::Receiver<Asked>,
     /// Taken from the queue, not yet begun.
     pub(crate) waiting: VecDeque<Request>,
     /// Cancelled to end the task, once the queue is empty.
@@ -86,6 +88,10 @@ impl Writer {
                     let Some(request) = request else { break };
                     self.serve(request).await;
                     self.housekeep(false).await;
+                }
+                Some(asked) = self.checks.recv() => {
+                    let report = self.check().await;
+                    let _ = asked.send(report);
                 }
                 // While requests come in, each of them brings what others committed along.
                 () = self.dialect.changed() => self.follow().await,

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod admin;
 mod applying;
 mod bodies;
 mod certificates;

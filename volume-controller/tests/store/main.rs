@@ -8,7 +8,9 @@
     reason = "a test may stop at the first thing that is wrong"
 )]
 
+mod backup;
 mod basics;
+mod check;
 mod crash;
 mod disk;
 mod file;

@@ -61,6 +61,14 @@ impl Place {
         }
     }
 
+    /// Another one of the same kind.
+    pub(crate) async fn another(&self) -> Self {
+        match self {
+            Self::File { .. } => Self::file(),
+            Self::Postgres { .. } => Self::postgres().await.unwrap(),
+        }
+    }
+
     pub(crate) async fn open(&self) -> Store {
         Store::open(self.config()).await.unwrap()
     }
@@ -92,6 +100,20 @@ impl Place {
             Self::Postgres { .. } => {
                 let mut connection = self.connect().await;
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    /// Changes the database itself, behind the store's back.
+    pub(crate) async fn run(&self, sql: &'static str) {
+        match self {
+            Self::File { path, .. } => {
+                let mut file = file::connect(path).await;
+                sqlx::raw_sql(sql).execute(&mut file).await.unwrap();
+                file.close().await.unwrap();
+            }
+            Self::Postgres { .. } => {
+                sqlx::raw_sql(sql).execute(&mut self.connect().await).await.unwrap();
             }
         }
     }

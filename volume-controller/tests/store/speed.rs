@@ -112,5 +112,13 @@ async fn speed_of_opening() {
     let started = Instant::now();
     let list = store.list(CLAIMS, None, None, None);
     println!("listing {} took {:?}", list.objects.len(), started.elapsed());
+    let started = Instant::now();
+    let snapshot = store.snapshot();
+    println!("taking hold of them for a backup took {:?}", started.elapsed());
+    let bytes: usize = snapshot.into_text().map(|piece| piece.unwrap().len()).sum();
+    println!("and writing it, {bytes} bytes, {:?}", started.elapsed());
+    let started = Instant::now();
+    assert!(store.check().await.unwrap().findings.is_empty());
+    println!("checking took {:?}", started.elapsed());
     store.close().await;
 }

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::error::Said;
-use super::{Change, ChangeKind, CommitError, Key};
+use super::{Change, ChangeKind, CommitError, Key, Restored};
 
 pub(crate) use postgres::Postgres;
-pub(crate) use sqlite::Sqlite;
+pub(crate) use sqlite::{ProcessLock, Sqlite, real_path};
 
 /// A database that keeps the tables `object`, `change` and `revision`.
 #[async_trait]
@@ -59,6 +59,13 @@ pub(crate) trait Dialect: Send {
     /// than a few milliseconds may be spent.
     async fn maintain(&mut self, is_idle: bool) -> Result<(), DialectError>;
 
+    /// What the database finds wrong with itself; nothing when it is in order. Reads everything.
+    async fn integrity(&mut self) -> Result<Vec<String>, DialectError>;
+
+    /// Writes these changes into a store without objects, and sets its revision, its log's begin and its incarnation. One
+    /// transaction; an error leaves the store without objects.
+    async fn fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> Result<(), DialectError>;
+
     /// What the database occupies. Cheap.
     async fn size(&mut self) -> Result<Size, DialectError>;
 
@@ -72,6 +79,9 @@ pub(crate) trait Dialect: Send {
     /// Leaves the database in order, and frees what keeps others away from it.
     async fn close(&mut self);
 }
+
+/// How many changes [`Dialect::fill`] writes with one statement.
+const FILL_STEP: usize = 256;
 
 /// What others have committed.
 pub(crate) enum Foreign {

@@ -20,7 +20,7 @@ use ring::rand::SystemRandom;
 use serde_json::Value;
 
 use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, ObjectRow, Settled, Size};
-use super::{Change, CommitError, Key, Object, OpenError, Precondition, Store, Write};
+use super::{Change, CommitError, Key, Object, OpenError, Precondition, Restored, Store, Write};
 use keys::Keys;
 use record::Id;
 
@@ -44,6 +44,11 @@ pub(super) struct Sealed {
 
 fn failed(doing: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DialectError {
     DialectError { doing, source: sqlx::Error::Io(io::Error::other(why)).into() }
+}
+
+/// What is stored is wrong, not how it was asked for.
+fn undecryptable(why: String) -> DialectError {
+    DialectError { doing: "decrypt the secrets of", source: sqlx::Error::Decode(why.into()).into() }
 }
 
 impl Sealed {
@@ -109,7 +114,7 @@ impl Sealed {
                 if let Err(why) = self.unseal(&mut row.object) {
                     // It will not be otherwise at the next look.
                     self.refused = Some(why.clone());
-                    return Err(failed("decrypt the secrets of", why));
+                    return Err(undecryptable(why));
                 }
             }
         }
@@ -169,7 +174,7 @@ async fn renew_one(store: &Store, key: &Key) -> Result<(), String> {
 impl Dialect for Sealed {
     async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError> {
         let mut loaded = self.inner.load(changes).await?;
-        self.unseal_loaded(&mut loaded).map_err(|why| failed("decrypt the secrets of", why))?;
+        self.unseal_loaded(&mut loaded).map_err(undecryptable)?;
         // A crash after this leaves a key that nothing needs yet.
         self.keys.keep().map_err(|error| failed("write the keys of the secrets of", error))?;
         Ok(loaded)
@@ -220,6 +225,15 @@ impl Dialect for Sealed {
 
     async fn maintain(&mut self, is_idle: bool) -> Result<(), DialectError> {
         self.inner.maintain(is_idle).await
+    }
+
+    async fn integrity(&mut self) -> Result<Vec<String>, DialectError> {
+        self.inner.integrity().await
+    }
+
+    async fn fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> Result<(), DialectError> {
+        let sealed = changes.iter().map(|change| self.seal(change)).collect::<Result<Vec<_>, _>>()?;
+        self.inner.fill(&sealed, restored).await
     }
 
     async fn size(&mut self) -> Result<Size, DialectError> {

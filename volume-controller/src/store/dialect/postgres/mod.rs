@@ -22,8 +22,8 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::columns::{from_sql, to_sql};
-use super::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Size};
-use crate::store::{Change, Config, Database, OpenError};
+use super::{CommitFailure, Dialect, DialectError, FILL_STEP, Foreign, Loaded, Settled, Size};
+use crate::store::{Change, Config, Database, OpenError, Restored};
 use listen::News;
 use owner::Ownership;
 use past::Past;
@@ -274,6 +274,19 @@ impl Postgres {
         Ok(if token.is_none() && counter.compacted > base { Settled::Compacted } else { Settled::DidNot })
     }
 
+    async fn try_fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> sqlx::Result<()> {
+        self.lock().await?;
+        for changes in changes.chunks(FILL_STEP) {
+            self.try_append(changes).await?;
+        }
+        sqlx::query("UPDATE revision SET current = $1, compacted = $1, incarnation = $2")
+            .bind(to_sql(restored.revision)?)
+            .bind(to_sql(restored.incarnation)?)
+            .execute(self.same_connection()?)
+            .await?;
+        self.run("COMMIT").await
+    }
+
     /// What lies free inside the tables only the server knows, roughly.
     async fn try_size(&mut self) -> sqlx::Result<Size> {
         let total: i64 = sqlx::query_scalar(
@@ -368,6 +381,17 @@ impl Dialect for Postgres {
     /// Autovacuum does it.
     async fn maintain(&mut self, _is_idle: bool) -> Result<(), DialectError> {
         Ok(())
+    }
+
+    async fn integrity(&mut self) -> Result<Vec<String>, DialectError> {
+        let result =
+            within(LOAD_DEADLINE, async { schema::find_damage(self.connection().await?).await }).await;
+        self.check("check the tables", result).map(|damage| damage.into_iter().collect())
+    }
+
+    async fn fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> Result<(), DialectError> {
+        let result = within(LOAD_DEADLINE, self.try_fill(changes, restored)).await;
+        self.check("write the objects", result)
     }
 
     async fn size(&mut self) -> Result<Size, DialectError> {

@@ -111,7 +111,7 @@ pub(super) async fn check(connection: &mut PgConnection, database: &Database) ->
     }
 }
 
-async fn find_damage(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
+pub(super) async fn find_damage(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
     let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     // Large stores take their time.
     sqlx::raw_sql("SET LOCAL statement_timeout = '10min'").execute(&mut *transaction).await?;

@@ -25,7 +25,7 @@ const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 const BUSY: Duration = Duration::from_secs(2);
 
 /// The file as it is called without links, so that two names of it have one lock.
-pub(super) fn real_path(path: &Path) -> Result<PathBuf, OpenError> {
+pub(crate) fn real_path(path: &Path) -> Result<PathBuf, OpenError> {
     let failed = |source| OpenError::File { doing: "find", path: path.to_owned(), source };
     match path.canonicalize() {
         Ok(path) => Ok(path),

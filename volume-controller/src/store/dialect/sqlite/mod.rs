@@ -20,12 +20,11 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
 use super::columns::{from_sql, to_sql};
-use super::{ChangeRow, CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Size};
-use crate::store::{Change, OpenError};
-use file::{
-    allow_vacuum, check, connect, create, identify, migrate, open_error, real_path, refuse_foreign, tune,
-};
-use lock::ProcessLock;
+use super::{ChangeRow, CommitFailure, Dialect, DialectError, FILL_STEP, Foreign, Loaded, Settled, Size};
+use crate::store::{Change, OpenError, Restored};
+pub(crate) use file::real_path;
+use file::{allow_vacuum, check, connect, create, identify, migrate, open_error, refuse_foreign, tune};
+pub(crate) use lock::ProcessLock;
 use rows::{Batch, begin, changes_after, counter, object_row};
 
 /// The WAL is copied into the database when about so much was written to it.
@@ -268,6 +267,30 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    async fn try_integrity(&mut self) -> sqlx::Result<Vec<String>> {
+        let connection = self.connection().await?;
+        let mut said: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&mut *connection).await?;
+        said.retain(|line| line != "ok");
+        Ok(said)
+    }
+
+    async fn try_fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> sqlx::Result<()> {
+        begin(self.connection().await?).await?;
+        for changes in changes.chunks(FILL_STEP) {
+            self.append(changes).await?;
+        }
+        let connection = self.connection().await?;
+        sqlx::query("UPDATE revision SET current = ?1, compacted = ?1, incarnation = ?2")
+            .bind(to_sql(restored.revision)?)
+            .bind(to_sql(restored.incarnation)?)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("COMMIT").execute(&mut *connection).await.map(drop)
+    }
+}
+
 /// Free pages, and all pages.
 async fn pages_of(connection: &mut SqliteConnection) -> sqlx::Result<(i64, i64)> {
     sqlx::query_as("SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count")
@@ -329,6 +352,16 @@ impl Dialect for Sqlite {
     async fn maintain(&mut self, is_idle: bool) -> Result<(), DialectError> {
         let result = self.try_maintain(is_idle).await;
         self.check("copy the WAL into the database", result).await
+    }
+
+    async fn integrity(&mut self) -> Result<Vec<String>, DialectError> {
+        let result = self.try_integrity().await;
+        self.check("check the file", result).await
+    }
+
+    async fn fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> Result<(), DialectError> {
+        let result = self.try_fill(changes, restored).await;
+        self.check("write the objects", result).await
     }
 
     async fn size(&mut self) -> Result<Size, DialectError> {

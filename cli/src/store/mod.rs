@@ -1,4 +1,11 @@
-//! Where `holdfast up` keeps its objects: in its root folder, or in a PostgreSQL database.
+//! Where `holdfast up` keeps its objects: in its root folder, or in a PostgreSQL database. And what can be done with them.
+
+pub(crate) mod backup;
+pub(crate) mod check;
+mod progress;
+pub(crate) mod restore;
+pub(crate) mod seen;
+mod target;
 
 use std::{
     fs::{self, File},
@@ -25,9 +32,25 @@ struct Record {
     id: StoreId,
 }
 
-/// Opens the store of this root. A root belongs to one store: with another, or a new and empty one, nothing
+/// What a store is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Open,
+    /// To be made anew, under the name that the root knows it by.
+    Restore,
+}
+
+/// The place of a root's store.
+pub(crate) struct Place {
+    pub(crate) config: store::Config,
+    root: PathBuf,
+    /// The database's address as it is remembered, and the name of its store.
+    named: Option<(String, StoreId)>,
+}
+
+/// Where the store of this root is. A root belongs to one store: with another, or a new and empty one, nothing
 /// that is mounted below the root would be wanted any more, and the node agent would unmount it.
-pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Store> {
+pub(crate) fn place(root: &Path, database: Option<Database>, purpose: Purpose) -> Result<Place> {
     let path = root.join(RECORD);
     let record = match read(&path)? {
         Some(text) => Some(parse(&text, &path)?),
@@ -44,10 +67,10 @@ pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Stor
         }
         let mut config = store::Config::new(file);
         config.keys = Some(root.join(KEYS));
-        return Ok(Store::open(config).await?);
+        return Ok(Place { config, root: root.to_owned(), named: None });
     };
     let shown = database.to_string();
-    let expected = if let Some(Record { address, id }) = record {
+    let (id, expected) = if let Some(Record { address, id }) = record {
         if let Some(address) = address {
             ensure!(
                 address == shown,
@@ -56,7 +79,8 @@ pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Stor
                 path.display()
             );
         }
-        Expected::Existing(id)
+        // What is to be restored may be gone altogether.
+        (id, if purpose == Purpose::Restore { Expected::Mine(id) } else { Expected::Existing(id) })
     } else {
         let has_file = file.try_exists().with_context(|| format!("cannot look for {}", file.display()))?;
         ensure!(
@@ -64,24 +88,68 @@ pub(crate) async fn open(root: &Path, database: Option<Database>) -> Result<Stor
             "the objects of this root are in {}: leave --store out, or move the file away to begin without them",
             file.display()
         );
-        Expected::Mine(intended(root)?)
+        // Another store, or the first.
+        seen::forget(root)?;
+        let id = intended(root)?;
+        (id, Expected::Mine(id))
     };
     let mut config = store::Config::new(Location::Postgres(database));
     config.expected = expected;
     config.keys = Some(root.join(KEYS));
     // The controllers of this process assume that nobody else's run.
     config.is_alone = true;
-    let store = Store::open(config).await.map_err(|error| explain(error, expected, &path))?;
-    let (Expected::Mine(id) | Expected::Existing(id)) = expected else { return Ok(store) };
-    // Only now, so that a mistyped URL is not remembered. A crash before this leaves a root that nothing
-    // was started on, and the intent, by which the next start knows the store for its own.
-    if let Err(error) = write(root, RECORD, &format!("{shown}\n{id}\n")) {
-        store.close().await;
-        return Err(error).with_context(|| format!("cannot write {}", path.display()));
+    Ok(Place { config, root: root.to_owned(), named: Some((shown, id)) })
+}
+
+impl Place {
+    /// What to do about a store that does not open.
+    pub(crate) fn explain(&self, error: OpenError) -> Error {
+        explain(error, self.config.expected, &self.root.join(RECORD))
     }
-    // Left behind it is of no use and no harm.
-    let _ = fs::remove_file(root.join(INTENT));
+
+    /// Ties the root to the store that is open now. Only now, so that a mistyped URL is not remembered. A crash before
+    /// this leaves a root that nothing was started on, and the intent, by which the next start knows the store for its own.
+    pub(crate) fn remember(&self) -> Result<()> {
+        let Some((shown, id)) = &self.named else { return Ok(()) };
+        write(&self.root, RECORD, &format!("{shown}\n{id}\n"))
+            .with_context(|| format!("cannot write {}", self.root.join(RECORD).display()))?;
+        // Left behind it is of no use and no harm.
+        let _ = fs::remove_file(self.root.join(INTENT));
+        Ok(())
+    }
+}
+
+/// Opens the store of this root to work on it; `quota` as in [`store::Config::quota`].
+pub(crate) async fn open(root: &Path, database: Option<Database>, quota: Option<u64>) -> Result<Store> {
+    let mut place = place(root, database, Purpose::Open)?;
+    place.config.quota = quota;
+    let store = Store::open(place.config.clone()).await.map_err(|error| place.explain(error))?;
+    if let Err(error) = place.remember().and_then(|()| seen::compare(root, &store)) {
+        store.close().await;
+        return Err(error);
+    }
     Ok(store)
+}
+
+/// Opens the store of this root to look at it, also one that this root should not go on with.
+async fn look(root: &Path, database: Option<Database>) -> Result<Store> {
+    let place = place(root, database, Purpose::Open)?;
+    Store::open(place.config.clone()).await.map_err(|error| place.explain(error))
+}
+
+/// Whether this root has a store, as far as the root itself tells.
+fn is_there(root: &Path) -> Result<bool> {
+    for name in [FILE, RECORD] {
+        let path = root.join(name);
+        if path.try_exists().with_context(|| format!("cannot look for {}", path.display()))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }
 
 /// What to do about a database that is not the one of this root.
