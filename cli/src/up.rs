@@ -70,6 +70,18 @@ pub(crate) struct UpArgs {
     /// The most that all objects together may have, as a quantity, 0 for no limit. Beyond it nothing new is taken.
     #[arg(long, value_name = "QUANTITY", default_value = "2Gi")]
     store_quota: String,
+    /// Note every request in this file, as lines of JSON (audit.k8s.io/v1)
+    #[arg(long, value_name = "FILE")]
+    audit_log_path: Option<PathBuf>,
+    /// What is noted of which request, a Policy of audit.k8s.io/v1 [default: everything, without bodies]
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// The size of the audit log, in MiB, at which it is moved aside
+    #[arg(long, value_name = "MIB", default_value_t = 100, requires = "audit_log_path")]
+    audit_log_maxsize: u32,
+    /// How many audit logs that were moved aside are kept
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, requires = "audit_log_path")]
+    audit_log_maxbackup: u16,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -120,6 +132,12 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         listen: args.listen,
         database,
         quota: (quota > 0).then_some(quota),
+        audit: args.audit_log_path.map(|path| apiserver::AuditConfig {
+            path,
+            policy: args.audit_policy_file,
+            max_bytes: u64::from(args.audit_log_maxsize.max(1)) << 20,
+            max_backups: args.audit_log_maxbackup.into(),
+        }),
     };
     run_to_the_end(machine.run())
 }
@@ -133,6 +151,7 @@ struct Machine {
     listen: Option<SocketAddr>,
     database: Option<Database>,
     quota: Option<u64>,
+    audit: Option<apiserver::AuditConfig>,
 }
 
 impl Machine {
@@ -151,6 +170,7 @@ impl Machine {
         store.metrics().register(&mut registry.lock());
         let mut api = apiserver::Config::new(store.clone(), self.root.path());
         api.registry = Arc::clone(&registry);
+        api.audit = self.audit.clone();
         if let Some(listen) = self.listen {
             api.listen = listen;
         }

@@ -19,11 +19,15 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::admit::Source;
 use super::client_certificates::Believed;
 use super::peer::Peer;
 
 /// How long a client has for its part of the handshake, for the head of a request, or to say who it is.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a request's head: the URL and all headers.
+const MAX_HEAD: usize = 128 * 1024;
+const MAX_HEAD_LIST: u32 = 128 * 1024;
 /// Streams of one HTTP/2 connection: client-go runs all its watches over one.
 const MAX_STREAMS: u32 = 1000;
 
@@ -50,11 +54,12 @@ pub(crate) struct Conversation {
 impl Conversation {
     pub(crate) fn new(router: Router, stop: CancellationToken) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(MAX_HEAD);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD_LIST)
             // A client that vanished without a word frees its watches within a minute.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
@@ -62,7 +67,7 @@ impl Conversation {
     }
 
     /// Answers requests until the client has no more, or the server stops.
-    pub(crate) async fn hold<S>(self, stream: S, peer: Peer)
+    pub(crate) async fn hold<S>(self, stream: S, peer: Peer, source: Option<Source>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -72,6 +77,9 @@ impl Conversation {
         let service = router.map_request(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(mark.clone());
             request.extensions_mut().insert(peer.clone());
+            if let Some(source) = source {
+                request.extensions_mut().insert(source);
+            }
             request
         });
         let service = TowerToHyperService::new(service);

@@ -47,6 +47,9 @@ pub enum ServeError {
         /// Why not.
         why: String,
     },
+    /// The audit policy cannot be read.
+    #[error("the audit policy cannot be read: {0}")]
+    Policy(String),
     /// The roles that a cluster begins with cannot be created.
     #[error("cannot create the default roles: {why}")]
     Roles {

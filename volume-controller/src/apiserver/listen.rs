@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admit::Source;
 use super::client_certificates::Believed;
 use super::connection::{Conversation, handshake};
 use super::durable;
@@ -82,12 +83,13 @@ pub(crate) async fn serve(doors: Doors, router: Router, stop: CancellationToken)
                 continue;
             }
             accepted = network.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
+                    let source = Some(Source(address.ip()));
                     let (acceptor, clients) = (acceptor.clone(), clients.clone());
                     let conversation = conversation.clone();
                     connections.spawn(cut.clone().run_until_cancelled_owned(async move {
                         if let Some((stream, peer)) = handshake(&acceptor, &clients, stream).await {
-                            conversation.hold(stream, peer).await;
+                            conversation.hold(stream, peer, source).await;
                         }
                     }));
                     continue;
@@ -99,7 +101,7 @@ pub(crate) async fn serve(doors: Doors, router: Router, stop: CancellationToken)
                     let peer = local::peer(&stream);
                     let conversation = conversation.clone();
                     connections.spawn(cut.clone().run_until_cancelled_owned(async move {
-                        conversation.hold(stream, peer).await;
+                        conversation.hold(stream, peer, None).await;
                     }));
                     continue;
                 }

@@ -7,7 +7,9 @@
 mod accept;
 mod admin;
 mod admission;
+mod admit;
 pub(crate) mod apply;
+mod audit;
 mod auth;
 mod body;
 mod client_certificates;
@@ -24,6 +26,7 @@ mod gzip;
 mod health;
 mod impersonation;
 pub mod kinds;
+mod limits;
 mod listen;
 mod local;
 mod metadata;
@@ -64,6 +67,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
 pub use admin::{BACKUP_PATH, CHECK_PATH};
+pub use audit::AuditConfig;
 pub use credentials::kubeconfig_for;
 pub use error::ServeError;
 use status::ApiError;
@@ -85,6 +89,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the server's metrics go, and what `/metrics` shows.
     pub registry: SharedRegistry,
+    /// Where requests are noted, if they are.
+    pub audit: Option<AuditConfig>,
     /// How often a watch with `allowWatchBookmarks` hears of progress, at most.
     pub bookmark_interval: Duration,
 }
@@ -98,6 +104,7 @@ impl Config {
             root: root.into(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             registry: SharedRegistry::default(),
+            audit: None,
             bookmark_interval: Duration::from_secs(10),
         }
     }
@@ -130,6 +137,8 @@ pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) authenticator: auth::Authenticator,
     pub(crate) access: rbac::Access,
+    pub(crate) limits: limits::Limits,
+    pub(crate) audit: Option<Arc<audit::Audit>>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) registry: SharedRegistry,
     pub(crate) bookmark_interval: Duration,
@@ -143,7 +152,7 @@ pub(crate) struct Api {
 /// # Errors
 /// See [`ServeError`]. A failed start leaves nothing that hinders the next one.
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, ServeError> {
-    let Config { store, root, listen, registry, bookmark_interval } = config;
+    let Config { store, root, listen, registry, audit, bookmark_interval } = config;
     let pki = root.join("pki");
     durable::private_folder(&pki).map_err(|source| ServeError::File {
         doing: "create",
@@ -159,6 +168,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     create_namespaces(&store).await?;
     let failed = |error: ApiError| ServeError::Roles { why: error.to_string() };
     rbac::defaults::reconcile(&store).await.map_err(failed)?;
+    let audit =
+        audit.map(|config| audit::Audit::open(&config, &mut registry.lock()).map(Arc::new)).transpose()?;
     let (listener, address) = listen::bind(listen, &pki).await?;
     let identity = tls::Identity::new(authority, address.ip(), now)?;
     let acceptor = TlsAcceptor::from(Arc::new(identity.tls(&clients)?));
@@ -166,13 +177,30 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     // Written last: whoever waits for the file can connect at once.
     let kubeconfig = credentials::write_kubeconfig(&root, address, &certificate, &token)?;
     let metrics = metrics::Metrics::register(&mut registry.lock());
+    let limits = limits::Limits::register(&mut registry.lock());
     let tokens = tokens::Tokens::new(keys, store.clone());
     let authenticator = auth::Authenticator::new(&token, tokens);
     let access = rbac::Access::new(store.clone());
-    let api = Api { store, authenticator, access, metrics, registry, bookmark_interval, stop: stop.clone() };
+    let noted = audit.clone();
+    let api = Api {
+        store,
+        authenticator,
+        access,
+        limits,
+        audit,
+        metrics,
+        registry,
+        bookmark_interval,
+        stop: stop.clone(),
+    };
     let router = router::router(Arc::new(api));
     let doors = listen::Doors { network: listener, acceptor, identity, clients, local };
-    let task = tokio::spawn(listen::serve(doors, router, stop));
+    let task = tokio::spawn(async move {
+        listen::serve(doors, router, stop).await;
+        if let Some(audit) = noted {
+            audit.end().await;
+        }
+    });
     Ok(Server { address, kubeconfig, socket, task })
 }
 

@@ -5,25 +5,21 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::{Method, StatusCode, header, request::Parts};
-use jiff::Timestamp;
+use http::{Method, StatusCode, request::Parts};
 use tokio::time::Instant;
 
 use super::accept::{self, Syntax};
-use super::connection::Known;
 use super::metrics::RequestLabels;
 use super::options::Options;
-use super::peer::Peer;
-use super::rbac::attributes::Attributes;
 use super::status::ApiError;
 use super::tokens::issuer;
-use super::user::{MASTERS, User};
+use super::user::User;
 use super::verbs::{self, Call, Verb};
-use super::{Api, admin, body, discovery, fixed, gzip, health, impersonation, reply, reviews, route};
+use super::{Api, admin, admit, body, discovery, fixed, gzip, health, reply, reviews, route};
 
 /// Every path of the server.
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -51,36 +47,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         )
         .fallback(objects)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed.into_response() })
-        .layer(middleware::from_fn_with_state(api.clone(), admit))
+        .layer(middleware::from_fn_with_state(api.clone(), admit::admit))
         .layer(middleware::from_fn(gzip::compress))
         .with_state(api)
-}
-
-/// Every request of every path goes through here: who sends it, as whom, and whether they may.
-async fn admit(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    match user(&api, &request) {
-        Ok(user) => {
-            request.extensions_mut().insert(Arc::new(user));
-            next.run(request).await
-        }
-        Err(error) => error.into_response(),
-    }
-}
-
-fn user(api: &Api, request: &Request) -> Result<User, ApiError> {
-    let headers = request.headers();
-    let peer = request.extensions().get::<Peer>().unwrap_or(&Peer::Unknown);
-    let sender = api.authenticator.user(peer, headers, Timestamp::now())?;
-    let has_proof = peer.is_known() || headers.contains_key(header::AUTHORIZATION);
-    if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
-        known.set();
-    }
-    let user = impersonation::user(&api.access, sender, headers)?;
-    // Who may do everything is not asked what.
-    if !user.is_in(MASTERS) {
-        api.access.check(&user, &Attributes::of(request.method(), request.uri()))?;
-    }
-    Ok(user)
 }
 
 /// `/api…` and `/apis…`

@@ -91,6 +91,8 @@ pub(crate) enum ApiError {
     TooLarge,
     #[error("the body of the request did not arrive in time")]
     SlowBody,
+    #[error("too many requests, please try again later")]
+    TooManyRequests,
     #[error("{0}")]
     Expired(String),
     /// The state of a list's first page is forgotten; with the token that goes on all the same.
@@ -173,6 +175,7 @@ impl ApiError {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "Timeout"),
             Self::Expired(_) | Self::ContinueExpired(_) => (StatusCode::GONE, "Expired"),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
             Self::FutureVersion { .. } | Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
@@ -184,7 +187,11 @@ impl ApiError {
     pub(crate) fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::FutureVersion { .. } | Self::Internal(_) | Self::Unavailable(_) | Self::Timeout(_)
+            Self::TooManyRequests
+                | Self::FutureVersion { .. }
+                | Self::Internal(_)
+                | Self::Unavailable(_)
+                | Self::Timeout(_)
         )
     }
 

@@ -74,12 +74,22 @@ impl Cluster {
     }
 
     pub(crate) async fn start_in(folder: TempDir, change: impl FnOnce(&mut store::Config)) -> Self {
+        Self::start_as(folder, change, |_| {}).await
+    }
+
+    /// A server whose own settings are changed as well.
+    pub(crate) async fn start_as(
+        folder: TempDir,
+        change: impl FnOnce(&mut store::Config),
+        set: impl FnOnce(&mut apiserver::Config),
+    ) -> Self {
         let mut limits = store::Config::new(folder.path().join("state.db"));
         limits.progress = Duration::from_millis(20);
         change(&mut limits);
         let store = Store::open(limits).await.unwrap();
         let mut config = apiserver::Config::new(store.clone(), folder.path());
         config.bookmark_interval = Duration::from_millis(50);
+        set(&mut config);
         let stop = CancellationToken::new();
         let server = apiserver::serve(config, stop.clone()).await.unwrap();
         let kubeconfig = server.kubeconfig.clone();

@@ -13,6 +13,7 @@
 mod access;
 mod admin;
 mod applying;
+mod audit;
 mod bodies;
 mod certificates;
 mod clients;

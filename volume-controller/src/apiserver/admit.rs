@@ -1,0 +1,179 @@
+//! The way of every request to what it asks for: who sends it, as whom, whether they may, whether
+//! there is room, and the audit log's note of all this.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
+
+use super::audit::{Audit, Event, Level};
+use super::connection::Known;
+use super::limits::Permit;
+use super::peer::Peer;
+use super::rbac::Decision;
+use super::rbac::attributes::Attributes;
+use super::status::ApiError;
+use super::user::{MASTERS, User};
+use super::{Api, body, impersonation};
+
+/// Where a request comes from, over a network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source(pub(crate) IpAddr);
+
+/// What was found out before a request is done.
+#[derive(Default)]
+struct Judged {
+    sender: Option<User>,
+    user: Option<Arc<User>>,
+    decision: Option<Decision>,
+    /// Held while it is done.
+    permit: Option<Permit>,
+}
+
+/// Every request of every path goes through here.
+pub(crate) async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let received = Timestamp::now();
+    let mut judged = Judged::default();
+    let outcome = judge(&api, &request, &mut judged);
+    let Some(audit) = &api.audit else { return go_on(outcome, judged, request, next).await };
+    let asked = Attributes::of(request.method(), request.uri());
+    let anonymous = User::default();
+    let level = audit.level(judged.sender.as_ref().unwrap_or(&anonymous), &asked);
+    if level == Level::None {
+        return go_on(outcome, judged, request, next).await;
+    }
+    let mut event = Event::new(request.method(), request.uri(), request.headers(), &asked, received);
+    describe(&mut event, &judged, &request);
+    let is_watch = asked.verb == "watch";
+    let work = noted(audit.clone(), event, level, is_watch, outcome, judged, request, next);
+    let done = audit.finish(work).await;
+    done.unwrap_or_else(|| {
+        ApiError::Internal("the request was not done to its end".to_owned()).into_response()
+    })
+}
+
+/// Who sends a request, as whom, whether they may, and room for it.
+fn judge(api: &Api, request: &Request, judged: &mut Judged) -> Result<(), ApiError> {
+    let headers = request.headers();
+    let peer = request.extensions().get::<Peer>().unwrap_or(&Peer::Unknown);
+    let sender = api.authenticator.user(peer, headers, Timestamp::now())?;
+    let has_proof = peer.is_known() || headers.contains_key(header::AUTHORIZATION);
+    if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
+        known.set();
+    }
+    if api.audit.is_some() {
+        judged.sender = Some(sender.clone());
+    }
+    let user = Arc::new(impersonation::user(&api.access, sender, headers)?);
+    judged.user = Some(user.clone());
+    // Who may do everything is not asked what, and has room even when nobody else has.
+    if user.is_in(MASTERS) {
+        judged.decision = Some(Decision { allowed: true, reason: String::new() });
+        return Ok(());
+    }
+    let asked = Attributes::of(request.method(), request.uri());
+    let decision = api.access.decide(&user, &asked);
+    let denied = (!decision.allowed).then(|| asked.denied(&user, &decision.reason));
+    judged.decision = Some(decision);
+    if let Some(denied) = denied {
+        return Err(denied);
+    }
+    if asked.verb != "watch" {
+        let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        judged.permit = Some(api.limits.enter(&user.name, is_reading)?);
+    }
+    Ok(())
+}
+
+async fn go_on(outcome: Result<(), ApiError>, judged: Judged, mut request: Request, next: Next) -> Response {
+    let Judged { user, permit: _permit, .. } = judged;
+    match (outcome, user) {
+        (Ok(()), Some(user)) => {
+            request.extensions_mut().insert(user);
+            next.run(request).await
+        }
+        (Ok(()), None) => ApiError::Unauthorized.into_response(),
+        (Err(error), _) => error.into_response(),
+    }
+}
+
+fn describe(event: &mut Event, judged: &Judged, request: &Request) {
+    if let Some(Source(address)) = request.extensions().get() {
+        event.sent_from(*address);
+    }
+    if let Some(sender) = &judged.sender {
+        event.sent_by(sender);
+        if let Some(user) = judged.user.as_deref().filter(|user| *user != sender) {
+            event.done_as(user);
+        }
+    }
+    if let Some(decision) = &judged.decision {
+        event.decided(decision);
+    }
+}
+
+/// Does a request, and notes what came of it.
+#[expect(clippy::too_many_arguments, reason = "everything of one request")]
+async fn noted(
+    audit: Arc<Audit>,
+    mut event: Event,
+    level: Level,
+    is_watch: bool,
+    outcome: Result<(), ApiError>,
+    judged: Judged,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut request = request;
+    let mut outcome = outcome;
+    // Bodies of those who may not are not even read.
+    if level >= Level::Request && outcome.is_ok() && !matches!(*request.method(), Method::GET | Method::HEAD)
+    {
+        let (parts, sent) = request.into_parts();
+        let sent = body::read(sent).await.unwrap_or_else(|error| {
+            outcome = Err(error);
+            Bytes::new()
+        });
+        event.body("requestObject", &sent);
+        request = Request::from_parts(parts, Body::from(sent));
+    }
+    let response = go_on(outcome, judged, request, next).await;
+    let code = response.status();
+    let is_error = code.is_client_error() || code.is_server_error();
+    // What is no JSON, such as a backup, may be larger than memory.
+    let media = response.headers().get(header::CONTENT_TYPE);
+    let is_json = media.is_some_and(|media| media.as_bytes().starts_with(b"application/json"));
+    let is_whole = is_json && (!is_watch || is_error);
+    let (response, answer) = match is_whole && (is_error || level == Level::RequestResponse) {
+        true => copied(response).await,
+        false => (response, Bytes::new()),
+    };
+    if level == Level::RequestResponse {
+        event.body("responseObject", &answer);
+    }
+    event.answered(level, is_watch, code, if is_error { &answer } else { &[] });
+    let mut response = response;
+    if let Ok(id) = HeaderValue::from_str(&event.id) {
+        response.headers_mut().insert(super::audit::AUDIT_ID, id);
+    }
+    audit.put(event).await;
+    response
+}
+
+/// The response, and what is in it.
+async fn copied(response: Response) -> (Response, Bytes) {
+    let (parts, body) = response.into_parts();
+    match axum::body::to_bytes(body, usize::MAX).await {
+        Ok(bytes) => (Response::from_parts(parts, Body::from(bytes.clone())), bytes),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be read for the audit log");
+            (StatusCode::INTERNAL_SERVER_ERROR.into_response(), Bytes::new())
+        }
+    }
+}

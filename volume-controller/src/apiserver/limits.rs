@@ -1,0 +1,137 @@
+//! How much is done at once, so that one user who asks for too much, or many together, get 429 and
+//! everybody else is still answered.
+//!
+//! Members of `system:masters`, which the controllers and root on the machine are, always are:
+//! somebody must be able to find out what is wrong. Watches do not count, as they do nothing most
+//! of the time. The totals are upstream's (`--max-requests-inflight` and
+//! `--max-mutating-requests-inflight`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::status::ApiError;
+
+/// Requests at once, of all users and of one.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    all: usize,
+    one: usize,
+}
+
+const READING: Limit = Limit { all: 400, one: 200 };
+const WRITING: Limit = Limit { all: 200, one: 100 };
+
+/// What a request does, in upstream's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    request_kind: &'static str,
+}
+
+/// Counts requests under way.
+pub(crate) struct Limits {
+    reading: Arc<Counted>,
+    writing: Arc<Counted>,
+    dropped: Family<Labels, Counter<u64, AtomicU64>>,
+}
+
+struct Counted {
+    limit: Limit,
+    labels: Labels,
+    gauge: Gauge,
+    of: Mutex<Users>,
+}
+
+#[derive(Default)]
+struct Users {
+    all: usize,
+    each: HashMap<String, usize>,
+}
+
+/// A request under way.
+pub(crate) struct Permit {
+    counted: Arc<Counted>,
+    user: String,
+}
+
+impl Limits {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let inflight = Family::<Labels, Gauge>::default();
+        let counted = |request_kind, limit| {
+            let labels = Labels { request_kind };
+            let gauge = inflight.get_or_create(&labels).clone();
+            Arc::new(Counted { limit, labels, gauge, of: Mutex::default() })
+        };
+        let (reading, writing) = (counted("readOnly", READING), counted("mutating", WRITING));
+        let dropped = Family::default();
+        registry.register(
+            "apiserver_current_inflight_requests",
+            "Requests under way, without watches and those of system:masters",
+            inflight,
+        );
+        registry.register(
+            "apiserver_dropped_requests",
+            "Requests that were refused because too many were under way",
+            dropped.clone(),
+        );
+        Self { reading, writing, dropped }
+    }
+
+    /// Room for one request of a user, until the permit is dropped.
+    pub(crate) fn enter(&self, user: &str, is_reading: bool) -> Result<Permit, ApiError> {
+        let counted = if is_reading { &self.reading } else { &self.writing };
+        let mut of = counted.of.lock();
+        let own = of.each.get(user).copied().unwrap_or(0);
+        if of.all >= counted.limit.all || own >= counted.limit.one {
+            drop(of);
+            self.dropped.get_or_create(&counted.labels).inc();
+            return Err(ApiError::TooManyRequests);
+        }
+        of.all += 1;
+        of.each.insert(user.to_owned(), own + 1);
+        counted.gauge.inc();
+        Ok(Permit { counted: counted.clone(), user: user.to_owned() })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut of = self.counted.of.lock();
+        of.all -= 1;
+        match of.each.get_mut(&self.user) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => {
+                of.each.remove(&self.user);
+            }
+        }
+        self.counted.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_leaves_room_for_others() {
+        let limits = Limits::register(&mut Registry::default());
+        let mut held: Vec<Permit> = (0..100).map(|_| limits.enter("a", false).unwrap()).collect();
+        assert!(limits.enter("a", false).is_err());
+        assert!(limits.enter("a", true).is_ok(), "reading is counted apart");
+        held.extend((0..100).map(|number| limits.enter(&format!("b{}", number % 2), false).unwrap()));
+        assert!(limits.enter("c", false).is_err(), "all together have too many");
+        held.truncate(199);
+        held.push(limits.enter("c", false).unwrap());
+        drop(held);
+        assert_eq!(limits.writing.gauge.get(), 0);
+        assert!(limits.writing.of.lock().each.is_empty());
+        assert_eq!(limits.dropped.get_or_create(&limits.writing.labels).get(), 2);
+    }
+}
