@@ -21,6 +21,7 @@ mod deleting;
 mod encodings;
 mod endpoints;
 mod harness;
+mod hostile;
 mod kubectl;
 mod kubectl_access;
 mod kubectl_apply;
