@@ -22,7 +22,7 @@ use crate::{
     guard::Guards,
     health,
     identity::IdentityService,
-    kernel::place::Place,
+    kernel::{forks, place::Place},
     node::NodeService,
     operation::Operations,
     pool::Pool,
@@ -123,7 +123,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         .iter()
         .filter_map(|(name, pool)| Some((name.clone(), admin::socket::listen(pool)?)))
         .collect();
-    let (socket, listener) = Socket::bind(&config.socket()).await?;
+    let (socket, listener) = Socket::bind(&config.socket(), forks::MOMENT).await?;
     tracing::info!(socket = %config.socket().display(), pools = config.pools.len(), "serving CSI");
 
     // Ended only after the last operation: while one runs, the socket stays taken.
@@ -217,7 +217,11 @@ pub(crate) async fn open(config: &Config) -> Result<Driver, Error> {
     let opened = tokio::task::spawn_blocking(move || {
         pools
             .iter()
-            .map(|pool| Ok((pool.name.clone(), Pool::open(pool, &runner, &metrics)?)))
+            .map(|pool| {
+                let held = |error: &Error| matches!(error, Error::PoolInUse(_));
+                let opened = forks::outlast(|| Pool::open(pool, &runner, &metrics), held)?;
+                Ok((pool.name.clone(), opened))
+            })
             .collect::<Result<BTreeMap<_, _>, Error>>()
     });
     let pools = opened.await.map_err(|error| Error::Lost(error.to_string()))??;

@@ -11,12 +11,15 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::mpsc,
     task::JoinHandle,
-    time::interval,
+    time::{Instant, interval, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Tried as _};
+use crate::{
+    error::{Error, Tried as _},
+    kernel::forks,
+};
 
 /// How often the socket's file is looked after.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,9 +32,10 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Binds the socket. Only its owner, root, may connect.
-    pub(crate) async fn bind(path: &Path) -> Result<(Self, UnixListener), Error> {
-        remove_stale(path).await?;
+    /// Binds the socket, with so much patience for one that somebody listens on. Only its owner,
+    /// root, may connect.
+    pub(crate) async fn bind(path: &Path, patience: Duration) -> Result<(Self, UnixListener), Error> {
+        remove_stale(path, patience).await?;
         let listener = UnixListener::bind(path).tried(|| {
             format!(
                 "listening on {} (its folder has to exist, and the path may have at most 107 bytes)",
@@ -82,7 +86,7 @@ impl Socket {
                         if self.is_ours() != Some(false) {
                             continue;
                         }
-                        match Self::bind(&self.path).await {
+                        match Self::bind(&self.path, Duration::ZERO).await {
                             Ok((socket, again)) => {
                                 tracing::warn!(socket = %self.path.display(), "the socket was removed; it is made again");
                                 // The old value's file is gone: dropping it removes nothing.
@@ -113,7 +117,7 @@ impl Drop for Socket {
     }
 }
 
-async fn remove_stale(path: &Path) -> Result<(), Error> {
+async fn remove_stale(path: &Path, patience: Duration) -> Result<(), Error> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -125,7 +129,14 @@ async fn remove_stale(path: &Path) -> Result<(), Error> {
             path.display()
         )));
     }
-    match UnixStream::connect(path).await {
+    let begun = Instant::now();
+    let mut connected = UnixStream::connect(path).await;
+    // By its end a child of the former driver may hold the socket that nobody listens on.
+    while connected.is_ok() && begun.elapsed() < patience {
+        sleep(forks::PAUSE).await;
+        connected = UnixStream::connect(path).await;
+    }
+    match connected {
         Ok(_) => Err(Error::Precondition(format!(
             "another process listens on {}; stop it or give another path",
             path.display()

@@ -5,6 +5,7 @@ pub(crate) mod compression;
 pub(crate) mod damage;
 pub(crate) mod fiemap;
 pub(crate) mod flags;
+pub(crate) mod forks;
 pub(crate) mod freeze;
 pub(crate) mod io_max;
 pub(crate) mod loopdev;

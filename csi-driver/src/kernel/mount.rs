@@ -17,7 +17,7 @@ use rustix::{
 
 use super::{
     flags::MountOptions,
-    mountinfo,
+    forks, mountinfo,
     place::{Place, Seen},
     raw,
 };
@@ -110,7 +110,8 @@ pub(crate) fn unmount_all(
         if !is_ours(&seen)? {
             return Err(foreign(place, &seen, volume));
         }
-        match unmount(place.by_parent(), UnmountFlags::NOFOLLOW) {
+        let held = |error: &Errno| *error == Errno::BUSY;
+        match forks::outlast(|| unmount(place.by_parent(), UnmountFlags::NOFOLLOW), held) {
             Ok(()) => step::passed("unmounted"),
             Err(Errno::BUSY) => {
                 return Err(Error::Precondition(format!(

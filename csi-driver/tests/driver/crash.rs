@@ -13,6 +13,7 @@ use std::{
 
 use holdfast_csi_driver::{Config, PoolConfig, run};
 use holdfast_proto::csi::{self, VolumeCapability, volume_capability::access_mode::Mode};
+use rustix::net::sockopt::socket_peercred;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -109,7 +110,11 @@ pub(crate) async fn listening(process: &mut Child, folder: &Path) -> Option<Exit
     let socket = folder.join("csi.sock");
     until("the driver listens", || {
         ended = process.try_wait().unwrap();
-        ended.is_some() || UnixStream::connect(&socket).is_ok()
+        // A command that the one before was starting when it was killed may hold its socket still.
+        let is_its_own = |stream: UnixStream| {
+            socket_peercred(stream).unwrap().pid.as_raw_nonzero().get().cast_unsigned() == process.id()
+        };
+        ended.is_some() || UnixStream::connect(&socket).is_ok_and(is_its_own)
     })
     .await;
     ended
