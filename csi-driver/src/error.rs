@@ -48,7 +48,9 @@ pub enum Error {
     #[error("starting_token {0:?} is not one that this driver gave out; start again without it")]
     BadToken(String),
     /// What is stored cannot be read as what it should be. Never treated as absent.
-    #[error("{path} is damaged: {reason}; restore it, or move the folder out of the pool")]
+    #[error(
+        "{path} is damaged: {reason}; restore it, or unpublish and unstage it and then move the folder out of the pool"
+    )]
     Corrupt {
         /// The damaged file.
         path: PathBuf,

@@ -214,12 +214,7 @@ fn delete(
         Err(Error::NotFound(_)) => return Ok(DeleteVolumeGroupSnapshotResponse {}),
         parsed => parsed?,
     };
-    let pool = driver.pools.get(id.pool()).ok_or_else(|| {
-        Error::Precondition(format!(
-            "pool {:?} of group snapshot {id} is not configured here; add it again, or correct the id",
-            id.pool()
-        ))
-    })?;
+    let pool = pool_of(driver, &id)?;
     let _guard = driver.guards.take(&id)?;
     let Some(group) = pool.find_group(&id)? else {
         // As in DeleteVolume.
@@ -240,6 +235,16 @@ fn delete(
     Ok(DeleteVolumeGroupSnapshotResponse {})
 }
 
+/// As [`Driver::pool_of`], of a group.
+fn pool_of<'a>(driver: &'a Driver, id: &GroupId) -> Result<&'a Pool, Error> {
+    driver.pools.get(id.pool()).ok_or_else(|| {
+        Error::Precondition(format!(
+            "pool {:?} of group snapshot {id} is not configured here; add it again, or correct the id",
+            id.pool()
+        ))
+    })
+}
+
 /// CSI v1.12, GetVolumeGroupSnapshot.
 fn get(
     driver: &Driver,
@@ -247,7 +252,7 @@ fn get(
 ) -> Result<GetVolumeGroupSnapshotResponse, Error> {
     let id = GroupId::parse(&request.group_snapshot_id)?;
     let missing = || Error::NotFound(format!("group snapshot {:?} does not exist", id.as_str()));
-    let pool = driver.pools.get(id.pool()).ok_or_else(missing)?;
+    let pool = pool_of(driver, &id)?;
     let group = pool.find_group(&id)?.filter(|group| !group.deleting).ok_or_else(missing)?;
     check_members(&group, &request.snapshot_ids)?;
     Ok(GetVolumeGroupSnapshotResponse { group_snapshot: Some(wire(pool, &group)?) })

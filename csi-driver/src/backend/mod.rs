@@ -87,8 +87,14 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         sizes: &BTreeMap<VolumeId, Promise>,
     ) -> Result<u64, Error>;
 
-    /// The size that the data itself shows, for a volume whose metadata is damaged.
+    /// The size that the data itself shows; 0 where it shows none.
     fn measured_size(&self, folder: &VolumeFolder) -> u64;
+
+    /// Where the size is a quota: sets it to what `volume` says, at the start of the driver. An
+    /// expansion that a crash ended before its answer may have raised it.
+    fn hold_to_size(&self, _folder: &VolumeFolder, _volume: &Volume) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// How many bytes of its size the volume occupies; too few where that is not known.
     fn occupied(&self, folder: &VolumeFolder, volume: &Volume) -> Result<u64, Error>;

@@ -73,7 +73,15 @@ pub(super) fn detach(
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let Some(folder) = pool.find(&id)? else { return Ok(answer) };
-    let mut volume = folder.read_volume()?;
+    let Some(mut volume) = folder.read_volume_even_damaged()? else {
+        // Where it was attached nobody knows; what is unstaged can go.
+        if pool.backend.is_in_use(&folder)? {
+            return Err(Error::Precondition(format!(
+                "volume {id} is still mounted or attached on this node"
+            )));
+        }
+        return Ok(answer);
+    };
     let before = volume.attachments.len();
     volume.attachments.retain(|node, _| !request.node_id.is_empty() && *node != request.node_id);
     if volume.attachments.len() != before {

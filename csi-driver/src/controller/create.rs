@@ -136,6 +136,7 @@ pub(super) fn create(driver: &Driver, request: &CreateVolumeRequest) -> Result<C
     if let Some(folder) = pool.find(&id)? {
         let volume = folder.read_volume()?;
         check_same(&volume, request, wanted, content, enforce, origin.as_ref())?;
+        pool.settle_volumes()?;
         return Ok(CreateVolumeResponse { volume: Some(wire_volume(driver, pool, &volume)?) });
     }
 
@@ -249,6 +250,7 @@ pub(super) fn delete(driver: &Driver, request: &DeleteVolumeRequest) -> Result<D
     let Some(folder) = pool.find(&id)? else {
         // Nothing is in a folder that was removed, and another may be in its place.
         pool.expect_in_place()?;
+        pool.settle_volumes()?;
         return Ok(DeleteVolumeResponse {});
     };
     let volume = folder.read_volume()?;

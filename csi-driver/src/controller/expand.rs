@@ -30,7 +30,9 @@ pub(super) fn expand(
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
-    let volume = folder.read_volume()?;
+    let mut volume = folder.read_volume()?;
+    // One that failed half-way may have made it larger than was written down.
+    volume.capacity = volume.capacity.max(pool.backend.measured_size(&folder));
     if let Some(capability) = &capability {
         check_use(pool.backend.as_ref(), volume.content, capability)?;
     }

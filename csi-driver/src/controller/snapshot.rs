@@ -40,6 +40,7 @@ pub(super) fn create(
     if let Some(folder) = pool.find_snapshot(&id)? {
         let snapshot = folder.read_snapshot()?;
         check_same(&snapshot, &request.name, &source)?;
+        pool.settle_snapshots()?;
         return Ok(answer(&snapshot));
     }
     // The pool is part of the id, so the same name for a volume elsewhere would not be seen.
@@ -112,6 +113,7 @@ pub(super) fn delete(
     let Some(folder) = pool.find_snapshot(&id)? else {
         // As in DeleteVolume.
         pool.expect_in_place()?;
+        pool.settle_snapshots()?;
         return Ok(DeleteSnapshotResponse {});
     };
     if let Some(group) = folder.read_snapshot()?.group {
@@ -135,6 +137,9 @@ pub(super) fn list(driver: &Driver, request: &ListSnapshotsRequest) -> Result<Li
         Err(Error::VolumeNotFound(_)) => return Ok(ListSnapshotsResponse::default()),
         parsed => Some(parsed?),
     };
+    if let Some(source) = &source {
+        driver.pool_of(source)?;
+    }
     let mut ids = Vec::new();
     if request.snapshot_id.is_empty() {
         let pools = driver.pools.values();
@@ -142,6 +147,7 @@ pub(super) fn list(driver: &Driver, request: &ListSnapshotsRequest) -> Result<Li
             ids.extend(pool.snapshot_ids()?);
         }
     } else if let Ok(id) = SnapshotId::parse(&request.snapshot_id) {
+        driver.pool_of_snapshot(&id)?;
         ids.push(id);
     }
     ids.sort();

@@ -207,7 +207,7 @@ pub(super) fn unpublish(
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
-    let content = even_damaged(&folder)?.map(|volume| volume.content);
+    let content = folder.read_volume_even_damaged()?.map(|volume| volume.content);
     let mut journal = folder.read_journal()?;
     let path = plain(&request.target_path).to_string_lossy().into_owned();
     let recorded = journal.targets.contains_key(&path);
@@ -257,17 +257,5 @@ fn ask(pool: &Pool, folder: &VolumeFolder, content: Option<Content>, seen: &Seen
         }
         (Some(Content::Block), _) => Ok(false),
         _ => pool.backend.is_staged_at(folder, seen),
-    }
-}
-
-/// The volume, or `None` where what the driver wrote of it is damaged: it can be taken away
-/// from its pods all the same, by the journal and by what the kernel says.
-pub(super) fn even_damaged(folder: &VolumeFolder) -> Result<Option<Volume>, Error> {
-    match folder.read_volume() {
-        Err(error @ Error::Corrupt { .. }) => {
-            tracing::warn!(%error, "taking away a volume that is damaged");
-            Ok(None)
-        }
-        volume => volume.map(Some),
     }
 }

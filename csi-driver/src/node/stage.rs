@@ -6,7 +6,7 @@ use holdfast_proto::csi::{
 };
 use rustix::mount::MountAttrFlags;
 
-use super::publish::{by_record, even_damaged};
+use super::publish::by_record;
 use crate::{
     backend::Stage,
     capability::{Access, Capability},
@@ -174,7 +174,7 @@ pub(super) fn unstage(
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
-    let volume = even_damaged(&folder)?;
+    let volume = folder.read_volume_even_damaged()?;
     let mut journal = folder.read_journal()?;
 
     if let Some(target) = published_target(&journal)? {

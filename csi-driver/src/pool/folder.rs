@@ -108,6 +108,18 @@ impl VolumeFolder {
         })
     }
 
+    /// The volume, or `None` where what the driver wrote of it is damaged: it can be taken away
+    /// from its pods all the same, by the journal and by what the kernel says.
+    pub(crate) fn read_volume_even_damaged(&self) -> Result<Option<Volume>, Error> {
+        match self.read_volume() {
+            Err(error @ Error::Corrupt { .. }) => {
+                tracing::warn!(%error, "taking away a volume that is damaged");
+                Ok(None)
+            }
+            volume => volume.map(Some),
+        }
+    }
+
     /// Writes `volume.json` so that after a crash or a power cut the old or the new
     /// content is there, whole.
     pub(crate) fn write_volume(&self, volume: &Volume) -> Result<(), Error> {

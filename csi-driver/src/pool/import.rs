@@ -232,8 +232,8 @@ impl Pool {
             original.place.move_to(&folder.fd, self.backend.data_name())
         })();
         if let Err(error) = prepared {
-            // Nothing was moved, so nothing but our own file is in it.
-            remove_tree(&self.volumes, &name)?;
+            // It may have been moved, and what failed came after.
+            self.take_back(original, &folder, &name);
             return Err(match error {
                 Error::Io { source, .. } if source.raw_os_error() == Some(libc::EXDEV) => {
                     Error::Precondition(format!(
@@ -246,18 +246,37 @@ impl Pool {
             });
         }
         step::passed("original moved into the pool");
-        if let Err(error) = self.complete_import(&folder, &name, volume) {
-            // Back to where it was; where that fails too, the next start ends the import.
-            let undone = original
-                .place
-                .move_from(&folder.fd, self.backend.data_name())
-                .and_then(|()| remove_tree(&self.volumes, &name));
-            if let Err(undo) = undone {
-                tracing::error!(volume = %volume.id, error = %undo, "what was imported is in the pool, at {name}");
-            }
-            return Err(error);
+        let done = self.complete_import(&folder, &name, volume);
+        // A volume that appeared, durably or not, is one. Unknown counts as there.
+        if done.is_err() && !self.may_exist(&volume.id) {
+            self.take_back(original, &folder, &name);
         }
-        Ok(())
+        done
+    }
+
+    /// Moves what is being imported back to where it was, if it was moved. What cannot be moved back
+    /// stays where it is, and the next start ends the import; nothing is removed before it is
+    /// certain that the data is not in it.
+    fn take_back(&self, original: &Original, folder: &VolumeFolder, name: &str) {
+        let undone = (|| {
+            if self.holds_data(folder)? {
+                original.place.move_from(&folder.fd, self.backend.data_name())?;
+            }
+            remove_tree(&self.volumes, name)
+        })();
+        if let Err(error) = undone {
+            let path = self.volumes_path().join(name);
+            tracing::error!(path = %path.display(), %error, "what was being imported may be in the pool");
+        }
+    }
+
+    /// Whether the data of a volume is in its folder; an error where nobody can tell.
+    fn holds_data(&self, folder: &VolumeFolder) -> Result<bool, Error> {
+        match rfs::statat(&folder.fd, self.backend.data_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error).tried(|| format!("looking at {}", folder.path().display())),
+        }
     }
 
     /// From data that was moved to a volume. Can be repeated.
@@ -288,14 +307,48 @@ impl Pool {
         let Some(folder) = VolumeFolder::open(&self.volumes, &self.volumes_path(), name)? else {
             return Ok(());
         };
-        match rfs::statat(&folder.fd, self.backend.data_name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => {
-                let volume = folder.read_volume()?;
-                tracing::info!(volume = %volume.id, "ending an import that was interrupted");
-                self.complete_import(&folder, name, &volume)
-            }
-            Err(Errno::NOENT) => remove_tree(&self.volumes, name),
-            Err(error) => Err(error).tried(|| format!("looking at {}", folder.path().display())),
+        if !self.holds_data(&folder)? {
+            return remove_tree(&self.volumes, name);
         }
+        let volume = folder.read_volume()?;
+        tracing::info!(volume = %volume.id, "ending an import that was interrupted");
+        self.complete_import(&folder, name, &volume)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::pool::tests::open;
+
+    /// An error of the sync that follows the move must not cost the data.
+    #[tokio::test]
+    async fn what_was_moved_goes_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let pool = open(scratch.path());
+        let path = scratch.path().join("disk.raw");
+        fs::write(&path, "the only copy").unwrap();
+        let place = Place::open("path", path.to_str().unwrap()).unwrap().unwrap();
+        let seen = place.look().unwrap().unwrap();
+        let original = Original { place, seen };
+        let begin = |name: &str| make_new(&pool.volumes, &pool.volumes_path(), name).unwrap();
+        let import = pool.volumes_path().join(".import-p.v");
+
+        let folder = begin(".import-p.v");
+        original.place.move_to(&folder.fd, pool.backend.data_name()).unwrap();
+        assert!(!path.exists());
+        pool.take_back(&original, &folder, ".import-p.v");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the only copy");
+        assert!(!import.exists());
+
+        // Where its place is taken meanwhile, it stays in the pool.
+        let folder = begin(".import-p.v");
+        original.place.move_to(&folder.fd, pool.backend.data_name()).unwrap();
+        fs::write(&path, "another").unwrap();
+        pool.take_back(&original, &folder, ".import-p.v");
+        assert_eq!(fs::read_to_string(import.join("disk.img")).unwrap(), "the only copy");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another");
     }
 }

@@ -138,11 +138,23 @@ impl Pool {
         }
     }
 
+    /// The bytes that can be written to a volume, more than its size where a crash or a failure
+    /// ended an expansion half-way. Where the size is a quota, that is what it was before.
+    fn settle_size(&self, folder: &VolumeFolder, volume: &Volume) -> u64 {
+        if let Err(error) = self.backend.hold_to_size(folder, volume) {
+            tracing::warn!(volume = %volume.id, %error, "the size of this volume may not hold until it is staged again");
+        }
+        volume.capacity.max(self.backend.measured_size(folder))
+    }
+
     fn remove_half_made(&self) -> Result<(), Error> {
         for name in names(&self.volumes, &self.volumes_path())? {
             if name.starts_with(NEW) {
                 tracing::info!(pool = %self.name, entry = %name, "removing a volume that was never finished");
-                self.discard_new_volume(&name)?;
+                if let Err(error) = self.discard_new_volume(&name) {
+                    // It is nobody's, and keeps nobody from the others.
+                    tracing::error!(pool = %self.name, entry = %name, %error, "it stays until the next start");
+                }
             }
         }
         Ok(())
@@ -164,7 +176,7 @@ impl Pool {
                         sharing.insert(id.clone());
                     }
                     self.limit_again(&folder, &volume);
-                    volume.capacity
+                    self.settle_size(&folder, &volume)
                 }
                 Err(error) => {
                     tracing::error!(volume = %id, %error, "this volume cannot be used");

@@ -36,7 +36,7 @@ pub(super) struct Counted {
 }
 
 impl Pool {
-    fn snapshots_path(&self) -> PathBuf {
+    pub(super) fn snapshots_path(&self) -> PathBuf {
         self.path.join("snapshots")
     }
 

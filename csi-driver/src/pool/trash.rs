@@ -141,6 +141,17 @@ impl Pool {
         rfs::fsync(parent).tried(|| format!("syncing {}", path.display()))
     }
 
+    /// Makes durable what an earlier call found done and could not sync: before a repeated one is
+    /// told so.
+    pub(crate) fn settle_volumes(&self) -> Result<(), Error> {
+        self.sync_moved(&self.volumes, &self.volumes_path())
+    }
+
+    /// The same for snapshots.
+    pub(crate) fn settle_snapshots(&self) -> Result<(), Error> {
+        self.sync_moved(&self.snapshots, &self.snapshots_path())
+    }
+
     /// Counts what the trash held when the pool was opened.
     pub(super) fn count_trash(&self) -> Result<(), Error> {
         if self.retention.is_zero() {
@@ -149,7 +160,7 @@ impl Pool {
         for entry in entries(&self.trash, &self.trash_path())? {
             if let Some(folder) = self.trashed(&entry)? {
                 let size = match folder.read_volume() {
-                    Ok(volume) => volume.capacity,
+                    Ok(volume) => volume.capacity.max(self.backend.measured_size(&folder)),
                     Err(_) => self.backend.measured_size(&folder),
                 };
                 self.ledger.hold(&entry.name, size);

@@ -323,3 +323,26 @@ async fn a_pool_that_is_nearly_full_and_one_that_vanishes() {
     assert!(!driver.condition(&elsewhere).await.abnormal);
     driver.end().await;
 }
+
+/// Other data under the name of what is in use: what is in use can be taken away, is not copied in
+/// the other's place, and what somebody else mounted stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_image_leaves_its_pod() {
+    needs!();
+    let mut driver = Driver::image().await;
+    let id = driver.bring_up("v", 16 * MIB, &mounted("ext4"), "pod").await;
+    let image = driver.volume_folder(&id).join("disk.img");
+    fs::copy(&image, image.with_extension("new")).unwrap();
+    fs::rename(image.with_extension("new"), &image).unwrap();
+    assert_code(driver.snapshot("s", &id).await, Code::FailedPrecondition, "was replaced");
+    let target = driver.path("pod");
+    command("mount", &["-t", "tmpfs", "tmpfs", &target]).unwrap();
+    assert_code(driver.unpublish(&id, "pod").await, Code::FailedPrecondition, "is not volume");
+    command("umount", &[&target]).unwrap();
+    driver.unpublish(&id, "pod").await.unwrap();
+    driver.unstage(&id).await.unwrap();
+    assert_eq!(driver.scratch.loops(), Vec::<String>::new());
+    driver.detach(&id).await.unwrap();
+    driver.delete(&id).await.unwrap();
+    driver.assert_nothing_left("pool").await;
+}

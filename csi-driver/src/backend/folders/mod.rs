@@ -167,6 +167,10 @@ impl Backend for Folders {
         0
     }
 
+    fn hold_to_size(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
+        if volume.enforced { self.sizes.limit(folder, volume.capacity) } else { Ok(()) }
+    }
+
     fn occupied(&self, folder: &VolumeFolder, volume: &Volume) -> Result<u64, Error> {
         Ok(self.quota_usage(folder, volume)?.unwrap_or(0))
     }
@@ -202,28 +206,21 @@ impl Backend for Folders {
     }
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
-        let data = folder.child(DATA);
-        let fd = sizes::open(folder)?;
-        let stat = statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-            .tried(|| format!("looking at {}", folder.path().display()))?;
-        // Where the data is within its file system, as mounts of it show it.
-        let place = mountinfo::by_id(stat.stx_mnt_id)?.and_then(|pool| {
-            let inside = data.strip_prefix(&pool.mount_point).ok()?;
-            Some((pool.root.join(inside), pool.device))
-        });
-        let Some((root, device)) = place else {
-            return Err(Error::Corrupt {
-                path: data,
-                reason: "its file system is not in this process's mount table".to_owned(),
-            });
-        };
+        let (root, device) = place_of_data(folder)?;
         Ok(mountinfo::all()?.iter().any(|mount| mount.device == device && mount.root.starts_with(&root)))
     }
 
     fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
         let data = folder.open_child(DATA, OFlags::PATH)?;
         let stat = rfs::fstat(&data).tried(|| format!("looking at {}", folder.child(DATA).display()))?;
-        Ok((stat.st_dev, stat.st_ino) == (seen.dev, seen.ino))
+        if (stat.st_dev, stat.st_ino) == (seen.dev, seen.ino) {
+            return Ok(true);
+        }
+        // Somebody deleted the data and put other in its place: the kernel says where it was.
+        let (mut root, device) = place_of_data(folder)?;
+        root.as_mut_os_string().push("//deleted");
+        let mount = mountinfo::by_id(seen.mount_id)?;
+        Ok(mount.is_some_and(|mount| mount.device == device && mount.root.as_os_str() == root.as_os_str()))
     }
 
     fn stage(&self, stage: &Stage<'_>) -> Result<(), Error> {
@@ -295,4 +292,20 @@ impl Backend for Folders {
     fn copies_what_stands_still(&self, source: &VolumeFolder) -> Result<bool, Error> {
         Ok(!self.copies("volumes from volumes")?.share_with(source)?)
     }
+}
+
+/// Where the data is within its file system, as mounts of it show it, and on which device.
+fn place_of_data(folder: &VolumeFolder) -> Result<(PathBuf, String), Error> {
+    let data = folder.child(DATA);
+    let fd = sizes::open(folder)?;
+    let stat = statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .tried(|| format!("looking at {}", folder.path().display()))?;
+    let place = mountinfo::by_id(stat.stx_mnt_id)?.and_then(|pool| {
+        let inside = data.strip_prefix(&pool.mount_point).ok()?;
+        Some((pool.root.join(inside), pool.device))
+    });
+    place.ok_or_else(|| Error::Corrupt {
+        path: data,
+        reason: "its file system is not in this process's mount table".to_owned(),
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
 use super::{IMAGE, Image};
 use crate::{
@@ -57,7 +57,10 @@ impl Image {
 
     /// Whether what is seen at a path is the volume's device or its file system.
     pub(super) fn shows(folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
-        let Some(device) = Self::find_device(folder)? else { return Ok(false) };
+        let Some(device) = Self::find_device_even_deleted(folder)? else { return Ok(false) };
+        if seen.kind == FileType::BlockDevice {
+            return Ok(seen.rdev == device.rdev);
+        }
         if seen.dev == device.rdev {
             return Ok(true);
         }
