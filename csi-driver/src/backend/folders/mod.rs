@@ -168,7 +168,7 @@ impl Backend for Folders {
     }
 
     fn hold_to_size(&self, folder: &VolumeFolder, volume: &Volume) -> Result<(), Error> {
-        if volume.enforced { self.sizes.limit(folder, volume.capacity) } else { Ok(()) }
+        if volume.enforced { self.sizes.limit_if_counted(folder, volume.capacity) } else { Ok(()) }
     }
 
     fn occupied(&self, folder: &VolumeFolder, volume: &Volume) -> Result<u64, Error> {

@@ -115,6 +115,15 @@ impl Sizes {
         }
     }
 
+    /// As [`Sizes::limit`] where the file system counts; quotas that somebody switched off stay
+    /// off until a volume is made, grown or staged.
+    pub(super) fn limit_if_counted(&self, folder: &VolumeFolder, bytes: u64) -> Result<(), Error> {
+        match self {
+            Self::Btrfs(btrfs) if btrfs.counting()?.is_none() => Ok(()),
+            _ => self.limit(folder, bytes),
+        }
+    }
+
     /// Makes changed limits outlive a power cut.
     pub(super) fn commit(&self, folder: &VolumeFolder) -> Result<(), Error> {
         match self {
