@@ -180,10 +180,15 @@ async fn nobody_grants_what_they_do_not_have() {
         let answer = cluster.raw(Method::PATCH, &path, &apply, role("Role", name, &big).to_string()).await;
         answer.refused(403, "Forbidden");
     }
-    // Labels grant nothing, even where the rules are more than one has.
+    // Labels may grant, finalizers and owners do not, even where the rules are more than one has.
     cluster.post(ROLES, &role("Role", "large", &big)).await.expect(201);
+    let large = format!("{ROLES}/large");
     let label = json!({"metadata": {"labels": {"a": "b"}}});
-    cluster.ask("ann", Method::PATCH, &format!("{ROLES}/large"), &label).await.expect(200);
+    cluster.ask("ann", Method::PATCH, &large, &label).await.refused(403, "Forbidden");
+    let finalizer = json!({"metadata": {"finalizers": ["example.com/a"]}});
+    cluster.ask("ann", Method::PATCH, &large, &finalizer).await.expect(200);
+    cluster.ask("ann", Method::PATCH, &large, &json!({"metadata": {"finalizers": null}})).await.expect(200);
+    cluster.ask("ann", Method::PATCH, &format!("{ROLES}/small"), &label).await.expect(200);
 
     // Bindings.
     let bind = |name: &str, role: &str| binding("RoleBinding", name, role, &user("bob"));
@@ -212,6 +217,74 @@ async fn nobody_grants_what_they_do_not_have() {
         .await
         .refused(403, "Forbidden");
     cluster.ask("ann", Method::POST, ROLES, &role("Role", "big", &big)).await.expect(201);
+    cluster.stop().await;
+}
+
+/// Who may write ClusterRoles gets no more by the label that brings a role into `view`, nor by
+/// taking away what kept an aggregated role's rules.
+#[tokio::test]
+async fn labels_and_aggregation_make_nobody_an_administrator() {
+    let cluster = Cluster::start().await;
+    let roles = format!("{RBAC}/clusterroles");
+    let writes = rule(
+        &["create", "update", "patch", "get"],
+        "rbac.authorization.k8s.io",
+        &["clusterroles", "clusterrolebindings"],
+    );
+    let own = role("ClusterRole", "writer", &json!([writes]));
+    cluster.post(&roles, &own).await.expect(201);
+    for name in ["writer", "view"] {
+        let made = binding("ClusterRoleBinding", name, &format!("ClusterRole/{name}"), &user("ann"));
+        cluster.post(&format!("{RBAC}/clusterrolebindings"), &made).await.expect(201);
+    }
+    let label = json!({"metadata": {"labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}}});
+    let admin = format!("{roles}/cluster-admin");
+    cluster.ask("ann", Method::PATCH, &admin, &label).await.refused(403, "Forbidden");
+    assert!(cluster.get(&admin).await.expect(200)["metadata"]["labels"]
+        ["rbac.authorization.k8s.io/aggregate-to-view"]
+        .is_null());
+    // One's own may have it.
+    cluster.ask("ann", Method::PATCH, &format!("{roles}/writer"), &label).await.expect(200);
+    for body in [json!({"aggregationRule": null}), json!({"aggregationRule": null, "rules": []})] {
+        let answer = cluster.ask("ann", Method::PATCH, &format!("{roles}/view"), &body).await;
+        let message = answer.refused(403, "Forbidden");
+        assert!(message.contains("must have cluster-admin privileges"), "{message}");
+    }
+    let texts: Vec<String> = (0..1000).map(|n| format!("t{n}")).collect();
+    let large = json!([{"verbs": ["get"], "apiGroups": texts, "resources": texts}]);
+    let answer = cluster.ask("ann", Method::POST, &roles, &role("ClusterRole", "large", &large)).await;
+    assert!(answer.text.len() < 1000, "{}", answer.text.len());
+    assert!(answer.refused(422, "Invalid").contains("1000000"), "{}", answer.text);
+    let some = json!([{"verbs": ["get"], "apiGroups": texts, "resources": ["a"]}]);
+    let answer = cluster.ask("ann", Method::POST, &roles, &role("ClusterRole", "some", &some)).await;
+    assert!(answer.text.len() < 10_000, "{}", answer.text.len());
+    assert!(answer.refused(403, "Forbidden").ends_with("… and 980 more"), "{}", answer.text);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn an_apply_that_creates_needs_create() {
+    let cluster = Cluster::start().await;
+    cluster.give("ann", &json!([rule(&["patch"], "", &["configmaps"])])).await;
+    let headers = [("impersonate-user", "ann"), ("content-type", "application/apply-patch+yaml")];
+    let apply = async |query: &str| {
+        let path = format!("{MAPS}/a?fieldManager=me{query}");
+        cluster.raw(Method::PATCH, &path, &headers, map("a").to_string()).await
+    };
+    for query in ["", "&dryRun=All"] {
+        let message = apply(query).await.refused(403, "Forbidden");
+        assert!(message.contains("cannot create resource \"configmaps\""), "{message}");
+    }
+    cluster.get(&format!("{MAPS}/a")).await.refused(404, "NotFound");
+    cluster.post(MAPS, &map("a")).await.expect(201);
+    apply("&force=true").await.expect(200);
+    cluster.delete(&format!("{MAPS}/a")).await.expect(200);
+    cluster
+        .post(ROLES, &role("Role", "maker", &json!([rule(&["create"], "", &["configmaps"])])))
+        .await
+        .expect(201);
+    cluster.post(BINDINGS, &binding("RoleBinding", "maker", "Role/maker", &user("ann"))).await.expect(201);
+    apply("").await.expect(201);
     cluster.stop().await;
 }
 

@@ -77,6 +77,14 @@ impl Attributes {
         })
     }
 
+    /// Making the object that a request of another verb names.
+    pub(crate) fn create(target: &Target) -> Self {
+        let Target { kind, stored, namespace, name, part } = target;
+        let (namespace, name) = (namespace.clone(), name.clone());
+        let target = Target { kind, stored, namespace, name, part: *part };
+        Self::of_target(Verb::Create, target, &Options::default())
+    }
+
     fn of_target(verb: Verb, target: Target, options: &Options) -> Self {
         let selected = match verb {
             Verb::List | Verb::Watch if target.name.is_empty() => selected_name(&options.field_selector),

@@ -12,6 +12,7 @@ use super::create::{self, insert};
 use super::update::{ATTEMPTS, Recorded, build, respond, store};
 use crate::apiserver::apply::{self, Applied, Applier, Owners};
 use crate::apiserver::body::{self, Document};
+use crate::apiserver::rbac::attributes::Attributes;
 use crate::apiserver::route::Part;
 use crate::apiserver::status::{ApiError, MODIFIED};
 use crate::apiserver::{reply, unknown, writer};
@@ -76,6 +77,8 @@ async fn make(call: &Call, config: &Configuration, is_dry_run: bool) -> Result<O
     if target.part != Part::Main {
         return Err(ApiError::not_found(target.kind, &target.name));
     }
+    // Who may change what is there may not therefore make it.
+    call.api.access.check(&call.user, &Attributes::create(target))?;
     let metadata = &config.value["metadata"];
     if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty()) {
         let why = format!(
