@@ -43,6 +43,7 @@ mod reviews;
 mod route;
 mod router;
 mod selection;
+mod size;
 mod status;
 pub mod table;
 mod tls;

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::accept::Syntax;
 use super::kinds::{Cause, CauseReason, Kind};
 use super::reply;
+use super::size::MAX_OBJECT;
 use crate::store::CommitError;
 
 /// The largest request body, in bytes; upstream's limit.
@@ -89,6 +90,9 @@ pub(crate) enum ApiError {
     UnsupportedMediaType(String),
     #[error("Request entity too large: limit is {MAX_BODY}")]
     TooLarge,
+    /// The bytes that it would have.
+    #[error("the object is too large: {0} bytes, and {MAX_OBJECT} are the most that can be stored")]
+    ObjectTooLarge(usize),
     #[error("the body of the request did not arrive in time")]
     SlowBody,
     #[error("too many requests, please try again later")]
@@ -172,7 +176,9 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Self::TooLarge | Self::ObjectTooLarge(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
+            }
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "Timeout"),
             Self::Expired(_) | Self::ContinueExpired(_) => (StatusCode::GONE, "Expired"),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),

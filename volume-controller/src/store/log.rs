@@ -16,6 +16,8 @@ const OVERHEAD: usize = 256;
 pub(crate) struct Log {
     entries: VecDeque<Entry>,
     floor: u64,
+    /// The first revision of what was appended last.
+    newest: u64,
     bytes: usize,
     limits: LogLimits,
 }
@@ -28,7 +30,7 @@ struct Entry {
 
 impl Log {
     pub(crate) fn new(floor: u64, limits: LogLimits) -> Self {
-        Self { entries: VecDeque::new(), floor, bytes: 0, limits }
+        Self { entries: VecDeque::new(), floor, newest: u64::MAX, bytes: 0, limits }
     }
 
     /// The newest revision that is *not* in the log. A watch can start from here or later.
@@ -38,6 +40,13 @@ impl Log {
 
     pub(crate) fn limits(&self) -> &LogLimits {
         &self.limits
+    }
+
+    /// Says that what is appended from `revision` on becomes visible together. However much it is,
+    /// it stays until there is more, or it is too old: else watches that have read everything
+    /// before it would have lost it before they could.
+    pub(crate) fn begin(&mut self, revision: u64) {
+        self.newest = revision;
     }
 
     /// Appends the next change.
@@ -52,8 +61,8 @@ impl Log {
     pub(crate) fn trim(&mut self, now: Instant) -> Vec<Arc<Change>> {
         let mut gone = Vec::new();
         while let Some(oldest) = self.entries.front() {
-            let is_kept = self.entries.len() <= self.limits.changes
-                && self.bytes <= self.limits.bytes
+            let is_small = self.entries.len() <= self.limits.changes && self.bytes <= self.limits.bytes;
+            let is_kept = (is_small || oldest.change.revision >= self.newest)
                 && now.saturating_duration_since(oldest.at) <= self.limits.age;
             if is_kept {
                 break;

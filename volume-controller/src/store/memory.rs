@@ -179,6 +179,7 @@ impl Memory {
         let firsts = first_of_each_resource(changes);
         let mut state = self.state.write();
         debug_assert_eq!(first.revision, state.revision + 1);
+        state.log.begin(first.revision);
         for change in changes {
             state.apply(change);
             state.log.push(change.clone(), now);

@@ -114,6 +114,55 @@ async fn paths_lead_nowhere_else() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_do_not_grow_without_end() {
+    let cluster = Cluster::start().await;
+    cluster.post(MAPS, &map("a")).await.expect(201);
+    let path = format!("{MAPS}/a");
+    let mut sizes = Vec::new();
+    let refused = loop {
+        let round = sizes.len();
+        assert!(round < 10, "it grows: {sizes:?}");
+        let labels: serde_json::Map<_, _> = (0..8000)
+            .map(|n| (format!("label-{round}-{n}-{}", "x".repeat(40)), json!("y".repeat(40))))
+            .collect();
+        let answer = cluster.merge(&path, &json!({"metadata": {"labels": labels}})).await;
+        if answer.code != 200 {
+            break answer;
+        }
+        sizes.push(answer.bytes.len());
+    };
+    assert!(refused.refused(413, "RequestEntityTooLarge").contains("1572864"), "{}", refused.text);
+    assert_eq!(cluster.get(&path).await.bytes.len(), *sizes.last().unwrap(), "nothing was written");
+    // It can still be changed, made smaller and deleted.
+    cluster.merge(&path, &json!({"data": {"a": "2"}})).await.expect(200);
+    cluster.merge(&path, &json!({"metadata": {"labels": null}})).await.expect(200);
+    let labels: serde_json::Map<_, _> =
+        (0..20_000).map(|n| (format!("l-{n}"), json!("y".repeat(60)))).collect();
+    let mut large = map("b");
+    large["metadata"]["labels"] = json!(labels);
+    cluster.post(MAPS, &large).await.refused(413, "RequestEntityTooLarge");
+    let apply = [("content-type", PATCHES[3])];
+    let answer =
+        cluster.raw(Method::PATCH, &format!("{MAPS}/b?fieldManager=m"), &apply, large.to_string()).await;
+    answer.refused(413, "RequestEntityTooLarge");
+    cluster.delete(&path).await.expect(200);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn insertions_at_the_head_of_a_long_list_are_limited() {
+    let cluster = Cluster::start().await;
+    cluster.post(MAPS, &map("a")).await.expect(201);
+    let mut steps = vec![json!({"op": "add", "path": "/x", "value": vec![0; 1_000_000]})];
+    steps.extend((0..3000).map(|_| json!({"op": "add", "path": "/x/0", "value": 0})));
+    steps.push(json!({"op": "remove", "path": "/x"}));
+    let media = [("content-type", PATCHES[0])];
+    let answer = cluster.raw(Method::PATCH, &format!("{MAPS}/a"), &media, json!(steps).to_string()).await;
+    assert!(answer.refused(422, "Invalid").contains("10000000 elements"), "{}", answer.text);
+    cluster.stop().await;
+}
+
 /// How much memory this process has in use, in bytes.
 fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -10,6 +10,7 @@ in_every_place! {
     a_watch_without_changes_tells_how_far_it_is,
     a_watch_from_a_revision_to_come_waits_for_it,
     the_window_is_bounded_by_bytes_and_age_as_well,
+    what_was_just_committed_is_never_too_much,
     the_disk_keeps_the_window_and_what_lives,
 }
 
@@ -96,6 +97,25 @@ async fn the_window_is_bounded_by_bytes_and_age_as_well(place: Place) {
     while store.compacted() < old {
         tokio::time::sleep(Duration::from_millis(20)).await;
         put(&store, key("b"), body("b", 0)).await;
+    }
+    store.close().await;
+}
+
+async fn what_was_just_committed_is_never_too_much(place: Place) {
+    let mut config = place.config();
+    (config.log.bytes, config.log.changes) = (1_000, 3);
+    let store = Store::open(config).await.unwrap();
+    let mut watch = store.watch(&[CLAIMS], store.revision()).unwrap();
+    for round in 0..3 {
+        let create = |n: usize| {
+            let body = json!({"text": "x".repeat(3_000)});
+            write(&format!("claim-{round}-{n}"), Precondition::Absent, Some(body))
+        };
+        store.commit((0..5).map(create).collect::<Vec<_>>()).await.unwrap();
+        for n in 0..5 {
+            assert_eq!(*next_change(&mut watch).await.object.key.name, *format!("claim-{round}-{n}"));
+        }
+        assert_eq!(store.revision() - store.compacted(), 5, "only this is kept");
     }
     store.close().await;
 }

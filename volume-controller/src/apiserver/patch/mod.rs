@@ -30,6 +30,10 @@ const MAX_OPERATIONS: usize = 10_000;
 /// upstream's limit. A few dozen that double the object would else fill the memory.
 const MAX_COPIED: usize = MAX_BODY;
 
+/// The most elements of lists that the operations of one JSON patch may move, together. Each
+/// insertion near the head of a list moves all that come after.
+const MAX_MOVED: usize = 10_000_000;
+
 /// Applies a JSON patch, all of it or nothing.
 ///
 /// # Errors
@@ -47,7 +51,7 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
     let patch: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|e| PatchError::Malformed(format!("this is not a JSON patch (RFC 6902): {e}")))?;
     let mut patched = object.clone();
-    let mut copied = 0;
+    let (mut copied, mut moved) = (0, 0);
     for (number, operation) in patch.iter().enumerate() {
         if let PatchOperation::Copy(copy) = operation {
             copied += copy.from.resolve(&patched).map_or(0, |value| value.to_string().len());
@@ -57,6 +61,12 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
                 )));
             }
         }
+        moved += moves(&patched, operation);
+        if moved > MAX_MOVED {
+            return Err(PatchError::Unprocessable(format!(
+                "the operations of the patch move more than {MAX_MOVED} elements of lists"
+            )));
+        }
         // Nothing has to be undone: what fails half-way is a copy that nobody sees.
         json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation)).map_err(|mut e| {
             e.operation = number;
@@ -64,6 +74,22 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
         })?;
     }
     Ok(patched)
+}
+
+/// How many elements of lists an operation moves.
+fn moves(object: &Value, operation: &PatchOperation) -> usize {
+    let after = |path: &str| {
+        let Some((list, place)) = path.rsplit_once('/') else { return 0 };
+        let list = object.pointer(list).and_then(Value::as_array).map_or(0, Vec::len);
+        place.parse::<usize>().map_or(0, |place| list.saturating_sub(place))
+    };
+    match operation {
+        PatchOperation::Add(add) => after(add.path.as_str()),
+        PatchOperation::Remove(remove) => after(remove.path.as_str()),
+        PatchOperation::Move(step) => after(step.from.as_str()) + after(step.path.as_str()),
+        PatchOperation::Copy(copy) => after(copy.path.as_str()),
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
+    }
 }
 
 /// Applies a merge patch.

@@ -43,6 +43,33 @@ fn failures_name_their_operation_and_copies_are_limited() {
     assert!(matches!(json(&object, &json!(doubling)), Err(PatchError::Unprocessable(_))));
 }
 
+#[test]
+fn the_elements_that_a_json_patch_moves_are_counted() {
+    let object = json!({"list": [1, 2, 3, 4], "map": {"0": 1}});
+    for (operation, expected) in [
+        (json!({"op": "add", "path": "/list/0", "value": 0}), 4),
+        (json!({"op": "add", "path": "/list/4", "value": 0}), 0),
+        (json!({"op": "add", "path": "/list/-", "value": 0}), 0),
+        (json!({"op": "add", "path": "/map/0", "value": 0}), 0),
+        (json!({"op": "add", "path": "", "value": 0}), 0),
+        (json!({"op": "remove", "path": "/list/1"}), 3),
+        (json!({"op": "move", "from": "/list/3", "path": "/list/0"}), 5),
+        (json!({"op": "copy", "from": "/map/0", "path": "/list/2"}), 2),
+        (json!({"op": "replace", "path": "/list/0", "value": 9}), 0),
+    ] {
+        let read: PatchOperation = serde_json::from_value(operation.clone()).unwrap();
+        assert_eq!(moves(&object, &read), expected, "{operation}");
+    }
+    let long = json!({"list": vec![0; 100_000]});
+    let insert = |count: usize, path: &str| {
+        json!((0..count).map(|_| json!({"op": "add", "path": path, "value": 1})).collect::<Vec<_>>())
+    };
+    let Err(PatchError::Unprocessable(why)) = json(&long, &insert(101, "/list/0")) else { panic!("applied") };
+    assert!(why.contains("10000000"), "{why}");
+    assert!(json(&long, &insert(90, "/list/0")).is_ok());
+    assert!(json(&long, &insert(1000, "/list/-")).is_ok());
+}
+
 /// The examples of RFC 7386, appendix A.
 #[test]
 fn merge_patches() {

@@ -15,7 +15,7 @@ use crate::apiserver::body::{self, Document};
 use crate::apiserver::rbac::attributes::Attributes;
 use crate::apiserver::route::Part;
 use crate::apiserver::status::{ApiError, MODIFIED};
-use crate::apiserver::{reply, unknown, writer};
+use crate::apiserver::{reply, size, unknown, writer};
 use crate::store::{CommitError, Object};
 
 /// What a client wants an object to be.
@@ -29,7 +29,7 @@ struct Configuration {
 pub(super) async fn apply(call: &Call) -> Result<Response, ApiError> {
     writer::check("PatchOptions", &call.options, true)?;
     let is_dry_run = call.options.is_dry_run(call.target.kind)?;
-    let config = read(call)?;
+    let config = size::aside(call.body.len(), || read(call))?;
     let mut attempt = 1;
     loop {
         let done = match call.api.store.get(&call.target.key()) {
@@ -57,9 +57,12 @@ async fn change(
     let before = reply::decode(old)?;
     let mut live = before.clone();
     let owners = owners(call, apply::take(&mut live))?;
-    let Applied { object, owners } = merge(call, Some(&live), owners, &config.value)?;
-    let (value, warnings) = conform(call, object, config)?;
-    let new = build(&call.api.store, target, &before, value, Recorded::Known(owners))?;
+    let (new, warnings) = size::aside(call.body.len() + old.body.len(), || {
+        let Applied { object, owners } = merge(call, Some(&live), owners, &config.value)?;
+        let (value, warnings) = conform(call, object, config)?;
+        let new = build(&call.api.store, target, &before, value, Recorded::Known(owners))?;
+        Ok::<_, ApiError>((new, warnings))
+    })?;
     call.check_grants(Some(&before), &new.body)?;
     if is_dry_run {
         return reply::value(call, StatusCode::OK, new.body, &warnings).map(Some);
@@ -90,9 +93,12 @@ async fn make(call: &Call, config: &Configuration, is_dry_run: bool) -> Result<O
     if metadata["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
         return Err(ApiError::conflict(target.kind, &target.name, MODIFIED));
     }
-    let Applied { mut object, owners } = merge(call, None, Owners::default(), &config.value)?;
-    object["metadata"]["name"] = json!(target.name);
-    let (value, warnings) = conform(call, object, config)?;
+    let (value, owners, warnings) = size::aside(call.body.len(), || {
+        let Applied { mut object, owners } = merge(call, None, Owners::default(), &config.value)?;
+        object["metadata"]["name"] = json!(target.name);
+        let (value, warnings) = conform(call, object, config)?;
+        Ok::<_, ApiError>((value, owners, warnings))
+    })?;
     create::check_grants(call, &value)?;
     let recorded = Recorded::Known(owners);
     if is_dry_run {

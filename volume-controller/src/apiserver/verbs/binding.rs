@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Call;
 use super::update::{ATTEMPTS, current};
 use crate::apiserver::status::{self, ApiError};
-use crate::apiserver::{body, reply};
+use crate::apiserver::{body, reply, size};
 use crate::lifecycle;
 use crate::store::{CommitError, Precondition};
 
@@ -19,7 +19,9 @@ pub(super) async fn bind(call: &Call) -> Result<Response, ApiError> {
     let mut attempt = 1;
     loop {
         let old = current(&call.api.store, target)?;
-        let pod = place(call, reply::decode(&old)?, &binding, Timestamp::now())?;
+        let before: Value = reply::decode(&old)?;
+        let pod = place(call, before.clone(), &binding, Timestamp::now())?;
+        size::check(Some(&before), &pod)?;
         if !is_dry_run {
             let write = lifecycle::update(target.key(), Precondition::Revision(old.revision), pod);
             match call.api.store.commit(vec![write]).await {

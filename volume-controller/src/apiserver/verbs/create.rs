@@ -15,7 +15,7 @@ use crate::apiserver::kinds::{Cause, CauseReason, Kind};
 use crate::apiserver::quota::{self, QUOTAS};
 use crate::apiserver::route::Target;
 use crate::apiserver::status::ApiError;
-use crate::apiserver::{admission, apply, body, metadata, reply, writer};
+use crate::apiserver::{admission, apply, body, metadata, reply, size, writer};
 use crate::store::{CommitError, Guard, Object, Precondition, Store, Transaction, Write};
 
 /// How often a made-up name that is taken is made up again, as upstream does, and a
@@ -42,8 +42,10 @@ pub(super) async fn create(call: &Call) -> Result<Response, ApiError> {
     let manager = writer::name(&call.options, &call.headers);
     let recorded = Recorded::By(&manager);
     let is_dry_run = call.options.is_dry_run(target.kind)?;
-    let document = body::decode(&call.headers, &call.body)?;
-    let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
+    let (value, warnings) = size::aside(call.body.len(), || {
+        let document = body::decode(&call.headers, &call.body)?;
+        body::conform(target.kind, document, call.options.field_validation)
+    })?;
     let value = target.to_stored(value);
     check_grants(call, &value)?;
     if is_dry_run {
@@ -136,6 +138,7 @@ pub(super) fn build(
     ApiError::invalid(target.kind, &name, wrong(kind, &name, &value))?;
     let key = target.key_of(&name);
     quota::check_range(store, target.kind, &key, None, &value)?;
+    size::check(None, &value)?;
     let charges = quota::charge(store, target.kind, &key, None, &value)?;
     Ok(Built { name, body: value, guard, charges })
 }

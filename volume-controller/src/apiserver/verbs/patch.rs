@@ -9,7 +9,7 @@ use super::update::{ATTEMPTS, Recorded, build, current, respond, store};
 use crate::apiserver::body::{self, Document};
 use crate::apiserver::patch::{self, PatchError};
 use crate::apiserver::status::ApiError;
-use crate::apiserver::{reply, writer};
+use crate::apiserver::{reply, size, writer};
 use crate::store::CommitError;
 
 const ACCEPTED: &str =
@@ -32,15 +32,19 @@ pub(super) async fn patch(call: &Call) -> Result<Response, ApiError> {
     let manager = writer::name(&call.options, &call.headers);
     let target = &call.target;
     let is_dry_run = call.options.is_dry_run(target.kind)?;
-    let patch = read(call)?;
+    let patch = size::aside(call.body.len(), || read(call))?;
     let mut attempt = 1;
     loop {
         let old = current(&call.api.store, target)?;
         let before = reply::decode(&old)?;
-        let patched = apply(call, &patch, &target.to_served(before.clone()))?;
-        let document = Document { value: patched, duplicates: Vec::new() };
-        let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
-        let new = build(&call.api.store, target, &before, target.to_stored(value), Recorded::By(&manager))?;
+        let (new, warnings) = size::aside(call.body.len() + old.body.len(), || {
+            let patched = apply(call, &patch, &target.to_served(before.clone()))?;
+            let document = Document { value: patched, duplicates: Vec::new() };
+            let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
+            let value = target.to_stored(value);
+            let new = build(&call.api.store, target, &before, value, Recorded::By(&manager))?;
+            Ok::<_, ApiError>((new, warnings))
+        })?;
         call.check_grants(Some(&before), &new.body)?;
         if is_dry_run {
             return reply::value(call, StatusCode::OK, new.body, &warnings);

@@ -14,7 +14,7 @@ use crate::apiserver::kinds::Kind;
 use crate::apiserver::route::{Part, Target};
 use crate::apiserver::status::ApiError;
 use crate::apiserver::writer::{self, is_custom_upstream};
-use crate::apiserver::{admission, body, metadata, quota, reply};
+use crate::apiserver::{admission, body, metadata, quota, reply, size};
 use crate::lifecycle;
 use crate::store::{CommitError, Object, Precondition, Store, Write};
 
@@ -26,14 +26,18 @@ pub(super) async fn update(call: &Call) -> Result<Response, ApiError> {
     writer::check("UpdateOptions", &call.options, false)?;
     let manager = writer::name(&call.options, &call.headers);
     let is_dry_run = call.options.is_dry_run(target.kind)?;
-    let document = body::decode(&call.headers, &call.body)?;
-    let (value, warnings) = body::conform(target.kind, document, call.options.field_validation)?;
+    let (value, warnings) = size::aside(call.body.len(), || {
+        let document = body::decode(&call.headers, &call.body)?;
+        body::conform(target.kind, document, call.options.field_validation)
+    })?;
     let value = target.to_stored(value);
     let mut attempt = 1;
     loop {
         let old = current(&call.api.store, target)?;
         let before = reply::decode(&old)?;
-        let new = build(&call.api.store, target, &before, value.clone(), Recorded::By(&manager))?;
+        let new = size::aside(call.body.len() + old.body.len(), || {
+            build(&call.api.store, target, &before, value.clone(), Recorded::By(&manager))
+        })?;
         call.check_grants(Some(&before), &new.body)?;
         if is_dry_run {
             return reply::value(call, StatusCode::OK, new.body, &warnings);
@@ -163,6 +167,7 @@ pub(super) fn build(
         }
     }
     ApiError::invalid(target.kind, &target.name, causes)?;
+    size::check(Some(old), &new)?;
     admission::update(store, target, old, &new)?;
     let mut charges = Vec::new();
     if target.part == Part::Main {
