@@ -4,6 +4,7 @@ mod bootstrap;
 mod certificate;
 mod csi_check;
 mod driver;
+mod files;
 mod log;
 mod root;
 mod signals;
@@ -31,12 +32,13 @@ enum Command {
     Driver(driver::DriverArgs),
     /// Write everything that the store has into a file, while `holdfast up` runs or not.
     ///
-    /// Exits with 0 when the backup is whole and on the disk, and with 1 otherwise; then there is no file. Secrets are in it as
-    /// they are.
+    /// Exits with 0 when the backup is whole and on the disk, and with 1 otherwise; then there is no file. Secrets in it
+    /// are encrypted: to restore them, `encryption.keys` of the root is needed, too.
     Backup(store::backup::BackupArgs),
     /// Make the store of a root from a backup, where there is none.
     ///
-    /// Exits with 0 when all objects are restored, and with 1 otherwise; then nothing has changed.
+    /// Exits with 0 when all objects are restored, and with 1 otherwise; then nothing has changed. Where the root is a new
+    /// one, put the `encryption.keys` of the one that was backed up there first.
     Restore(store::restore::RestoreArgs),
     /// Check whether the store is in order, while `holdfast up` runs or not.
     ///

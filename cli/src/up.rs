@@ -111,6 +111,7 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
     );
     let database = args.store.as_deref().map(str::parse::<Database>).transpose().context("--store")?;
     args.log.start()?;
+    crate::files::raise_limit();
     // An error here only says that there is one already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
 

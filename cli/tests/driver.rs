@@ -43,7 +43,9 @@ impl Running {
     /// Starts it, and waits until it answers or ends.
     fn start(config: &str, socket: &Path) -> Self {
         let endpoint = format!("unix://{}", socket.display());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        // With as few files as a shell allows at first.
+        let mut child = Command::new("sh")
+            .args(["-c", "ulimit -S -n 256 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_holdfast")])
             .args(["driver", "--config", config, "--endpoint", &endpoint, "--node-id", "n1"])
             .stderr(Stdio::piped())
             .spawn()
@@ -93,6 +95,10 @@ fn it_serves_until_it_is_told_to_stop() {
     let checked = holdfast(&["check-config", &config]);
     let table = String::from_utf8(checked.stdout.clone()).unwrap();
     assert!(checked.status.success() && table.contains("in use"), "{table} {}", stderr(&checked));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", driver.0.id())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let files: Vec<_> = files.split_whitespace().collect();
+    assert!(files[0] == files[1] && files[0] != "256", "soft and hard limit: {files:?}");
     driver.terminate();
     assert!(!socket.exists(), "the socket is left behind");
 }

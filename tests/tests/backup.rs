@@ -16,6 +16,11 @@ use holdfast_tests::{
     objects::{self, Objects, bound_volume},
     wait::until,
 };
+use k8s_openapi::api::core::v1::Secret;
+
+const PLAIN: &str = "the-plaintext-of-a-secret";
+/// The same in base64.
+const CODED: &str = "dGhlLXBsYWludGV4dC1vZi1hLXNlY3JldA==";
 
 fn holdfast(command: &str, root: &Path, arguments: &[&str]) -> Result<Output> {
     let mut process = Command::new(binary());
@@ -66,11 +71,17 @@ async fn a_lost_store_comes_back_from_its_backup() -> Result<()> {
     objects::create(&objects.classes, objects::growing_class("local")).await?;
     let volume = bound(&objects, "data").await?;
     let uid = objects.claims.get("data").await?.metadata.uid;
+    let secrets = kube::Api::<Secret>::namespaced(machine.client().await?, "default");
+    let secret = serde_json::json!({"metadata": {"name": "s"}, "stringData": {"a": PLAIN}});
+    objects::create(&secrets, secret).await?;
 
     // Beside the running process.
     let said = done("backup", &root, &[path])?;
     ensure!(said.contains("objects as of revision"), "{said}");
-    ensure!(fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600, "it holds secrets");
+    ensure!(fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600, "it is for root");
+    let text = fs::read_to_string(&file)?;
+    ensure!(text.contains(r#""name":"s","sealed":"#), "the secret is not in it");
+    ensure!(!text.contains(PLAIN) && !text.contains(CODED), "the secret is in the clear");
     ensure!(refused("backup", &root, &[path], 1)?.contains("exists already"), "nothing is overwritten");
     ensure!(fs::read_dir(folder.path())?.count() == 1, "nothing else is left there");
     ensure!(done("check", &root, &[])?.contains("in order"), "it is in order");
@@ -125,9 +136,21 @@ async fn a_lost_store_comes_back_from_its_backup() -> Result<()> {
         "half is none"
     );
     ensure!(!state.exists(), "nothing was made");
+    let (keys, aside) = (root.join("encryption.keys"), folder.path().join("keys"));
+    fs::rename(&keys, &aside)?;
+    let said = refused("restore", &root, &[path], 1)?;
+    ensure!(
+        said.contains("secrets default/s is encrypted with the key") && said.contains("encryption.keys"),
+        "{said}"
+    );
+    ensure!(!state.exists() && !keys.exists(), "nothing was made");
+    fs::rename(&aside, &keys)?;
     let said = done("restore", &root, &[path])?;
     ensure!(said.contains("the store goes on at revision 10000"), "{said}");
     machine.restart().await?;
+    let secrets = kube::Api::<Secret>::namespaced(machine.client().await?, "default");
+    let data = secrets.get("s").await?.data.unwrap_or_default();
+    ensure!(data.get("a").is_some_and(|value| value.0 == PLAIN.as_bytes()), "the secret is back");
     let objects = Objects::new(&machine.client().await?);
     let claim = objects.claims.get("data").await?;
     ensure!(claim.metadata.uid == uid && bound_volume(&claim).as_ref() == Some(&volume), "{claim:?}");

@@ -72,6 +72,7 @@ fn serve(args: RunArgs) -> Result<()> {
     file.node_id = args.node_id.or(file.node_id);
     let config = file.into_config().with_context(|| path.display().to_string())?;
     args.log.start()?;
+    crate::files::raise_limit();
     run_to_the_end(async {
         let mut signals = Signals::listen()?;
         let stop = CancellationToken::new();

@@ -1,5 +1,6 @@
 //! What the administrator asks of the server itself. Roles allow it by path (`nonResourceURLs`), to nobody but
-//! administrators at first: a backup has every secret in it.
+//! administrators at first: a backup has everything in it. Both take as long as the store is large, so they do not count
+//! among the requests under way, as watches do not.
 
 use std::sync::Arc;
 
@@ -16,6 +17,11 @@ use super::status::ApiError;
 pub const BACKUP_PATH: &str = "/holdfast/backup";
 /// Where `GET` checks the store and answers with a [`crate::store::Report`].
 pub const CHECK_PATH: &str = "/holdfast/check";
+
+/// Whether a request of this path may take long without being stuck.
+pub(crate) fn is_long_running(path: &str) -> bool {
+    matches!(path, BACKUP_PATH | CHECK_PATH)
+}
 
 /// The store as it is now, as fast as the client takes it. A client that does not read holds nobody up.
 pub(crate) async fn backup(State(api): State<Arc<Api>>) -> Response {

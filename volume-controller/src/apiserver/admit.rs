@@ -20,7 +20,7 @@ use super::rbac::Decision;
 use super::rbac::attributes::Attributes;
 use super::status::ApiError;
 use super::user::{MASTERS, User};
-use super::{Api, body, impersonation};
+use super::{Api, admin, body, impersonation};
 
 /// Where a request comes from, over a network.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +50,8 @@ pub(crate) async fn admit(State(api): State<Arc<Api>>, request: Request, next: N
     }
     let mut event = Event::new(request.method(), request.uri(), request.headers(), &asked, received);
     describe(&mut event, &judged, &request);
-    let is_watch = asked.verb == "watch";
-    let work = noted(audit.clone(), event, level, is_watch, outcome, judged, request, next);
+    let is_streamed = asked.verb == "watch" || request.uri().path() == admin::BACKUP_PATH;
+    let work = noted(audit.clone(), event, level, is_streamed, outcome, judged, request, next);
     let done = audit.finish(work).await;
     done.unwrap_or_else(|| {
         ApiError::Internal("the request was not done to its end".to_owned()).into_response()
@@ -84,7 +84,7 @@ fn judge(api: &Api, request: &Request, judged: &mut Judged) -> Result<(), ApiErr
     if let Some(denied) = denied {
         return Err(denied);
     }
-    if asked.verb != "watch" {
+    if asked.verb != "watch" && !admin::is_long_running(request.uri().path()) {
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         judged.permit = Some(api.limits.enter(&user.name, is_reading)?);
     }
@@ -124,7 +124,7 @@ async fn noted(
     audit: Arc<Audit>,
     mut event: Event,
     level: Level,
-    is_watch: bool,
+    is_streamed: bool,
     outcome: Result<(), ApiError>,
     judged: Judged,
     request: Request,
@@ -149,7 +149,7 @@ async fn noted(
     // What is no JSON, such as a backup, may be larger than memory.
     let media = response.headers().get(header::CONTENT_TYPE);
     let is_json = media.is_some_and(|media| media.as_bytes().starts_with(b"application/json"));
-    let is_whole = is_json && (!is_watch || is_error);
+    let is_whole = is_json && (!is_streamed || is_error);
     let (response, answer) = match is_whole && (is_error || level == Level::RequestResponse) {
         true => copied(response).await,
         false => (response, Bytes::new()),
@@ -157,7 +157,7 @@ async fn noted(
     if level == Level::RequestResponse {
         event.body("responseObject", &answer);
     }
-    event.answered(level, is_watch, code, if is_error { &answer } else { &[] });
+    event.answered(level, is_streamed, code, if is_error { &answer } else { &[] });
     let mut response = response;
     if let Ok(id) = HeaderValue::from_str(&event.id) {
         response.headers_mut().insert(super::audit::AUDIT_ID, id);

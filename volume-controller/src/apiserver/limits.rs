@@ -3,7 +3,7 @@
 //!
 //! Members of `system:masters`, which the controllers and root on the machine are, always are:
 //! somebody must be able to find out what is wrong. Watches do not count, as they do nothing most
-//! of the time. The totals are upstream's (`--max-requests-inflight` and
+//! of the time, nor do backups and checks, which may take minutes. The totals are upstream's (`--max-requests-inflight` and
 //! `--max-mutating-requests-inflight`).
 
 use std::collections::HashMap;

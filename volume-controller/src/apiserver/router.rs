@@ -137,6 +137,11 @@ async fn handle(
             body,
             labels: labels.clone(),
         };
+        // Last, as a body may have taken its time. Who says "0" takes what this server knows.
+        if call.options.resource_version != "0" {
+            let known = api.store.catch_up().await;
+            known.map_err(|error| ApiError::Unavailable(error.to_string()))?;
+        }
         verbs::run(verb, call).await
     };
     let result = call.await;

@@ -1,12 +1,15 @@
 //! Backups: all objects as of one revision, the same whatever database the store is in.
 //!
-//! A backup is text. Its first line is the [`Header`]; then comes one line for each object, its body as it is
-//! stored; the last line counts them and has the SHA-256 of all lines before it, so that a backup that was cut off or
-//! changed is told from a whole one. Secrets are in it as they are: it is to be kept like them.
+//! A backup is text. Its first line is the [`Header`]; then comes one line for each object; the last line counts them and
+//! has the SHA-256 of all lines before it, so that a backup that was cut off or changed is told from a whole one. Bodies are
+//! JSON; those of secrets are encrypted as they are at rest, where the store has keys ([`super::Config::keys`]), bound to
+//! key and revision of the object.
 
 use std::io::BufRead;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::seal::{self, Keys};
 use super::{Change, ChangeKind, Key, Object, Store, plan};
 
 /// What every backup begins with.
@@ -49,7 +53,11 @@ struct Line {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     namespace: String,
     name: String,
-    body: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<Box<RawValue>>,
+    /// Instead of `body` an encrypted one, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<String>,
 }
 
 /// The last line.
@@ -83,6 +91,7 @@ pub enum BackupError {
 pub struct Snapshot {
     header: Header,
     objects: Vec<Arc<Object>>,
+    keys: Option<Arc<Keys>>,
 }
 
 impl Store {
@@ -99,7 +108,7 @@ impl Store {
             objects: objects.len() as u64,
             bytes: objects.iter().map(|object| object.body.len() as u64).sum(),
         };
-        Snapshot { header, objects }
+        Snapshot { header, objects, keys: self.keys.clone() }
     }
 }
 
@@ -110,12 +119,14 @@ impl Snapshot {
         &self.header
     }
 
-    /// The text of the backup, in pieces. It ends early with an error at a body that is not JSON.
+    /// The text of the backup, in pieces. It ends early with an error at a body that is not JSON, or when a
+    /// secret cannot be encrypted.
     #[must_use]
     pub fn into_text(self) -> Text {
         Text {
             header: Some(self.header),
             objects: self.objects.into_iter(),
+            keys: self.keys,
             count: 0,
             digest: Some(Sha256::new()),
         }
@@ -127,6 +138,7 @@ impl Snapshot {
 pub struct Text {
     header: Option<Header>,
     objects: std::vec::IntoIter<Arc<Object>>,
+    keys: Option<Arc<Keys>>,
     count: u64,
     /// Of all pieces so far; `None` at the end.
     digest: Option<Sha256>,
@@ -145,7 +157,7 @@ impl Text {
                 write_line(&mut piece, &Trailer { end: self.count, sha256 })?;
                 return Ok((piece.into(), true));
             };
-            write_line(&mut piece, &line(&object)?)?;
+            write_line(&mut piece, &line(&object, self.keys.as_deref())?)?;
             self.count += 1;
         }
         digest.update(&piece);
@@ -168,7 +180,29 @@ impl Iterator for Text {
     }
 }
 
-fn line(object: &Object) -> std::io::Result<Line> {
+fn line(object: &Object, keys: Option<&Keys>) -> std::io::Result<Line> {
+    let Key { resource, namespace, name } = &object.key;
+    let (body, sealed) = match keys.filter(|_| seal::is_secret(&object.key)) {
+        Some(keys) => (None, Some(encrypted(object, keys)?)),
+        None => (Some(json(object)?), None),
+    };
+    Ok(Line {
+        revision: object.revision,
+        resource: resource.to_string(),
+        namespace: namespace.to_string(),
+        name: name.to_string(),
+        body,
+        sealed,
+    })
+}
+
+fn encrypted(object: &Object, keys: &Keys) -> std::io::Result<String> {
+    let sealed = keys.seal(&object.key, object.revision, &object.body);
+    let sealed = sealed.ok_or_else(|| std::io::Error::other("the kernel gives no random numbers"))?;
+    Ok(STANDARD.encode(sealed))
+}
+
+fn json(object: &Object) -> std::io::Result<Box<RawValue>> {
     let invalid = |error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
     let body = std::str::from_utf8(&object.body).map_err(std::io::Error::other)?;
     // A line is one line, whoever wrote the body.
@@ -176,14 +210,7 @@ fn line(object: &Object) -> std::io::Result<Line> {
         true => serde_json::from_str::<Value>(body).map_err(invalid)?.to_string(),
         false => body.to_owned(),
     };
-    let Key { resource, namespace, name } = &object.key;
-    Ok(Line {
-        revision: object.revision,
-        resource: resource.to_string(),
-        namespace: namespace.to_string(),
-        name: name.to_string(),
-        body: RawValue::from_string(body).map_err(invalid)?,
-    })
+    RawValue::from_string(body).map_err(invalid)
 }
 
 fn write_line(text: &mut Vec<u8>, line: &impl Serialize) -> std::io::Result<()> {
@@ -207,7 +234,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Takes the next line, with its line feed; returns the object in it, if it has one.
+    /// Takes the next line, with its line feed; returns the object in it, if it has one. An encrypted body stays so, and
+    /// its object is without a UID.
     ///
     /// # Errors
     /// See [`BackupError`]; after one the backup is of no use.
@@ -234,13 +262,26 @@ impl Reader {
         self.digest.update(line);
         let number = self.count + 2;
         let damaged = |why: &dyn std::fmt::Display| BackupError::Damaged(format!("line {number}: {why}"));
-        let Line { revision, resource, namespace, name, body } =
+        let Line { revision, resource, namespace, name, body, sealed } =
             serde_json::from_slice(line).map_err(|error| damaged(&error))?;
         if revision > header.revision {
             return Err(damaged(&format!("revision {revision} is later than the backup")));
         }
-        let body = Bytes::copy_from_slice(body.get().as_bytes());
-        let uid = plan::uid_of(&body).map_err(|error| damaged(&error))?;
+        let (body, uid) = match (body, sealed) {
+            (Some(body), None) => {
+                let body = Bytes::copy_from_slice(body.get().as_bytes());
+                let uid = plan::uid_of(&body).map_err(|error| damaged(&error))?;
+                (body, uid)
+            }
+            (None, Some(sealed)) => {
+                let body = STANDARD.decode(sealed).map_err(|error| damaged(&error))?;
+                if !seal::is_sealed(&body) {
+                    return Err(damaged(&"what is to be encrypted is not"));
+                }
+                (body.into(), Box::default())
+            }
+            _ => return Err(damaged(&"it has not one body")),
+        };
         self.count += 1;
         self.bytes += body.len() as u64;
         Ok(Some(Arc::new(Object { key: Key::new(&resource, &namespace, &name), revision, uid, body })))
@@ -315,13 +356,21 @@ impl Backup {
         }
     }
 
-    /// The objects as the changes that bring them into an empty store, in the order of their revisions.
-    pub(crate) fn changes(&self) -> Vec<Arc<Change>> {
+    /// The objects as the changes that bring them into an empty store, in the order of their revisions, in the clear.
+    ///
+    /// # Errors
+    /// In a sentence, when a body cannot be decrypted with these keys.
+    pub(super) fn changes(&self, keys: Option<&Keys>) -> Result<Vec<Arc<Change>>, String> {
         let mut objects: Vec<_> = self.objects.iter().collect();
         objects.sort_by_key(|object| object.revision);
         let created = |object: &Arc<Object>| {
-            let (revision, object) = (object.revision, object.clone());
-            Arc::new(Change { revision, kind: ChangeKind::Created, object, previous: None })
+            let (revision, mut object) = (object.revision, object.clone());
+            if let Some(body) = seal::unsealed(&object, keys)? {
+                let key = object.key.clone();
+                let uid = plan::uid_of(&body).map_err(|error| format!("the body of {key}: {error}"))?;
+                object = Arc::new(Object { key, revision, uid, body });
+            }
+            Ok(Arc::new(Change { revision, kind: ChangeKind::Created, object, previous: None }))
         };
         objects.into_iter().map(created).collect()
     }

@@ -27,8 +27,9 @@ impl Writer {
         learned
     }
 
-    /// Learns what others have committed, when nothing is to be written.
-    pub(super) async fn follow(&mut self) {
+    /// Learns what others have committed, when nothing is to be written. Of many failures in a row the log has the
+    /// first.
+    pub(super) async fn follow(&mut self) -> Result<(), String> {
         let result = self.try_follow().await;
         match (&result, self.is_cut_off) {
             (Err(error), false) => {
@@ -38,6 +39,7 @@ impl Writer {
             _ => {}
         }
         self.is_cut_off = result.is_err();
+        result
     }
 
     pub(super) async fn try_follow(&mut self) -> Result<(), String> {

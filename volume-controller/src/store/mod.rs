@@ -27,6 +27,7 @@ mod memory;
 mod metrics;
 mod open;
 mod plan;
+mod present;
 mod quota;
 mod restore;
 mod seal;
@@ -50,6 +51,7 @@ pub use error::{OpenError, Said};
 pub use identity::{Expected, StoreId};
 pub use location::{Database, Location, NotADatabase};
 pub use metrics::{Metrics, ResourceLabel};
+pub use present::PresentError;
 pub use quota::Level;
 pub use restore::{RestoreError, Restored, restore};
 pub use types::{
@@ -77,11 +79,14 @@ pub struct Store {
     memory: Arc<Memory>,
     queue: mpsc::Sender<Request>,
     checks: mpsc::Sender<check::Asked>,
+    /// Where others write as well.
+    present: Option<mpsc::Sender<present::Asked>>,
     metrics: Metrics,
     closing: CancellationToken,
     ended: tokio::sync::watch::Receiver<Option<Ended>>,
     level: tokio::sync::watch::Receiver<Level>,
     incarnation: u64,
+    keys: Option<Arc<seal::Keys>>,
     progress: std::time::Duration,
 }
 

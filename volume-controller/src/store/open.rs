@@ -18,15 +18,17 @@ pub(crate) async fn open(config: Config) -> Result<Store, OpenError> {
         Location::File(path) => Box::new(Sqlite::open(path).await?),
         Location::Postgres(database) => Box::new(Postgres::open(database, &config).await?),
     };
-    let Some(path) = config.keys.clone() else { return start(dialect, config).await };
-    let (sealed, stale) = Sealed::new(dialect, &path)?;
-    let store = start(Box::new(sealed), config).await?;
+    let Some(path) = &config.keys else { return start(dialect, config).await };
+    let keys = seal::keys(path)?;
+    let (sealed, stale) = Sealed::new(dialect, keys.clone());
+    let store = Store { keys: Some(keys), ..start(Box::new(sealed), config).await? };
     seal::renew(&store, &stale).await;
     Ok(store)
 }
 
 /// Loads what the database has and starts the writer.
 pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Result<Store, OpenError> {
+    let is_shared = matches!(config.location, Location::Postgres(_)) && !config.is_alone;
     let store = config.location;
     let rows = match dialect.load(config.log.changes).await {
         Ok(rows) => rows,
@@ -40,6 +42,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
     let metrics = Metrics::new();
     metrics.quota_bytes.set(config.quota.map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)));
     let (checks, asked) = mpsc::channel(1);
+    let (present, present_asked) = mpsc::channel(config.queue.max(1));
     let (sender, queue) = mpsc::channel(config.queue.max(1));
     let (level_sender, level) = watch::channel(Level::default());
     let (ended_sender, ended) = watch::channel(None);
@@ -52,6 +55,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         window,
         queue,
         checks: asked,
+        present: present_asked,
         waiting: VecDeque::new(),
         closing: closing.clone(),
         ended: ended_sender,
@@ -69,11 +73,13 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         memory,
         queue: sender,
         checks,
+        present: is_shared.then_some(present),
         metrics,
         closing,
         ended,
         level,
         incarnation,
+        keys: None,
         progress: config.progress,
     })
 }

@@ -5,14 +5,15 @@
 //! incarnation is a new one, by which those who remember the old one see what happened.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use super::dialect::{Dialect, DialectError, Postgres, ProcessLock, Sqlite, real_path};
-use super::seal::Sealed;
-use super::{Backup, Config, Location, OpenError};
+use super::seal::{self, Keys, Sealed};
+use super::{Backup, Change, Config, Location, OpenError};
 
 /// The restored store goes on at least so far above the backup, …
 const GAP: u64 = 1_000_000_000;
@@ -44,6 +45,9 @@ pub enum RestoreError {
     /// The store cannot be made there; also when a process has it open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A secret in the backup cannot be decrypted, or no key is there to decrypt it with.
+    #[error("{0}; the backup needs the encryption.keys of the root that it is of")]
+    Sealed(String),
     /// A file cannot be written.
     #[error("cannot {doing} {}: {source}", path.display())]
     File {
@@ -72,6 +76,9 @@ impl From<DialectError> for RestoreError {
 /// # Errors
 /// See [`RestoreError`].
 pub async fn restore(config: Config, backup: &Backup) -> Result<Restored, RestoreError> {
+    let keys = config.keys.as_deref().map(seal::keys).transpose()?;
+    // Before anything is made: half of the secrets is no store.
+    let changes = backup.changes(keys.as_deref()).map_err(RestoreError::Sealed)?;
     let age = Timestamp::now().duration_since(backup.header.taken);
     let age = Duration::try_from(age).unwrap_or_default().as_secs();
     let restored = Restored {
@@ -81,10 +88,10 @@ pub async fn restore(config: Config, backup: &Backup) -> Result<Restored, Restor
         incarnation: rand::random::<u64>() >> 1 | 1,
     };
     match &config.location {
-        Location::File(path) => into_file(path, config.keys.as_deref(), backup, restored).await?,
+        Location::File(path) => into_file(path, keys, &changes, restored).await?,
         Location::Postgres(database) => {
             let dialect = Box::new(Postgres::open(database, &config).await?);
-            fill(dialect, config.keys.as_deref(), backup, restored).await?;
+            fill(dialect, keys, &changes, restored).await?;
         }
     }
     Ok(restored)
@@ -93,12 +100,12 @@ pub async fn restore(config: Config, backup: &Backup) -> Result<Restored, Restor
 /// Writes everything in one transaction, if there is nothing, and closes the database.
 async fn fill(
     mut dialect: Box<dyn Dialect>,
-    keys: Option<&Path>,
-    backup: &Backup,
+    keys: Option<Arc<Keys>>,
+    changes: &[Arc<Change>],
     restored: Restored,
 ) -> Result<(), RestoreError> {
     if let Some(keys) = keys {
-        dialect = Box::new(Sealed::new(dialect, keys)?.0);
+        dialect = Box::new(Sealed::new(dialect, keys).0);
     }
     let result = async {
         let found = dialect.load(0).await?;
@@ -108,7 +115,7 @@ async fn fill(
                 remedy: "choose an empty database, or `DROP SCHEMA holdfast CASCADE` in this one",
             });
         }
-        Ok(dialect.fill(&backup.changes(), restored).await?)
+        Ok(dialect.fill(changes, restored).await?)
     };
     let result = result.await;
     dialect.close().await;
@@ -118,8 +125,8 @@ async fn fill(
 /// Fills a file beside the one that is to be, and gives it the name when it is whole.
 async fn into_file(
     path: &Path,
-    keys: Option<&Path>,
-    backup: &Backup,
+    keys: Option<Arc<Keys>>,
+    changes: &[Arc<Change>],
     restored: Restored,
 ) -> Result<(), RestoreError> {
     let path = real_path(path)?;
@@ -141,7 +148,7 @@ async fn into_file(
     let fresh = beside(&path, ".restoring");
     clear(&fresh)?;
     let result = async {
-        fill(Box::new(Sqlite::open(&fresh).await?), keys, backup, restored).await?;
+        fill(Box::new(Sqlite::open(&fresh).await?), keys, changes, restored).await?;
         let failed = |doing| {
             let path = path.clone();
             move |source| RestoreError::File { doing, path, source }

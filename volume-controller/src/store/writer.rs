@@ -19,7 +19,7 @@ use super::metrics::ResourceLabel;
 use super::plan::Plan;
 use super::quota::Level;
 use super::settle::Unsettled;
-use super::{BatchLimits, Change, CommitError, Committed, Ended, Metrics, Transaction};
+use super::{BatchLimits, Change, CommitError, Committed, Ended, Metrics, Transaction, present};
 
 /// One transaction and who waits for it.
 pub(crate) struct Request {
@@ -46,6 +46,8 @@ pub(crate) struct Writer {
     pub(crate) window: usize,
     pub(crate) queue: mpsc::Receiver<Request>,
     pub(crate) checks: mpsc::Receiver<Asked>,
+    /// Who waits until what others have committed is known.
+    pub(crate) present: mpsc::Receiver<present::Asked>,
     /// Taken from the queue, not yet begun.
     pub(crate) waiting: VecDeque<Request>,
     /// Cancelled to end the task, once the queue is empty.
@@ -93,11 +95,15 @@ impl Writer {
                     let report = self.check().await;
                     let _ = asked.send(report);
                 }
-                // While requests come in, each of them brings what others committed along.
-                () = self.dialect.changed() => self.follow().await,
                 _ = tick.tick() => {
                     self.memory.trim();
                     self.housekeep(true).await;
+                }
+                Some(asked) = self.present.recv() => self.catch_up(asked).await,
+                // While requests come in, each of them brings what others committed along.
+                () = self.dialect.changed() => {
+                    // It is in the log, and tried again.
+                    let _ = self.follow().await;
                 }
             }
         }
@@ -151,10 +157,13 @@ impl Writer {
     }
 
     async fn commit(&mut self, started: Instant) -> (Vec<Answer>, Outcome) {
-        if let Err(error) = self.settle().await {
-            return (self.refuse_waiting(), Outcome::Refused(CommitError::Database(error)));
-        }
-        if let Err(error) = self.begin().await {
+        let waiting = self.waiting_for_present();
+        let begun = match self.settle().await {
+            Ok(_) => self.begin().await,
+            Err(error) => Err(CommitError::Database(error)),
+        };
+        present::answer(waiting, &begun.as_ref().map_err(ToString::to_string).copied());
+        if let Err(error) = begun {
             return (self.refuse_waiting(), Outcome::Refused(error));
         }
         let memory = self.memory.clone();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use holdfast_volume_controller::apiserver::AuditConfig;
+use holdfast_volume_controller::apiserver::{AuditConfig, BACKUP_PATH, CHECK_PATH};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,6 +77,34 @@ async fn who_did_what() {
     assert!(forbidden["responseStatus"]["message"].as_str().unwrap().contains("User \"ann\" cannot list"));
     assert_eq!((&stranger["user"], &stranger["responseStatus"]["code"]), (&json!({}), &json!(401)));
     assert_eq!(secret["objectRef"]["resource"], "secrets");
+}
+
+/// A backup is noted when it begins, as a watch is: it ends when the client has taken it.
+#[tokio::test]
+async fn backups_and_checks_are_noted_without_their_bodies() {
+    let cluster = audited(Some("rules: [{level: RequestResponse}]")).await;
+    cluster.post(MAPS, &map("in-the-backup")).await.expect(201);
+    for path in [BACKUP_PATH, CHECK_PATH] {
+        assert_eq!(cluster.get(path).await.code, 200);
+        cluster.raw(Method::GET, path, &[("impersonate-user", "ann")], "").await.refused(403, "Forbidden");
+    }
+    let folder = cluster.stop().await;
+    let events = events(folder.path());
+    let found: Vec<_> = events[1..]
+        .iter()
+        .map(|event| {
+            let text = |field: &str| event[field].as_str().unwrap().to_owned();
+            (text("requestURI"), text("stage"), event["responseStatus"]["code"].as_u64().unwrap())
+        })
+        .collect();
+    let expected = [
+        (BACKUP_PATH, "ResponseStarted", 200),
+        (BACKUP_PATH, "ResponseComplete", 403),
+        (CHECK_PATH, "ResponseComplete", 200),
+        (CHECK_PATH, "ResponseComplete", 403),
+    ];
+    assert_eq!(found, expected.map(|(path, stage, code)| (path.to_owned(), stage.to_owned(), code)));
+    assert!(events[1]["responseObject"].is_null(), "a backup is larger than memory");
 }
 
 #[tokio::test]

@@ -172,6 +172,9 @@ fn memory() -> usize {
 
 const ADDRESS: &str = "HOLDFAST_TEST_ADDRESS";
 const IDLE: usize = 10_000;
+/// Opened one after the other, a connection for which the server's queue is full is tried again after a second, and
+/// those behind it wait: the first would be shown the door before the last is there.
+const THREADS: usize = 20;
 
 /// The other side of the next test, in a process of its own: a process may open 20,000 files.
 #[test]
@@ -180,7 +183,9 @@ fn idle_connections_client() {
     let Ok(address) = std::env::var(ADDRESS) else { return };
     let address: SocketAddr = address.parse().unwrap();
     raise_limit();
-    let open: Vec<TcpStream> = (0..IDLE).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let some = move || (0..IDLE / THREADS).map(|_| TcpStream::connect(address).unwrap()).collect::<Vec<_>>();
+    let threads: Vec<_> = (0..THREADS).map(|_| std::thread::spawn(some)).collect();
+    let open: Vec<TcpStream> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     println!("\nopen {}", open.len());
     // Until the server's side has seen enough.
     std::io::stdin().read_line(&mut String::new()).unwrap();

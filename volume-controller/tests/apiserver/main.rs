@@ -27,6 +27,7 @@ mod kubectl_access;
 mod kubectl_apply;
 mod listing;
 mod quotas;
+mod replicas;
 mod room;
 mod snapshots;
 mod socket;

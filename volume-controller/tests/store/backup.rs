@@ -3,12 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use holdfast_volume_controller::store::{Backup, BackupError, Expired, OpenError, RestoreError, restore};
+use sha2::{Digest, Sha256};
 
 in_every_place! {
     a_backup_is_restored_into_an_empty_place,
     a_backup_under_load_is_of_one_moment,
     nothing_is_overwritten,
+    no_secret_is_in_it_in_the_clear,
 }
 
 const RESOURCES: [&str; 2] = [CLAIMS, "nodes"];
@@ -196,6 +200,91 @@ async fn half_a_backup_is_none() {
     assert!(matches!(read(newer.as_bytes()), Err(BackupError::Newer(9))));
 }
 
+/// The same lines with another last line, which fits them.
+fn signed(text: &str) -> Vec<u8> {
+    let (lines, _) = text.trim_end().rsplit_once('\n').unwrap();
+    let (lines, count) = (format!("{lines}\n"), lines.lines().count() - 1);
+    let sha256: String = Sha256::digest(&lines).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{lines}{{\"end\":{count},\"sha256\":\"{sha256}\"}}\n").into_bytes()
+}
+
+fn contains(text: &[u8], part: &str) -> bool {
+    text.windows(part.len()).any(|found| found == part.as_bytes())
+}
+
+async fn no_secret_is_in_it_in_the_clear(place: Place) {
+    const PLAIN: &str = "the-plaintext-of-a-secret";
+    let folder = tempfile::tempdir().unwrap();
+    let keys = |name: &str| Some(folder.path().join(name));
+    let coded = STANDARD.encode(PLAIN);
+    let mut config = place.config();
+    config.keys = keys("mine");
+    let store = Store::open(config.clone()).await.unwrap();
+    let secret = |name: &str| Key::new("secrets", "default", name);
+    for name in ["a", "b"] {
+        let body = json!({"metadata": {"uid": format!("uid-{name}")}, "data": {"p": coded}, "stringData": {"p": PLAIN}});
+        put(&store, secret(name), body).await;
+    }
+    put(&store, key("open"), body("open", 7)).await;
+    let (expected, text) = (listed(&store, &["secrets", CLAIMS]), text(&store));
+    store.close().await;
+    assert!(!contains(&text, PLAIN) && !contains(&text, &coded), "a secret is in the clear");
+    assert!(contains(&text, "uid-open"), "the others are for people to read");
+    let backup = read(&text).unwrap();
+    assert_eq!((backup.header.objects, backup.header.bytes), (3, store.bytes()));
+
+    // Without the key, with another, or for another object: nothing is made, not even a key.
+    std::fs::write(keys("other").unwrap(), STANDARD.encode([7; 32])).unwrap();
+    let target = place.another().await;
+    let swapped = String::from_utf8(text.clone()).unwrap().replacen(r#""name":"a""#, r#""name":"c""#, 1);
+    let swapped = read(&signed(&swapped)).unwrap();
+    for (backup, name, part) in [
+        (&backup, None, "there are no keys"),
+        (&backup, keys("none"), "which is not in"),
+        (&backup, keys("other"), "which is not in"),
+        (&swapped, keys("mine"), "damaged or was moved"),
+    ] {
+        let mut config = target.config();
+        config.keys.clone_from(&name);
+        let error = restore(config, backup).await.unwrap_err();
+        assert!(matches!(error, RestoreError::Sealed(_)), "{error}");
+        let error = error.to_string();
+        assert!(
+            error.contains(part) && error.contains("encryption.keys") && !error.contains('\n'),
+            "{error}"
+        );
+        assert!(!keys("none").unwrap().exists(), "a key was made that nothing needs");
+        match &target {
+            Place::File { path, .. } => assert!(!path.exists(), "a store was made"),
+            Place::Postgres { .. } => {
+                let schema = "SELECT count(*) FROM pg_namespace WHERE nspname = 'holdfast'";
+                assert_eq!(target.number(schema).await, 0, "tables were made");
+            }
+        }
+    }
+
+    // Under a new key, with the old one beside it.
+    let both = STANDARD.encode([8; 32]) + "\n" + &std::fs::read_to_string(keys("mine").unwrap()).unwrap();
+    std::fs::write(keys("both").unwrap(), both).unwrap();
+    let mut config = target.config();
+    config.keys = keys("both");
+    restore(config.clone(), &backup).await.unwrap();
+    if let Place::File { path, .. } = &target {
+        let file = std::fs::read(path).unwrap();
+        assert!(!contains(&file, PLAIN) && !contains(&file, &coded), "a secret is in the clear");
+    }
+    let store = Store::open(config.clone()).await.unwrap();
+    assert_eq!(listed(&store, &["secrets", CLAIMS]), expected);
+    assert_eq!(store.check().await.unwrap().findings, Vec::<String>::new());
+    store.close().await;
+    // All of it is under the new one.
+    std::fs::write(keys("both").unwrap(), STANDARD.encode([8; 32])).unwrap();
+    let store = Store::open(config).await.unwrap();
+    assert_eq!(listed(&store, &["secrets", CLAIMS]), expected);
+    store.close().await;
+}
+
+/// Of a store without keys, in which secrets are in the clear.
 #[tokio::test]
 async fn secrets_are_encrypted_again() {
     let source = Place::file();

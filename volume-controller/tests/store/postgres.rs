@@ -84,6 +84,57 @@ async fn who_was_taken_over_while_cut_off_writes_no_more() {
     second.close().await;
 }
 
+/// What one replica has acknowledged, another shows to who asks for the present.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_lags_catches_up_when_asked() {
+    let Some(place) = Place::postgres().await else { return };
+    let (one, other) = (place.open().await, place.open().await);
+    let mut lagged = 0;
+    for value in 1..=200 {
+        let revision = put(&one, key("a"), body("a", value)).await;
+        lagged += u32::from(other.revision() < revision);
+        other.catch_up().await.unwrap();
+        assert!(other.revision() >= revision);
+        assert_eq!(value_of(&other.get(&key("a")).unwrap()), value);
+    }
+    println!("{lagged} of 200 were not yet there when they were acknowledged");
+    assert!(lagged > 0, "nothing was shown: the other is never behind");
+    // Under load from both sides, and many at once.
+    let writing = tokio::spawn({
+        let other = other.clone();
+        async move {
+            for value in 1..=200 {
+                put(&other, key("b"), body("b", value)).await;
+            }
+        }
+    });
+    for value in 201..=300 {
+        let revision = put(&one, key("a"), body("a", value)).await;
+        for known in futures::future::join_all((0..20).map(|_| other.catch_up())).await {
+            known.unwrap();
+        }
+        assert!(other.revision() >= revision);
+    }
+    writing.await.unwrap();
+    other.close().await;
+    other.catch_up().await.unwrap_err();
+    one.close().await;
+}
+
+/// Where the present is not known, it is not made up; who is alone knows it.
+#[tokio::test]
+async fn the_present_is_not_guessed() {
+    let Some(cluster) = Cluster::start(Durability::Full) else { return };
+    let (shared, own) = (Place::on(&cluster).await, Place::on(&cluster).await);
+    let (store, single) = (shared.open().await, Store::open(alone(&own)).await.unwrap());
+    store.commit(vec![create("a")]).await.unwrap();
+    cluster.stop();
+    let error = store.catch_up().await.unwrap_err().to_string();
+    assert!(error.contains("is not known"), "{error}");
+    assert!(store.get(&key("a")).is_some(), "what was known is there for who takes that");
+    single.catch_up().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let Some(place) = Place::postgres().await else { return };

@@ -84,7 +84,7 @@ impl Event {
     }
 
     /// The end: a code, and of a refusal the `Status`.
-    pub(crate) fn answered(&mut self, level: Level, is_watch: bool, code: StatusCode, refusal: &[u8]) {
+    pub(crate) fn answered(&mut self, level: Level, is_streamed: bool, code: StatusCode, refusal: &[u8]) {
         let mut status = json!({"metadata": {}, "code": code.as_u16()});
         let told = serde_json::from_slice::<Value>(refusal).unwrap_or_default();
         for field in ["status", "message", "reason"] {
@@ -92,7 +92,7 @@ impl Event {
                 status[field] = json!(text);
             }
         }
-        let is_begun = is_watch && code.is_success();
+        let is_begun = is_streamed && code.is_success();
         self.value["level"] = json!(level.name());
         self.value["responseStatus"] = status;
         self.value["stage"] = json!(if is_begun { "ResponseStarted" } else { "ResponseComplete" });

@@ -2,35 +2,48 @@
 //! first encrypts, all decrypt.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 
-use super::record::{Id, LENGTH, Secret};
+use super::record::{self, Id, LENGTH, Secret};
 use crate::apiserver::durable;
+use crate::store::Key;
 
 /// What a new file begins with.
 const HEAD: &str = "# The keys of the secrets in the store. Without them these are lost: keep a copy, apart from the backups.\n";
 
 /// The keys, and where they are from.
-pub(super) struct Keys {
-    pub(super) path: PathBuf,
+pub(in crate::store) struct Keys {
+    path: PathBuf,
     /// Encrypts.
     pub(super) first: Id,
     secrets: BTreeMap<Id, Secret>,
     /// What a file that is not there yet will hold.
-    unwritten: Option<String>,
+    unwritten: Mutex<Option<String>>,
+    random: SystemRandom,
+}
+
+/// Without the keys.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Keys {
     /// Reads the file. Where there is none a key is made, and not yet written: first it must be
     /// known that nothing needs the keys of a file that was lost.
-    pub(super) fn open(path: &Path, random: &SystemRandom) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let random = SystemRandom::new();
         let (text, is_new) = match durable::read(path)? {
             Some(text) => (text, false),
             None => {
@@ -59,20 +72,49 @@ impl Keys {
             secrets.insert(id, Secret::new(&bytes));
         }
         let first = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it has no key"))?;
-        Ok(Self { path: path.to_owned(), first, secrets, unwritten: is_new.then_some(text) })
+        let unwritten = Mutex::new(is_new.then_some(text));
+        Ok(Self { path: path.to_owned(), first, secrets, unwritten, random })
     }
 
     /// Writes a new file, before anything is encrypted with what it holds.
-    pub(super) fn keep(&mut self) -> io::Result<()> {
-        if let Some(text) = &self.unwritten {
+    pub(super) fn keep(&self) -> io::Result<()> {
+        let mut unwritten = self.unwritten.lock();
+        if let Some(text) = &*unwritten {
             durable::write(&self.path, text.as_bytes())?;
-            self.unwritten = None;
+            *unwritten = None;
         }
         Ok(())
     }
 
-    pub(super) fn get(&self, id: Id) -> Option<&Secret> {
-        self.secrets.get(&id)
+    /// Encrypts a body with the first key; `None` where the kernel gives no random numbers.
+    pub(in crate::store) fn seal(&self, place: &Key, revision: u64, body: &[u8]) -> Option<Bytes> {
+        self.secrets.get(&self.first)?.seal(self.first, place, revision, body, &self.random)
+    }
+
+    /// Decrypts a body, and says by which key it was encrypted; `None` for one in the clear.
+    ///
+    /// # Errors
+    /// In a sentence, when the key is not here, or the body is not that of this object at this revision.
+    pub(super) fn unseal(
+        &self,
+        place: &Key,
+        revision: u64,
+        body: &[u8],
+    ) -> Result<Option<(Id, Bytes)>, String> {
+        let Some(sealed) = record::read(body) else { return Ok(None) };
+        let id = sealed.id;
+        let secret = self.secrets.get(&id).ok_or_else(|| {
+            format!(
+                "{place} is encrypted with the key {id}, which is not in {}: restore that file",
+                self.path.display()
+            )
+        })?;
+        let body = secret.unseal(sealed, place, revision).ok_or_else(|| {
+            format!(
+                "the body of {place} at revision {revision} was not written there: it is damaged or was moved"
+            )
+        })?;
+        Ok(Some((id, body)))
     }
 }
 
@@ -92,21 +134,20 @@ mod tests {
     fn the_file_is_written_once_it_is_needed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
-        let random = SystemRandom::new();
-        let mut made = Keys::open(&path, &random).unwrap();
+        let made = Keys::open(&path).unwrap();
         assert!(!path.exists());
         made.keep().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let read = Keys::open(&path, &random).unwrap();
+        let read = Keys::open(&path).unwrap();
         assert_eq!(read.first, made.first);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("\n{}  # new\n{text}", STANDARD.encode([7; LENGTH]))).unwrap();
-        let both = Keys::open(&path, &random).unwrap();
+        let both = Keys::open(&path).unwrap();
         assert_ne!(both.first, made.first);
-        assert!(both.get(made.first).is_some() && both.get(both.first).is_some());
+        assert!([made.first, both.first].iter().all(|id| both.secrets.contains_key(id)));
         for bad in ["", "# nothing", "c2hvcnQ=", "%"] {
             std::fs::write(&path, bad).unwrap();
-            assert!(Keys::open(&path, &random).is_err(), "{bad}");
+            assert!(Keys::open(&path).is_err(), "{bad}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Secrets encrypted at rest: between the writer and SQL, bodies of some resources are encrypted
 //! on their way in and decrypted on their way out. Memory, watches and clients see them in the
-//! clear; the database, its log, its backups and the replication of it never do.
+//! clear; the database, its log, backups of either kind and the replication of it never do.
 //!
 //! A body that is in the clear although its resource should not be was written before there were
 //! keys. It is read, and written anew when the store is opened, as is what an older key encrypts.
@@ -14,15 +14,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
-use ring::rand::SystemRandom;
 use serde_json::Value;
 
 use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, ObjectRow, Settled, Size};
 use super::{Change, CommitError, Key, Object, OpenError, Precondition, Restored, Store, Write};
-use keys::Keys;
 use record::Id;
+
+pub(super) use keys::Keys;
 
 /// What is encrypted.
 const RESOURCES: [&str; 1] = ["secrets"];
@@ -35,8 +36,7 @@ pub(super) type Stale = Arc<Mutex<Vec<Key>>>;
 /// A dialect whose secrets are encrypted.
 pub(super) struct Sealed {
     inner: Box<dyn Dialect>,
-    keys: Keys,
-    random: SystemRandom,
+    keys: Arc<Keys>,
     stale: Stale,
     /// Why nothing more can be read.
     refused: Option<String>,
@@ -52,37 +52,19 @@ fn undecryptable(why: String) -> DialectError {
 }
 
 impl Sealed {
-    /// Puts the keys of a file between.
-    pub(super) fn new(inner: Box<dyn Dialect>, path: &Path) -> Result<(Self, Stale), OpenError> {
-        let random = SystemRandom::new();
-        let keys = Keys::open(path, &random).map_err(|source| OpenError::File {
-            doing: "read the keys of the secrets in",
-            path: path.to_owned(),
-            source,
-        })?;
+    /// Puts keys between.
+    pub(super) fn new(inner: Box<dyn Dialect>, keys: Arc<Keys>) -> (Self, Stale) {
         let stale = Stale::default();
-        Ok((Self { inner, keys, random, stale: stale.clone(), refused: None }, stale))
+        (Self { inner, keys, stale: stale.clone(), refused: None }, stale)
     }
 
     /// Decrypts a row; says by which key it was encrypted, if it was.
     fn unseal(&self, row: &mut ObjectRow) -> Result<Option<Id>, String> {
-        let Some(sealed) = record::read(&row.body) else { return Ok(None) };
-        let id = sealed.id;
-        let secret = self.keys.get(id).ok_or_else(|| {
-            format!(
-                "{} is encrypted with the key {id}, which is not in {}: restore that file",
-                row.key,
-                self.keys.path.display()
-            )
-        })?;
-        let body = secret.unseal(sealed, &row.key, row.revision);
-        row.body = body.ok_or_else(|| {
-            format!(
-                "the body of {} at revision {} was not written there: it is damaged or was moved",
-                row.key, row.revision
-            )
-        })?;
-        Ok(Some(id))
+        let unsealed = self.keys.unseal(&row.key, row.revision, &row.body)?;
+        Ok(unsealed.map(|(id, body)| {
+            row.body = body;
+            id
+        }))
     }
 
     fn unseal_loaded(&self, loaded: &mut Loaded) -> Result<(), String> {
@@ -126,16 +108,38 @@ impl Sealed {
             return Ok(change.clone());
         }
         let Object { key, revision, uid, body } = &*change.object;
-        let first = self.keys.first;
-        let secret = self.keys.get(first);
-        let body = secret.and_then(|secret| secret.seal(first, key, change.revision, body, &self.random));
+        let body = self.keys.seal(key, change.revision, body);
         let body = body.ok_or_else(|| failed("encrypt a secret", "the kernel gives no random numbers"))?;
         let object = Object { key: key.clone(), revision: *revision, uid: uid.clone(), body };
         Ok(Arc::new(Change { object: Arc::new(object), ..Change::clone(change) }))
     }
 }
 
-fn is_secret(key: &Key) -> bool {
+/// The keys of a file.
+pub(super) fn keys(path: &Path) -> Result<Arc<Keys>, OpenError> {
+    let failed =
+        |source| OpenError::File { doing: "read the keys of the secrets in", path: path.to_owned(), source };
+    Keys::open(path).map(Arc::new).map_err(failed)
+}
+
+/// The body of an object of a backup in the clear; `None` where it is so already.
+///
+/// # Errors
+/// In a sentence, when it cannot be decrypted with these keys.
+pub(super) fn unsealed(object: &Object, keys: Option<&Keys>) -> Result<Option<Bytes>, String> {
+    match keys {
+        Some(keys) => Ok(keys.unseal(&object.key, object.revision, &object.body)?.map(|(_, body)| body)),
+        None if is_sealed(&object.body) => Err(format!("{} is encrypted, and there are no keys", object.key)),
+        None => Ok(None),
+    }
+}
+
+/// Whether a body is encrypted.
+pub(super) fn is_sealed(body: &[u8]) -> bool {
+    record::read(body).is_some()
+}
+
+pub(super) fn is_secret(key: &Key) -> bool {
     RESOURCES.contains(&&*key.resource)
 }
 
