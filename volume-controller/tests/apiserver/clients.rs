@@ -133,6 +133,8 @@ async fn cluster_scoped_kinds() {
     classes.create(&PostParams::default(), &class).await.unwrap();
     let found = classes.get("fast").await.unwrap();
     assert_eq!(found.reclaim_policy.as_deref(), Some("Delete"));
-    classes.delete("fast", &DeleteParams::default()).await.unwrap().right().unwrap();
+    let deleted = classes.delete("fast", &DeleteParams::default()).await.unwrap();
+    assert_eq!(deleted.left().unwrap().provisioner, "csi.holdfast.dev");
+    assert!(classes.get_opt("fast").await.unwrap().is_none());
     cluster.stop().await;
 }

@@ -9,21 +9,25 @@ use tokio::process::Command;
 
 use super::harness::{Cluster, PATIENCE};
 
-const BINARIES: [&str; 2] = ["/usr/bin/kubectl", "/opt/kc120/usr/bin/kubectl"];
+const BINARIES: &str = "/usr/bin/kubectl:/opt/kc120/usr/bin/kubectl";
+/// Other binaries to use instead, separated by colons.
+const OTHERS: &str = "HOLDFAST_KUBECTL";
 
 pub(crate) struct Kubectl<'a> {
-    binary: &'static str,
+    binary: String,
+    /// 36 of 1.36.
+    pub(crate) minor: u32,
     pub(crate) cluster: &'a Cluster,
 }
 
 impl Kubectl<'_> {
-    /// Whether it is the newer of the two.
+    /// Whether it is of the last years: 1.20 lacks what these tests ask of the others.
     pub(crate) fn is_current(&self) -> bool {
-        self.binary == BINARIES[0]
+        self.minor >= 24
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.binary);
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
         let home = self.cluster.folder.path();
         command
             .arg("--kubeconfig")
@@ -31,6 +35,8 @@ impl Kubectl<'_> {
             .args(arguments)
             .env("LC_ALL", "C")
             .env("HOME", home)
+            // What edits is a file of some objects.
+            .env("KUBE_EDITOR", "sed -i s/labelled/edited/")
             .env_remove("KUBECONFIG")
             .kill_on_drop(true)
             .stdin(Stdio::null())
@@ -71,14 +77,20 @@ impl Kubectl<'_> {
 /// Runs a test with each kubectl there is, each against a cluster of its own.
 pub(crate) async fn with_each(test: impl AsyncFn(&Kubectl<'_>)) {
     let mut found = 0;
-    for binary in BINARIES {
+    for binary in std::env::var(OTHERS).as_deref().unwrap_or(BINARIES).split(':') {
         if !Path::new(binary).exists() {
             println!("NOT RUN with {binary}: it is not installed (Debian's kubernetes-client)");
             continue;
         }
         found += 1;
         let cluster = Cluster::start().await;
-        test(&Kubectl { binary, cluster: &cluster }).await;
+        let mut kubectl = Kubectl { binary: binary.to_owned(), minor: 0, cluster: &cluster };
+        let version = kubectl.ok(&["version", "--client", "-o", "json"], "").await;
+        let version: serde_json::Value = serde_json::from_str(&version).unwrap();
+        // Some write `28+`.
+        let minor = version["clientVersion"]["minor"].as_str().unwrap();
+        kubectl.minor = minor.trim_end_matches('+').parse().unwrap();
+        test(&kubectl).await;
         cluster.stop().await;
     }
     if found == 0 {

@@ -25,6 +25,7 @@ mod hostile;
 mod kubectl;
 mod kubectl_access;
 mod kubectl_apply;
+mod kubectl_kinds;
 mod listing;
 mod quotas;
 mod replicas;

@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<CSINode>(),
     has_status: false,
     is_graceful: false,
+    returns_deleted: true,
     columns: COLUMNS,
     fields: fields::NONE,
     default: nothing,

@@ -39,6 +39,9 @@ pub struct Kind {
     pub has_status: bool,
     /// Whether deletion waits for a grace period (pods).
     pub is_graceful: bool,
+    /// Whether a deletion answers with the object that is gone, and not with a `Status`.
+    /// Source: the responses of the `delete` operations in Kubernetes' OpenAPI document.
+    pub returns_deleted: bool,
     /// All printed columns in upstream's order, NAME and AGE included where the kind has them.
     pub columns: &'static [Column],
     /// Fields that a field selector may name, besides `metadata.name` and `metadata.namespace`.

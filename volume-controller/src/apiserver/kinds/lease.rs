@@ -22,6 +22,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<Lease>(),
     has_status: false,
     is_graceful: false,
+    returns_deleted: false,
     columns: COLUMNS,
     fields: fields::NONE,
     default: nothing,

@@ -22,6 +22,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<Namespace>(),
     has_status: true,
     is_graceful: false,
+    returns_deleted: false,
     columns: COLUMNS,
     fields: FIELDS,
     default,

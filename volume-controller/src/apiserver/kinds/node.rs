@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<Node>(),
     has_status: true,
     is_graceful: false,
+    returns_deleted: false,
     columns: COLUMNS,
     fields: FIELDS,
     default,

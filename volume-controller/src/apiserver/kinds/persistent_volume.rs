@@ -29,6 +29,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<PersistentVolume>(),
     has_status: true,
     is_graceful: false,
+    returns_deleted: true,
     columns: COLUMNS,
     fields: fields::NONE,
     default,

@@ -25,6 +25,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<PersistentVolumeClaim>(),
     has_status: true,
     is_graceful: false,
+    returns_deleted: true,
     columns: COLUMNS,
     fields: super::fields::NONE,
     default,

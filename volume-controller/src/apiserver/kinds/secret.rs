@@ -25,6 +25,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<Secret>(),
     has_status: false,
     is_graceful: false,
+    returns_deleted: false,
     columns: COLUMNS,
     fields: FIELDS,
     default,

@@ -24,6 +24,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<StorageClass>(),
     has_status: false,
     is_graceful: false,
+    returns_deleted: true,
     columns: COLUMNS,
     fields: fields::NONE,
     default,

@@ -107,8 +107,8 @@ fn operation(kind: &Kind, action: &str, part: &str) -> Value {
     let reply = match action {
         "list" => list,
         "deletecollection" => status,
-        // A deletion answers with the object or with a Status.
-        "delete" if !kind.is_graceful => status,
+        // While finalizers keep it, a deletion answers with the object all the same.
+        "delete" if !kind.returns_deleted => status,
         _ => whole,
     };
     let mut responses = json!({

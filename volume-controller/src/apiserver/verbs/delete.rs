@@ -39,6 +39,9 @@ pub(super) async fn delete(call: &Call) -> Result<Response, ApiError> {
     let (options, is_dry) = read(call)?;
     let (object, outcome) = remove(&call.api.store, &call.target, &options, is_dry).await?;
     match outcome {
+        Outcome::Gone if call.target.kind.returns_deleted => {
+            reply::value(call, StatusCode::OK, reply::decode(&object)?, &[])
+        }
         Outcome::Gone => {
             let gone = status::deleted(call.target.kind, &call.target.name, &object.uid);
             reply::other(call, StatusCode::OK, &gone)

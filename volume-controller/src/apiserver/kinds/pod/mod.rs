@@ -27,6 +27,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<Pod>(),
     has_status: true,
     is_graceful: true,
+    returns_deleted: true,
     columns: COLUMNS,
     fields: FIELDS,
     default: defaults::default,

@@ -22,6 +22,7 @@ const V1: Kind = Kind {
     model: Model::of::<VolumeGroupSnapshotClass>(),
     has_status: false,
     is_graceful: false,
+    returns_deleted: false,
     columns: COLUMNS,
     fields: fields::NONE,
     default: nothing,

@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<VolumeSnapshotClass>(),
     has_status: false,
     is_graceful: false,
+    returns_deleted: false,
     columns: COLUMNS,
     fields: fields::NONE,
     default: nothing,

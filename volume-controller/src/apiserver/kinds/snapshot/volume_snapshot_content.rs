@@ -23,6 +23,7 @@ pub static KIND: Kind = Kind {
     model: Model::of::<VolumeSnapshotContent>(),
     has_status: true,
     is_graceful: false,
+    returns_deleted: false,
     columns: COLUMNS,
     fields: fields::NONE,
     default: nothing,
