@@ -77,7 +77,7 @@ lint: setup ## formatting, clippy, licences and sources of dependencies
 fmt: ## format the code
 	cargo fmt --all
 
-# BENCH=claims or BENCH=driver: one table only.
+# BENCH=api, claims or driver: one table only.
 bench: release ## measure, against bare limits in the same run
 	HOLDFAST_BIN=$(RELEASE) cargo run --release --target $(HOST) -p holdfast-tests --bin bench -- $(BENCH)
 	cargo test --release --target $(HOST) -p holdfast-volume-controller --test store -- --ignored --nocapture --test-threads 1 speed
