@@ -45,7 +45,7 @@ demo: release ## a claim becomes a mounted volume, grows, moves to a second pod,
 	deploy/demo/demo.sh $(RELEASE)
 
 test: setup ## run every test; those that this machine cannot run (no root, no btrfs, …) are named at the end
-	cargo build -p holdfast
+	cargo build --workspace
 	@rm -f target/not-run target/totals
 	@status=0; export HOLDFAST_NOT_RUN="$$PWD/target/not-run" HOLDFAST_TOTALS="$$PWD/target/totals"; \
 	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests; fi || status=$$?; \

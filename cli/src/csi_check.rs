@@ -5,13 +5,16 @@ use std::{
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use holdfast_csi_check::{Options, Outcome, Proof, Report, Restart, junit, list, rows, run_each};
+
+use crate::signals::Signals;
 
 /// What `holdfast csi-check` takes.
 #[derive(clap::Args)]
@@ -137,21 +140,34 @@ impl Args {
     fn check(&self, staging: Option<&Path>) -> Result<bool> {
         let options = self.options(staging)?;
         let table = self.output == Output::Table;
-        let report = tokio::runtime::Builder::new_multi_thread()
+        let stop = options.stop.clone();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .context("cannot start the runtime")?
-            .block_on(run_each(options, |finding| {
+            .context("cannot start the runtime")?;
+        let report = runtime.block_on(async {
+            let mut signals = Signals::listen()?;
+            let mut checks = pin!(run_each(options, |finding| {
                 if table {
                     // A closed terminal must not leave volumes behind: the run goes on.
                     let _ = writeln!(io::stdout(), "{finding}");
                 }
-            }))?;
+            }));
+            tokio::select! {
+                report = &mut checks => return Ok(report?),
+                () = signals.recv() => stop.cancel(),
+            }
+            tokio::select! {
+                report = &mut checks => Ok(report?),
+                () = signals.recv() => bail!("ended by a second signal: the volumes of one check are left behind"),
+            }
+        })?;
         if let Some(file) = &self.junit {
             std::fs::write(file, junit(&report))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         print(&report, table)?;
+        ensure!(!stop.is_cancelled(), "stopped by a signal; what was checked is cleaned up");
         Ok(report.findings.iter().any(|finding| matches!(finding.outcome, Outcome::Failed { .. })))
     }
 

@@ -103,6 +103,38 @@ fn it_serves_until_it_is_told_to_stop() {
     assert!(!socket.exists(), "the socket is left behind");
 }
 
+/// A check of conformance that somebody ends leaves nothing on the plugin.
+#[test]
+fn a_check_that_is_stopped_cleans_up() {
+    if missing(&[Need::Root, Need::LoopDevices]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let config = pools(scratch.path(), POOLS);
+    let socket = scratch.path().join("csi.sock");
+    let driver = Running::start(&config, &socket);
+    let mut check = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["csi-check", socket.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let made = || fs::read_dir(scratch.path().join("pool/volumes")).unwrap().count();
+    while made() == 0 {
+        assert!(check.try_wait().unwrap().is_none(), "it ended before it made a volume");
+        pause();
+    }
+    let id = rustix::process::Pid::from_child(&check);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("stopped by a signal"), "{}", stderr(&output));
+    assert!(table.contains("the run was stopped"), "{table}");
+    assert_eq!(made(), 0, "{table}");
+    driver.terminate();
+}
+
 #[test]
 fn what_it_cannot_start_with_is_one_line() {
     if missing(&[Need::Root]) {

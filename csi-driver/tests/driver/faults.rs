@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -154,6 +155,78 @@ async fn a_dead_disk() {
         }
         let stage = driver.stage("images.image", &mounted("ext4")).await.unwrap_err();
         assert_ne!(stage.code(), Code::NotFound, "{stage}");
+        driver.end().await;
+    }
+}
+
+/// A disk that takes no more writes, as one that breaks, or that was promised more than its storage has: a sync
+/// fails, and what was not made durable is not said to be. Once the disk is well again, all is there that was
+/// acknowledged, and what was refused can be asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_whose_writes_fail() {
+    needs!("xfs");
+    for (fs, mend) in [("ext4", "e2fsck -fy"), ("xfs", "")] {
+        let scratch = Scratch::new();
+        let thin = scratch.path().join("thin");
+        fs::create_dir(&thin).unwrap();
+        command("mount", &["-t", "tmpfs", "-o", "size=192m", "tmpfs", thin.to_str().unwrap()]).unwrap();
+        let image = thin.join("disk.img");
+        fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
+        command(&format!("mkfs.{fs}"), &["-q", image.to_str().unwrap()]).unwrap();
+        let disk = scratch.path().join("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount = || {
+            command("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]).unwrap();
+        };
+        mount();
+        let mut driver = Driver::with(scratch, vec![PoolConfig::image("default", disk.join("pool"))]).await;
+        let create = |name: String| volume(&name, 20 * MIB, &mounted("ext4"));
+        let mut acknowledged = vec![driver.create(create("first".to_owned())).await.unwrap().volume_id];
+        rustix::fs::syncfs(fs::File::open(&disk).unwrap()).unwrap();
+        // From now on there is room for what was written already, and for nothing else.
+        let filler = thin.join("filler");
+        {
+            let mut full = fs::File::create(&filler).unwrap();
+            while full.write_all(&[1; 65536]).is_ok() {}
+        }
+        let mut refused = None;
+        for number in 0..20 {
+            match driver.create(create(format!("v{number}"))).await {
+                Ok(made) => acknowledged.push(made.volume_id),
+                Err(status) => {
+                    refused = Some((format!("v{number}"), status));
+                    break;
+                }
+            }
+        }
+        let (name, status) = refused.expect("a volume was made of nothing");
+        println!("{fs}: {} made, then: {status}", acknowledged.len());
+        let codes = [Code::Internal, Code::FailedPrecondition, Code::ResourceExhausted];
+        assert!(codes.contains(&status.code()), "{fs}: {status}");
+        if let Ok(ids) = listed(&mut driver).await {
+            assert!(acknowledged.iter().all(|id| ids.contains(id)), "{fs}: {ids:?}");
+        }
+
+        driver.end().await;
+        fs::remove_file(&filler).unwrap();
+        driver.scratch.unmount(&disk);
+        if let Some((program, option)) = mend.split_once(' ') {
+            // 1: errors were mended.
+            let _ = command(program, &[option, image.to_str().unwrap()]);
+        }
+        mount();
+        driver.restart().await;
+        let ids = listed(&mut driver).await.unwrap();
+        assert!(acknowledged.iter().all(|id| ids.contains(id)), "{fs}: {ids:?}, of {acknowledged:?}");
+        let again = driver.create(create(name)).await.unwrap().volume_id;
+        for id in acknowledged.iter().chain([&again]) {
+            let capability = mounted("ext4");
+            driver.attach(id, &capability).await.unwrap();
+            driver.stage(id, &capability).await.unwrap();
+            driver.publish(id, "pod", &capability).await.unwrap();
+            fs::write(driver.path("pod/file"), "written").unwrap();
+            driver.take_down(id, "pod").await;
+        }
         driver.end().await;
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 /// What a run is told. Start from [`Options::new`] and change what is different.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub restart: Option<Restart>,
     /// How long one call may take.
     pub call_timeout: Duration,
+    /// Ends the run early: the check under way ends and is cleaned up, the others are skipped.
+    pub stop: CancellationToken,
 }
 
 impl Options {
@@ -56,6 +59,7 @@ impl Options {
             controller_only: false,
             restart: None,
             call_timeout: Duration::from_secs(60),
+            stop: CancellationToken::new(),
         }
     }
 }

@@ -59,8 +59,10 @@ pub async fn run_each(options: Options, mut tell: impl FnMut(&Finding)) -> Resul
     let mut findings = Vec::with_capacity(chosen.len());
     let mut gone_since = None;
     for check in chosen {
+        let skipped = |reason: String| finding(check, Outcome::Skipped { reason });
         let finding = match gone_since {
-            Some(id) => finding(check, Outcome::Skipped { reason: format!("the plugin is gone since {id}") }),
+            Some(id) => skipped(format!("the plugin is gone since {id}")),
+            None if session.options.stop.is_cancelled() => skipped("the run was stopped".to_owned()),
             None => one(check, &session).await,
         };
         if gone_since.is_none() && !is_there(&session).await {

@@ -72,12 +72,14 @@ fn judge(api: &Api, request: &Request, judged: &mut Judged) -> Result<(), ApiErr
     }
     let user = Arc::new(impersonation::user(&api.access, sender, headers)?);
     judged.user = Some(user.clone());
+    let asked = Attributes::of(request.method(), request.uri());
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     // Who may do everything is not asked what, and has room even when nobody else has.
     if user.is_in(MASTERS) {
         judged.decision = Some(Decision { allowed: true, reason: String::new() });
+        judged.permit = (asked.verb != "watch").then(|| api.limits.enter_always(is_reading));
         return Ok(());
     }
-    let asked = Attributes::of(request.method(), request.uri());
     let decision = api.access.decide(&user, &asked);
     let denied = (!decision.allowed).then(|| asked.denied(&user, &decision.reason));
     judged.decision = Some(decision);
@@ -98,9 +100,15 @@ async fn go_on(outcome: Result<(), ApiError>, judged: Judged, mut request: Reque
             request.extensions_mut().insert(user);
             next.run(request).await
         }
-        (Ok(()), None) => ApiError::Unauthorized.into_response(),
-        (Err(error), _) => error.into_response(),
+        (Ok(()), None) => refuse(ApiError::Unauthorized, request).await,
+        (Err(error), _) => refuse(error, request).await,
     }
+}
+
+async fn refuse(error: ApiError, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    body::pass_over(&parts.headers, body).await;
+    error.into_response()
 }
 
 fn describe(event: &mut Event, judged: &Judged, request: &Request) {

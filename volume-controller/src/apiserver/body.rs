@@ -23,13 +23,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Reads the whole body, up to [`MAX_BODY`] and for at most [`PATIENCE`]. What was written so
 /// far of one that does not come to its end does nothing.
 pub(crate) async fn read(body: Body) -> Result<Bytes, ApiError> {
-    let read = timeout(PATIENCE, Limited::new(body, MAX_BODY).collect());
+    read_within(PATIENCE, body).await
+}
+
+async fn read_within(patience: Duration, body: Body) -> Result<Bytes, ApiError> {
+    let read = timeout(patience, Limited::new(body, MAX_BODY).collect());
     let Ok(read) = read.await else { return Err(ApiError::SlowBody) };
     match read {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(ApiError::TooLarge(format!("limit is {MAX_BODY}")))
+        }
         Err(error) => Err(ApiError::BadRequest(format!("the request's body could not be read: {error}"))),
     }
+}
+
+/// How long a refused request is listened to.
+const POLITENESS: Duration = Duration::from_secs(2);
+
+/// Takes in what is still to come of a request that is refused without a look at its body, within
+/// bounds. A client that is told in the middle of sending may take the end of the stream for
+/// a failure, and not read why.
+pub(crate) async fn pass_over(headers: &HeaderMap, body: Body) {
+    // That client has not begun to send, and waits for the word to do so.
+    if headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let mut body = Limited::new(body, MAX_BODY);
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Who is slow has to do with what it gets.
+    let _ = timeout(POLITENESS, all).await;
 }
 
 /// The media type of the body, without parameters; JSON when it is not given.
@@ -134,4 +157,42 @@ pub(crate) fn conform(
         return Err(refuse(format!("strict decoding error: {}", wrong.join(", "))));
     }
     Ok((known, wrong))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A piece at a time, and no end.
+    fn endless() -> Body {
+        Body::from_stream(futures::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+        }))
+    }
+
+    #[tokio::test]
+    async fn bodies_end_in_time() {
+        let patience = Duration::from_millis(200);
+        assert!(matches!(read_within(patience, endless()).await, Err(ApiError::SlowBody)));
+        assert_eq!(read(Body::from("abc")).await.unwrap(), "abc");
+        assert!(matches!(read(Body::from(vec![0; MAX_BODY + 1])).await, Err(ApiError::TooLarge(_))));
+        assert_eq!(read(Body::from(vec![0; MAX_BODY])).await.unwrap().len(), MAX_BODY);
+    }
+
+    #[tokio::test]
+    async fn refused_bodies_are_passed_over() {
+        let mut headers = HeaderMap::new();
+        let started = Instant::now();
+        pass_over(&headers, endless()).await;
+        assert!(started.elapsed() >= POLITENESS);
+        pass_over(&headers, Body::from(vec![0; 2 * MAX_BODY])).await;
+        headers.insert(header::EXPECT, http::HeaderValue::from_static("100-continue"));
+        let started = Instant::now();
+        pass_over(&headers, endless()).await;
+        assert!(started.elapsed() < POLITENESS, "a client that waits is waited for");
+    }
 }

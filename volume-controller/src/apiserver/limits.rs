@@ -58,7 +58,8 @@ struct Users {
 /// A request under way.
 pub(crate) struct Permit {
     counted: Arc<Counted>,
-    user: String,
+    /// Whose room it takes; nobody's, for those who always have room.
+    user: Option<String>,
 }
 
 impl Limits {
@@ -73,7 +74,7 @@ impl Limits {
         let dropped = Family::default();
         registry.register(
             "apiserver_current_inflight_requests",
-            "Requests under way, without watches and those of system:masters",
+            "Requests under way that write (mutating) and that read (readOnly), watches excluded",
             inflight,
         );
         registry.register(
@@ -84,9 +85,20 @@ impl Limits {
         Self { reading, writing, dropped }
     }
 
+    fn counted(&self, is_reading: bool) -> &Arc<Counted> {
+        if is_reading { &self.reading } else { &self.writing }
+    }
+
+    /// One request of somebody who always has room: it is seen in the metrics only.
+    pub(crate) fn enter_always(&self, is_reading: bool) -> Permit {
+        let counted = self.counted(is_reading);
+        counted.gauge.inc();
+        Permit { counted: counted.clone(), user: None }
+    }
+
     /// Room for one request of a user, until the permit is dropped.
     pub(crate) fn enter(&self, user: &str, is_reading: bool) -> Result<Permit, ApiError> {
-        let counted = if is_reading { &self.reading } else { &self.writing };
+        let counted = self.counted(is_reading);
         let mut of = counted.of.lock();
         let own = of.each.get(user).copied().unwrap_or(0);
         if of.all >= counted.limit.all || own >= counted.limit.one {
@@ -97,21 +109,22 @@ impl Limits {
         of.all += 1;
         of.each.insert(user.to_owned(), own + 1);
         counted.gauge.inc();
-        Ok(Permit { counted: counted.clone(), user: user.to_owned() })
+        Ok(Permit { counted: counted.clone(), user: Some(user.to_owned()) })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.counted.gauge.dec();
+        let Some(user) = &self.user else { return };
         let mut of = self.counted.of.lock();
         of.all -= 1;
-        match of.each.get_mut(&self.user) {
+        match of.each.get_mut(user) {
             Some(own) if *own > 1 => *own -= 1,
             _ => {
-                of.each.remove(&self.user);
+                of.each.remove(user);
             }
         }
-        self.counted.gauge.dec();
     }
 }
 

@@ -42,11 +42,6 @@ struct WatchLabels {
     resource: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InFlightLabels {
-    request_kind: &'static str,
-}
-
 /// The metrics of all requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -54,7 +49,6 @@ pub(crate) struct Metrics {
     seconds: Family<RequestLabels, Histogram, fn() -> Histogram>,
     long_running: Family<RequestLabels, Gauge>,
     sizes: Family<RequestLabels, Histogram, fn() -> Histogram>,
-    in_flight: Family<InFlightLabels, Gauge>,
     watch_events: Family<WatchLabels, Counter<u64, AtomicU64>>,
     watch_bytes: Family<WatchLabels, Histogram, fn() -> Histogram>,
     slow_watches: Family<WatchLabels, Counter<u64, AtomicU64>>,
@@ -70,7 +64,6 @@ impl Metrics {
             long_running: Family::default(),
             // 1 kB to 1 GB
             sizes: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1000.0, 10.0, 7))),
-            in_flight: Family::default(),
             watch_events: Family::default(),
             // 1 KiB to 128 KiB
             watch_bytes: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1024.0, 2.0, 8))),
@@ -95,11 +88,6 @@ impl Metrics {
             "apiserver_response_sizes",
             "Bytes of answers before they are compressed, watches excluded",
             metrics.sizes.clone(),
-        );
-        registry.register(
-            "apiserver_current_inflight_requests",
-            "Requests under way that write (mutating) and that read (readOnly), watches excluded",
-            metrics.in_flight.clone(),
         );
         registry.register(
             "apiserver_watch_events",
@@ -133,18 +121,12 @@ impl Metrics {
         }
     }
 
-    /// Counts a request as under way until the guard is dropped.
-    pub(crate) fn begin(&self, is_mutating: bool) -> InFlight {
-        let request_kind = if is_mutating { "mutating" } else { "readOnly" };
-        InFlight::new(self.in_flight.get_or_create(&InFlightLabels { request_kind }).clone())
-    }
-
     /// Counts an open watch until it is dropped.
     pub(crate) fn open_watch(&self, labels: &RequestLabels) -> OpenWatch {
         let RequestLabels { group, version, resource, .. } = *labels;
         let of = WatchLabels { group, version, resource };
         OpenWatch {
-            _open: InFlight::new(self.long_running.get_or_create(labels).clone()),
+            _open: Open::new(self.long_running.get_or_create(labels).clone()),
             events: self.watch_events.get_or_create(&of).clone(),
             bytes: self.watch_bytes.get_or_create(&of).clone(),
             slow: self.slow_watches.get_or_create(&of).clone(),
@@ -152,17 +134,17 @@ impl Metrics {
     }
 }
 
-/// Something that is going on.
-pub(crate) struct InFlight(Gauge);
+/// Something that is open.
+struct Open(Gauge);
 
-impl InFlight {
+impl Open {
     fn new(gauge: Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -170,7 +152,7 @@ impl Drop for InFlight {
 
 /// An open watch in the metrics.
 pub(crate) struct OpenWatch {
-    _open: InFlight,
+    _open: Open,
     events: Counter<u64, AtomicU64>,
     bytes: Histogram,
     slow: Counter<u64, AtomicU64>,

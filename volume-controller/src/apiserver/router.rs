@@ -56,7 +56,12 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 async fn objects(State(api): State<Arc<Api>>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let (labels, result) = handle(&api, &parts, body).await;
+    let mut body = Some(body);
+    let (labels, result) = handle(&api, &parts, &mut body).await;
+    let is_refused = result.is_err();
+    if let Some(unread) = body.filter(|_| is_refused) {
+        body::pass_over(&parts.headers, unread).await;
+    }
     let response = result.unwrap_or_else(|error| error.answer(accept::for_errors(&parts.headers)));
     if let Some(labels) = labels {
         api.metrics.answered(
@@ -79,7 +84,7 @@ async fn objects(State(api): State<Arc<Api>>, request: Request) -> Response {
 async fn handle(
     api: &Arc<Api>,
     parts: &Parts,
-    body: Body,
+    body: &mut Option<Body>,
 ) -> (Option<RequestLabels>, Result<Response, ApiError>) {
     let path = parts.uri.path();
     if matches!(parts.method, Method::GET | Method::HEAD)
@@ -116,15 +121,11 @@ async fn handle(
         scope,
         dry_run: if options.dry_run.is_empty() { "" } else { "All" },
     };
-    let _in_flight = match verb {
-        Verb::Watch => None,
-        verb => Some(api.metrics.begin(!matches!(verb, Verb::Get | Verb::List))),
-    };
     let call = async {
         let accepted = accept::negotiate(&parts.headers, target.kind)?;
         let body = match verb {
             Verb::Get | Verb::List | Verb::Watch => Bytes::new(),
-            _ => body::read(body).await?,
+            _ => body::read(body.take().unwrap_or_default()).await?,
         };
         let headers = parts.headers.clone();
         let call = Call {
@@ -154,12 +155,12 @@ async fn review(
     review: &reviews::Review,
     namespace: &str,
     parts: &Parts,
-    body: Body,
+    body: &mut Option<Body>,
 ) -> Result<Response, ApiError> {
     if parts.method != Method::POST {
         return Err(ApiError::MethodNotAllowed);
     }
-    let bytes = body::read(body).await?;
+    let bytes = body::read(body.take().unwrap_or_default()).await?;
     let answer = review.answer(api, user, namespace, &parts.headers, &bytes)?;
     reply::finish(StatusCode::CREATED, Bytes::from(answer.to_string()), Syntax::Json, &[])
 }

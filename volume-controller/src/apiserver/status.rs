@@ -88,8 +88,8 @@ pub(crate) enum ApiError {
     NotAcceptable(&'static str),
     #[error("{0}")]
     UnsupportedMediaType(String),
-    #[error("Request entity too large: limit is {MAX_BODY}")]
-    TooLarge,
+    #[error("Request entity too large: {0}")]
+    TooLarge(String),
     /// The bytes that it would have.
     #[error("the object is too large: {0} bytes, and {MAX_OBJECT} are the most that can be stored")]
     ObjectTooLarge(usize),
@@ -176,7 +176,7 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
-            Self::TooLarge | Self::ObjectTooLarge(_) => {
+            Self::TooLarge(_) | Self::ObjectTooLarge(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
             }
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "Timeout"),

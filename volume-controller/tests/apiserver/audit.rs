@@ -180,6 +180,7 @@ async fn too_much_of_one_user_leaves_others_alone() {
     cluster.post(&format!("{rbac}/rolebindings"), &binding).await.expect(201);
     // Each announces a body that does not come.
     let mut open = Vec::new();
+    // Whoever asks for the metrics reads.
     let metric = r#"apiserver_current_inflight_requests{request_kind="mutating"}"#;
     for _ in 0..100 {
         let mut stream = UnixStream::connect(&cluster.server.socket).await.unwrap();

@@ -62,7 +62,7 @@ async fn finalizers_hold() {
 async fn pods_have_grace() {
     let cluster = Cluster::start().await;
     cluster.post(PODS, &pod("unplaced")).await.expect(201);
-    assert_eq!(cluster.delete(&format!("{PODS}/unplaced")).await.expect(200)["kind"], "Status");
+    assert_eq!(cluster.delete(&format!("{PODS}/unplaced")).await.expect(200)["kind"], "Pod");
     let mut placed = pod("placed");
     placed["spec"]["nodeName"] = json!("n1");
     let created = cluster.post(PODS, &placed).await.expect(201);
@@ -77,7 +77,7 @@ async fn pods_have_grace() {
     cluster.merge(&format!("{path}/status"), &status).await.expect(200);
     // As a node agent does when it is done.
     let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": created["metadata"]["uid"]}});
-    assert_eq!(cluster.delete_with(&path, &options).await.expect(200)["kind"], "Status");
+    assert_eq!(cluster.delete_with(&path, &options).await.expect(200)["kind"], "Pod");
     cluster.get(&path).await.refused(404, "NotFound");
     cluster.stop().await;
 }

@@ -82,6 +82,27 @@ async fn health_version_metrics() {
     ] {
         assert!(metrics.contains(expected), "{metrics}");
     }
+    // Scrapers refuse an answer that describes a metric twice.
+    let mut described: Vec<&str> = metrics.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let all = described.len();
+    assert!(all >= 4, "{metrics}");
+    described.sort_unstable();
+    described.dedup_by_key(|line| line.split(' ').nth(2));
+    assert_eq!(described.len(), all, "{metrics}");
+    // Whoever asks is under way.
+    let reading = r#"apiserver_current_inflight_requests{request_kind="readOnly"} 1"#;
+    assert!(metrics.contains(reading), "{metrics}");
+    let open = r#"apiserver_longrunning_requests{verb="WATCH",group="",version="v1",resource="configmaps",subresource="",scope="namespace",dry_run=""}"#;
+    let watch = super::watching::Events::open(&cluster, MAPS, "").await;
+    let metrics = cluster.get("/metrics").await.text;
+    assert!(metrics.contains(&format!("{open} 1")), "{metrics}");
+    drop(watch);
+    let closed = async {
+        while !cluster.get("/metrics").await.text.contains(&format!("{open} 0")) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("the watch is still counted");
     let index = cluster.get("/openapi/v3").await;
     assert_eq!(index.code, 200);
     cluster.get("/openapi/v3/apis/none.example.com/v1").await.refused(404, "NotFound");

@@ -1,7 +1,9 @@
 //! Requests that no honest client sends: each is answered, and the server goes on.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use http::Method;
@@ -114,55 +116,6 @@ async fn paths_lead_nowhere_else() {
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn objects_do_not_grow_without_end() {
-    let cluster = Cluster::start().await;
-    cluster.post(MAPS, &map("a")).await.expect(201);
-    let path = format!("{MAPS}/a");
-    let mut sizes = Vec::new();
-    let refused = loop {
-        let round = sizes.len();
-        assert!(round < 10, "it grows: {sizes:?}");
-        let labels: serde_json::Map<_, _> = (0..8000)
-            .map(|n| (format!("label-{round}-{n}-{}", "x".repeat(40)), json!("y".repeat(40))))
-            .collect();
-        let answer = cluster.merge(&path, &json!({"metadata": {"labels": labels}})).await;
-        if answer.code != 200 {
-            break answer;
-        }
-        sizes.push(answer.bytes.len());
-    };
-    assert!(refused.refused(413, "RequestEntityTooLarge").contains("1572864"), "{}", refused.text);
-    assert_eq!(cluster.get(&path).await.bytes.len(), *sizes.last().unwrap(), "nothing was written");
-    // It can still be changed, made smaller and deleted.
-    cluster.merge(&path, &json!({"data": {"a": "2"}})).await.expect(200);
-    cluster.merge(&path, &json!({"metadata": {"labels": null}})).await.expect(200);
-    let labels: serde_json::Map<_, _> =
-        (0..20_000).map(|n| (format!("l-{n}"), json!("y".repeat(60)))).collect();
-    let mut large = map("b");
-    large["metadata"]["labels"] = json!(labels);
-    cluster.post(MAPS, &large).await.refused(413, "RequestEntityTooLarge");
-    let apply = [("content-type", PATCHES[3])];
-    let answer =
-        cluster.raw(Method::PATCH, &format!("{MAPS}/b?fieldManager=m"), &apply, large.to_string()).await;
-    answer.refused(413, "RequestEntityTooLarge");
-    cluster.delete(&path).await.expect(200);
-    cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn insertions_at_the_head_of_a_long_list_are_limited() {
-    let cluster = Cluster::start().await;
-    cluster.post(MAPS, &map("a")).await.expect(201);
-    let mut steps = vec![json!({"op": "add", "path": "/x", "value": vec![0; 1_000_000]})];
-    steps.extend((0..3000).map(|_| json!({"op": "add", "path": "/x/0", "value": 0})));
-    steps.push(json!({"op": "remove", "path": "/x"}));
-    let media = [("content-type", PATCHES[0])];
-    let answer = cluster.raw(Method::PATCH, &format!("{MAPS}/a"), &media, json!(steps).to_string()).await;
-    assert!(answer.refused(422, "Invalid").contains("10000000 elements"), "{}", answer.text);
-    cluster.stop().await;
-}
-
 /// How much memory this process has in use, in bytes.
 fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -176,19 +129,35 @@ const IDLE: usize = 10_000;
 /// those behind it wait: the first would be shown the door before the last is there.
 const THREADS: usize = 20;
 
-/// The other side of the next test, in a process of its own: a process may open 20,000 files.
+/// The other side of the next tests, in a process of its own: a process may open 20,000 files. Over the
+/// unix socket each connection says something first, and so has a user.
 #[test]
-#[ignore = "run by ten_thousand_idle_connections"]
+#[ignore = "run by ten_thousand_idle_connections and ten_thousand_users"]
 fn idle_connections_client() {
     let Ok(address) = std::env::var(ADDRESS) else { return };
-    let address: SocketAddr = address.parse().unwrap();
     raise_limit();
-    let some = move || (0..IDLE / THREADS).map(|_| TcpStream::connect(address).unwrap()).collect::<Vec<_>>();
-    let threads: Vec<_> = (0..THREADS).map(|_| std::thread::spawn(some)).collect();
-    let open: Vec<TcpStream> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let address = address.clone();
+            std::thread::spawn(move || (0..IDLE / THREADS).map(|_| connect(&address)).collect::<Vec<_>>())
+        })
+        .collect();
+    let open: Vec<OwnedFd> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     println!("\nopen {}", open.len());
     // Until the server's side has seen enough.
     std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+fn connect(address: &str) -> OwnedFd {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return TcpStream::connect(address).unwrap().into();
+    }
+    let mut stream = UnixStream::connect(address).unwrap();
+    stream.write_all(b"GET /version HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    stream.into()
 }
 
 /// As many files as the machine allows.
@@ -200,8 +169,21 @@ fn raise_limit() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[allow(clippy::disallowed_methods, reason = "the other side is this very program")]
 async fn ten_thousand_idle_connections() {
+    idle(|cluster| cluster.server.address.to_string()).await;
+}
+
+/// Also those who did say who they are are let go when they are silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_users() {
+    idle(|cluster| cluster.server.socket.display().to_string()).await;
+}
+
+#[allow(clippy::disallowed_methods, reason = "the other side is this very program")]
+async fn idle(address: impl Fn(&Cluster) -> String) {
+    // Both together would be more files than a process may open.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _alone = ALONE.lock().await;
     if raise_limit() < IDLE as u64 + 500 {
         holdfast_test_needs::cannot_run("it needs 10,500 open files in a process");
         return;
@@ -211,7 +193,7 @@ async fn ten_thousand_idle_connections() {
     let before = memory();
     let mut client = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", "hostile::idle_connections_client"])
-        .env(ADDRESS, cluster.server.address.to_string())
+        .env(ADDRESS, address(&cluster))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -230,16 +212,16 @@ async fn ten_thousand_idle_connections() {
     assert!(is_open, "the client could not open its connections");
     let grown = memory().saturating_sub(before);
     println!("{IDLE} idle connections: {} MiB", grown >> 20);
-    assert!(grown < 256 << 20, "{grown} bytes for {IDLE} connections");
+    assert!(grown < IDLE * 32 * 1024, "{grown} bytes for {IDLE} connections");
     cluster.get(&format!("{MAPS}/a")).await.expect(200);
-    // Strangers are shown the door.
+    // Who says nothing is shown the door.
     let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let all_gone = async {
         while sockets() > 500 {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(super::harness::PATIENCE, all_gone).await.expect("strangers stay connected");
+    tokio::time::timeout(super::harness::PATIENCE, all_gone).await.expect("they stay connected");
     client.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(client.wait().unwrap().success());
     cluster.stop().await;

@@ -216,15 +216,15 @@ impl Table<'_> {
             };
             self.all("list", &[&list[..], &others].concat(), "", missing).await;
         }
-        // One part each, in the order in which the objects were named.
-        let described = self.kubectl.output(&["describe", "-f", "-"], OBJECTS).await;
-        let described = String::from_utf8_lossy(&described.stdout).into_owned();
-        let mut names = described.lines().filter_map(|line| line.strip_prefix("Name:").map(str::trim));
-        for document in OBJECTS.split("---\n") {
-            let object: Value = serde_saphyr::from_str(document).unwrap();
-            let place = self.samples.iter().position(|sample| sample.is(&object)).unwrap();
-            self.note("describe", place, names.next() == object["metadata"]["name"].as_str());
-        }
+        self.each(
+            "describe",
+            |sample| vec!["describe".into(), sample.resource(), sample.name.clone()],
+            |sample, text| {
+                let name = |line: &str| line.split_whitespace().eq(["Name:", &sample.name]);
+                text.lines().any(name)
+            },
+        )
+        .await;
         self.each(
             "explain",
             |sample| {
@@ -332,11 +332,10 @@ impl Table<'_> {
         let column = "apply --server-side";
         self.all(column, &forced, &server, ends_with("serverside-applied")).await;
         self.all(column, &on(&["apply", "--server-side"]), &server, ends_with("serverside-applied")).await;
-        // The change to server-side apply takes what kubectl finds owned by nobody known.
-        self.says("label, annotate", &on(&["label", "state=labelled", "--overwrite"]), "labeled").await;
+        self.says("label, annotate", &on(&["label", "state=relabelled", "--overwrite"]), "labeled").await;
         self.all("edit", &on(&["edit"]), OBJECTS, ends_with("edited")).await;
         self.says("replace", &on(&["replace"]), "replaced").await;
-        // What was replaced has none.
+        // What was replaced has none: no `--overwrite`.
         self.says("label, annotate", &on(&["label", "state=labelled"]), "labeled").await;
         // Before, it takes a path with a value only.
         if self.kubectl.minor >= 31 {

@@ -34,5 +34,7 @@ mod snapshots;
 mod socket;
 mod speed;
 mod tokens;
+mod too_much;
 mod watching;
+mod watching_edges;
 mod writing;

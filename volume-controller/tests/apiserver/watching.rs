@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::harness::{Cluster, MAPS, PATIENCE, PODS, map, pod};
 
 /// The events of one watch.
-struct Events(Pin<Box<dyn AsyncBufRead + Send>>);
+pub(crate) struct Events(Pin<Box<dyn AsyncBufRead + Send>>);
 
 impl Events {
-    async fn open(cluster: &Cluster, path: &str, query: &str) -> Self {
+    pub(crate) async fn open(cluster: &Cluster, path: &str, query: &str) -> Self {
         Self::open_as(cluster, path, query, "application/json").await
     }
 
@@ -24,7 +24,7 @@ impl Events {
     }
 
     /// The next event; `None` at the end of the watch.
-    async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
         let read = tokio::time::timeout(PATIENCE, self.0.read_line(&mut line));
         match read.await.expect("no event in time") {
@@ -45,7 +45,7 @@ impl Events {
     }
 
     #[track_caller]
-    fn expect(&mut self, kind: &str, name: &str) -> impl Future<Output = ()> {
+    pub(crate) fn expect(&mut self, kind: &str, name: &str) -> impl Future<Output = ()> {
         let expected = (kind.to_owned(), name.to_owned());
         async move { assert_eq!(self.told().await, expected) }
     }
@@ -107,6 +107,11 @@ async fn objects_enter_and_leave_selectors() {
     let left = gold.next().await.unwrap();
     assert_eq!(left["type"], "DELETED");
     assert_eq!(left["object"]["metadata"]["labels"]["tier"], "gold");
+    // What happens to it then is nobody's business here.
+    let mut late = pod("late");
+    late["metadata"]["labels"] = json!({"tier": "gold"});
+    cluster.post(PODS, &late).await.expect(201);
+    gold.expect("ADDED", "late").await;
     for kind in ["ADDED", "MODIFIED", "DELETED"] {
         placed.expect(kind, "a").await;
     }

@@ -1,7 +1,7 @@
 //! What a kind is made of.
 
 use jiff::Timestamp;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -94,6 +94,15 @@ impl Model {
             schema: |generator| generator.subschema_for::<T>(),
         }
     }
+}
+
+/// The schema of a type under the name that it has in another version.
+pub(super) fn schema_as<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str) -> Schema {
+    generator.subschema_for::<T>();
+    let own = T::schema_name();
+    let schema = generator.definitions().get(own.as_ref()).cloned().unwrap_or_default();
+    generator.definitions_mut().insert(name.to_owned(), schema);
+    json_schema!({"$ref": format!("#/definitions/{name}")})
 }
 
 /// One printed column.

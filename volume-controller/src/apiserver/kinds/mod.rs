@@ -68,6 +68,7 @@ pub static ALL: &[&Kind] = &[
     &storage_class::KIND,
     &volume_attachment::KIND,
     &volume_attributes_class::KIND,
+    &volume_attributes_class::KIND_BETA,
     &snapshot::volume_snapshot_class::KIND,
     &snapshot::volume_snapshot_content::KIND,
     &snapshot::volume_snapshot::KIND,

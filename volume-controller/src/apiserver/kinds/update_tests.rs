@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::check::lines;
-use super::{ALL, Kind};
+use super::{ALL, Kind, stored};
 
 /// Resource and version, a sample, and the rows.
 type Case = (&'static str, Value, Vec<(&'static str, Value, Vec<&'static str>)>);
@@ -308,9 +308,12 @@ fn of_roles() -> Vec<Case> {
     ]
 }
 
-/// Kinds whose table is elsewhere: Events, which have two forms, and the snapshot kinds.
-fn has_its_own(kind: &Kind) -> bool {
-    kind.kind == "Event" || kind.group.ends_with("snapshot.storage.k8s.io")
+/// Kinds whose table is elsewhere: Events, which have two forms, the snapshot kinds, and those that have
+/// another version's rules.
+fn has_its_own(kind: &'static Kind) -> bool {
+    kind.kind == "Event"
+        || kind.group.ends_with("snapshot.storage.k8s.io")
+        || !std::ptr::eq(stored(kind), kind)
 }
 
 fn known(kind: &Kind, object: &Value) -> Value {

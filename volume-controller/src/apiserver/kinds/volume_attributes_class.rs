@@ -8,12 +8,11 @@ use super::check::{Checks, entries, text};
 use super::columns::{AGE, NAME, cell_text, column};
 use super::defaults::{add_finalizer, nothing};
 use super::fields;
-use super::kind::{Cause, Column, Kind, Model, Scope};
+use super::kind::{Cause, Column, Kind, Model, Scope, schema_as};
 use super::names::NameRule;
 use super::storage_class::{check_parameters, same_map};
 
-/// The kind.
-pub static KIND: Kind = Kind {
+const V1: Kind = Kind {
     group: "storage.k8s.io",
     version: "v1",
     kind: "VolumeAttributesClass",
@@ -32,6 +31,31 @@ pub static KIND: Kind = Kind {
     prepare_create: |class| add_finalizer(class, names::VAC_PROTECTION),
     validate,
     validate_update,
+};
+
+/// The kind.
+pub static KIND: Kind = V1;
+/// The kind under the name of its earlier version, the same in form, which kubectl and external-resizer ask for
+/// that were made for Kubernetes before 1.34.
+pub static KIND_BETA: Kind = Kind {
+    version: "v1beta1",
+    model: Model {
+        // The type takes the name of its own version only.
+        check: |value| {
+            let mut own = value.clone();
+            let name =
+                own.get_mut("apiVersion").map(|name| std::mem::replace(name, "storage.k8s.io/v1".into()));
+            let mut known = (V1.model.check)(&own)?;
+            if let (Some(place), Some(name)) = (known.get_mut("apiVersion"), name) {
+                *place = name;
+            }
+            Ok(known)
+        },
+        schema: |generator| {
+            schema_as::<VolumeAttributesClass>(generator, "io.k8s.api.storage.v1beta1.VolumeAttributesClass")
+        },
+    },
+    ..V1
 };
 
 const COLUMNS: &[Column] = &[

@@ -5,6 +5,8 @@ mod gnostic;
 pub(crate) mod merge_keys;
 mod operations;
 pub(crate) mod schemas;
+#[cfg(test)]
+pub(crate) mod some_tests;
 mod v2;
 mod v3;
 

@@ -87,7 +87,8 @@ fn v3_is_complete() {
             "apis/groupsnapshot.storage.k8s.io/v1beta2",
             "apis/rbac.authorization.k8s.io/v1",
             "apis/snapshot.storage.k8s.io/v1",
-            "apis/storage.k8s.io/v1"
+            "apis/storage.k8s.io/v1",
+            "apis/storage.k8s.io/v1beta1"
         ]
     );
     for root in roots {

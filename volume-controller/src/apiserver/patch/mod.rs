@@ -21,6 +21,9 @@ pub enum PatchError {
     /// path that is missing): status 422.
     #[error("{0}")]
     Unprocessable(String),
+    /// There is too much of it: status 413.
+    #[error("{0}")]
+    TooLarge(String),
 }
 
 /// The most operations that one JSON patch may have; upstream's limit.
@@ -43,8 +46,8 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
         return Err(PatchError::Malformed("a JSON patch is a list of operations".to_owned()));
     };
     if operations.len() > MAX_OPERATIONS {
-        return Err(PatchError::Malformed(format!(
-            "the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+        return Err(PatchError::TooLarge(format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             operations.len()
         )));
     }
@@ -108,5 +111,9 @@ pub fn strategic(kind: &Kind, object: &Value, patch: &Value) -> Result<Value, Pa
     strategic::apply(kind, object, patch)
 }
 
+#[cfg(test)]
+mod difference_tests;
+#[cfg(test)]
+mod recorded_tests;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! Source: "Strategic Merge Patch" in Kubernetes' API conventions and the
 //! behaviour of `k8s.io/apimachinery/pkg/util/strategicpatch`.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::super::kinds::Kind;
@@ -11,7 +13,7 @@ use super::super::openapi::schemas::{self, DEFINITIONS};
 use super::PatchError;
 use super::elements::{self, Lists};
 
-/// In an object of the patch: `replace`, `delete` or `merge` it.
+/// In an object of the patch: `replace` or `delete` it.
 pub(super) const DIRECTIVE: &str = "$patch";
 /// In an object of the patch: the only fields that stay.
 const RETAIN: &str = "$retainKeys";
@@ -69,7 +71,6 @@ pub(super) fn merge_object(
         match directive.as_str() {
             Some("replace") => return Ok(clean_object(patch)),
             Some("delete") => return Ok(Map::new()),
-            Some("merge") => {}
             _ => return Err(unknown_directive(&directive)),
         }
     }
@@ -113,8 +114,10 @@ fn retain(object: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Re
     let Value::Array(keys) = keys else {
         return Err(PatchError::Malformed(format!("{RETAIN} must be a list of field names")));
     };
-    let kept = |name: &str| keys.iter().any(|key| key == name);
-    if let Some(name) = patch.keys().find(|name| !name.starts_with('$') && !kept(name)) {
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let kept = |name: &str| keys.contains(name);
+    let is_set = |(name, value): &(&String, &Value)| !value.is_null() && !name.starts_with('$');
+    if let Some((name, _)) = patch.iter().filter(is_set).find(|(name, _)| !kept(name)) {
         return Err(PatchError::Malformed(format!(
             "{RETAIN} does not name the field {name:?} that is patched beside it"
         )));
@@ -172,15 +175,15 @@ fn delete_values(object: &mut Map<String, Value>, name: &str, values: &Value) ->
         return Err(PatchError::Malformed(format!("{DELETE}{name} must be a list")));
     };
     if let Some(Value::Array(list)) = object.get_mut(name) {
-        list.retain(|value| !values.contains(value));
+        let values: HashSet<&Value> = values.iter().collect();
+        // As upstream, which leaves what is no plain value.
+        list.retain(|value| value.is_object() || !values.contains(value));
     }
     Ok(())
 }
 
 pub(super) fn unknown_directive(directive: &Value) -> PatchError {
-    PatchError::Malformed(format!(
-        "{DIRECTIVE} is {directive}: it must be \"replace\", \"delete\" or \"merge\""
-    ))
+    PatchError::Malformed(format!("{DIRECTIVE} is {directive}: it must be \"replace\" or \"delete\""))
 }
 
 /// What a patch says about something that was not there: itself, without

@@ -1,54 +1,14 @@
 //! Any object of any kind, written as protobuf and read again, is the same.
 
 use proptest::prelude::*;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::apiserver::kinds;
 use crate::apiserver::openapi::schemas::{self, DEFINITIONS};
-
-/// Some value that a schema allows, with every field that must be there. Never a zero: protobuf cannot tell most
-/// of those from absence.
-fn some(schema: &Value, random: &mut StdRng) -> Value {
-    let (name, schema) = schemas::all().resolve(schema);
-    let word = |random: &mut StdRng| ["a", "b-1", "ü"][random.random_range(0..3)].to_owned();
-    match (name.rsplit('.').next().unwrap_or_default(), schema["type"].as_str(), schema["format"].as_str()) {
-        ("Quantity", ..) => json!("1536Mi"),
-        ("MicroTime", ..) => json!("2026-11-21T10:11:12.000345Z"),
-        ("FieldsV1", ..) => json!({"f:metadata": {"f:labels": {".": {}}}}),
-        (_, _, Some("date-time")) => json!("2026-11-21T10:11:12Z"),
-        (_, _, Some("byte")) => json!("aGk="),
-        (_, _, Some("int-or-string")) => {
-            if random.random() {
-                json!(8080)
-            } else {
-                json!("http")
-            }
-        }
-        (_, Some("boolean"), _) => json!(true),
-        (_, Some("integer"), _) => json!(if random.random() { random.random_range(1..i32::MAX) } else { -3 }),
-        (_, Some("string"), _) => json!(word(random)),
-        (_, Some("array"), _) => {
-            (0..random.random_range(1..3)).map(|_| some(&schema["items"], random)).collect()
-        }
-        _ => {
-            let mut object = Map::new();
-            if schema["additionalProperties"].is_object() {
-                object.insert(word(random), some(&schema["additionalProperties"], random));
-            }
-            let required =
-                |name: &str| schema["required"].as_array().is_some_and(|all| all.contains(&json!(name)));
-            for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-                if required(name) || random.random_bool(0.4) {
-                    object.insert(name.clone(), some(field, random));
-                }
-            }
-            Value::Object(object)
-        }
-    }
-}
+use crate::apiserver::openapi::some_tests::object_of;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
@@ -57,12 +17,7 @@ proptest! {
     fn every_kind(seed in any::<u64>()) {
         let mut random = StdRng::seed_from_u64(seed);
         for kind in kinds::ALL.iter().filter(|kind| knows(kind)) {
-            let schema = json!({"$ref": format!("{DEFINITIONS}{}", schemas::all().name_of(kind))});
-            let mut object = some(&schema, &mut random);
-            object["apiVersion"] = json!(kind.api_version());
-            object["kind"] = json!(kind.kind);
-            object["metadata"]["name"] = json!("a");
-            let object = (kind.model.check)(&object).unwrap();
+            let object = object_of(kind, &mut random);
             let read = decode(&encode(&object).unwrap()).unwrap();
             prop_assert_eq!(&read, &object, "{}", kind.kind);
         }

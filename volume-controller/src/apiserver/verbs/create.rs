@@ -136,9 +136,9 @@ pub(super) fn build(
     (kind.prepare_create)(&mut value);
     admission::create(store, target, &mut value)?;
     ApiError::invalid(target.kind, &name, wrong(kind, &name, &value))?;
+    size::check(None, &value)?;
     let key = target.key_of(&name);
     quota::check_range(store, target.kind, &key, None, &value)?;
-    size::check(None, &value)?;
     let charges = quota::charge(store, target.kind, &key, None, &value)?;
     Ok(Built { name, body: value, guard, charges })
 }

@@ -83,6 +83,7 @@ fn apply(call: &Call, patch: &Patch, object: &Value) -> Result<Value, ApiError> 
     };
     let patched = patched.map_err(|error| match error {
         PatchError::Malformed(why) => ApiError::BadRequest(why),
+        PatchError::TooLarge(why) => ApiError::TooLarge(why),
         PatchError::Unprocessable(why) => ApiError::Unprocessable(why),
     })?;
     if patched.is_object() {

@@ -13,7 +13,6 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::columns;
@@ -34,13 +33,4 @@ const AGE: Column = columns::AGE.typed("date");
 /// What a client may not say of a new object.
 fn without_status(object: &mut Value) {
     remove(object, &["status"]);
-}
-
-/// The schema of a type under the name that it has in another version.
-fn schema_as<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str) -> Schema {
-    generator.subschema_for::<T>();
-    let own = T::schema_name();
-    let schema = generator.definitions().get(own.as_ref()).cloned().unwrap_or_default();
-    generator.definitions_mut().insert(name.to_owned(), schema);
-    json_schema!({"$ref": format!("#/definitions/{name}")})
 }

@@ -7,8 +7,8 @@ use super::super::check::Checks;
 use super::super::columns::{NAME, column, since};
 use super::super::defaults::nothing;
 use super::super::fields;
-use super::super::kind::{Cause, Column, Kind, Model, Scope};
-use super::{AGE, BETA, GROUP_OF_GROUPS, rules, schema_as, without_status};
+use super::super::kind::{Cause, Column, Kind, Model, Scope, schema_as};
+use super::{AGE, BETA, GROUP_OF_GROUPS, rules, without_status};
 
 const V1: Kind = Kind {
     group: GROUP_OF_GROUPS,

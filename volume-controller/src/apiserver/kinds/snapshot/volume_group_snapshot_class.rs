@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::super::check::Checks;
 use super::super::defaults::nothing;
 use super::super::fields;
-use super::super::kind::{Cause, Kind, Model, Scope};
+use super::super::kind::{Cause, Kind, Model, Scope, schema_as};
 use super::volume_snapshot_class::{COLUMNS, validate};
-use super::{BETA, GROUP_OF_GROUPS, rules, schema_as};
+use super::{BETA, GROUP_OF_GROUPS, rules};
 
 const V1: Kind = Kind {
     group: GROUP_OF_GROUPS,
