@@ -19,6 +19,7 @@ use super::peer::Peer;
 use super::rbac::Decision;
 use super::rbac::attributes::Attributes;
 use super::status::ApiError;
+use super::unread;
 use super::user::{MASTERS, User};
 use super::{Api, admin, body, impersonation};
 
@@ -32,7 +33,7 @@ struct Judged {
     sender: Option<User>,
     user: Option<Arc<User>>,
     decision: Option<Decision>,
-    /// Held while it is done.
+    /// Held until the answer has been taken.
     permit: Option<Permit>,
 }
 
@@ -41,18 +42,21 @@ pub(crate) async fn admit(State(api): State<Arc<Api>>, request: Request, next: N
     let received = Timestamp::now();
     let mut judged = Judged::default();
     let outcome = judge(&api, &request, &mut judged);
-    let Some(audit) = &api.audit else { return go_on(outcome, judged, request, next).await };
+    let (permit, version) = (judged.permit.take(), request.version());
+    let Some(audit) = &api.audit else {
+        return unread::hold(go_on(outcome, judged, request, next).await, permit, version);
+    };
     let asked = Attributes::of(request.method(), request.uri());
     let anonymous = User::default();
     let level = audit.level(judged.sender.as_ref().unwrap_or(&anonymous), &asked);
     if level == Level::None {
-        return go_on(outcome, judged, request, next).await;
+        return unread::hold(go_on(outcome, judged, request, next).await, permit, version);
     }
     let mut event = Event::new(request.method(), request.uri(), request.headers(), &asked, received);
     describe(&mut event, &judged, &request);
     let is_streamed = asked.verb == "watch" || request.uri().path() == admin::BACKUP_PATH;
     let work = noted(audit.clone(), event, level, is_streamed, outcome, judged, request, next);
-    let done = audit.finish(work).await;
+    let done = audit.finish(async move { unread::hold(work.await, permit, version) }).await;
     done.unwrap_or_else(|| {
         ApiError::Internal("the request was not done to its end".to_owned()).into_response()
     })
@@ -74,10 +78,11 @@ fn judge(api: &Api, request: &Request, judged: &mut Judged) -> Result<(), ApiErr
     judged.user = Some(user.clone());
     let asked = Attributes::of(request.method(), request.uri());
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let is_short = asked.verb != "watch" && !admin::is_long_running(request.uri().path());
     // Who may do everything is not asked what, and has room even when nobody else has.
     if user.is_in(MASTERS) {
         judged.decision = Some(Decision { allowed: true, reason: String::new() });
-        judged.permit = (asked.verb != "watch").then(|| api.limits.enter_always(is_reading));
+        judged.permit = is_short.then(|| api.limits.enter_always(is_reading));
         return Ok(());
     }
     let decision = api.access.decide(&user, &asked);
@@ -86,16 +91,14 @@ fn judge(api: &Api, request: &Request, judged: &mut Judged) -> Result<(), ApiErr
     if let Some(denied) = denied {
         return Err(denied);
     }
-    if asked.verb != "watch" && !admin::is_long_running(request.uri().path()) {
-        let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_short {
         judged.permit = Some(api.limits.enter(&user.name, is_reading)?);
     }
     Ok(())
 }
 
 async fn go_on(outcome: Result<(), ApiError>, judged: Judged, mut request: Request, next: Next) -> Response {
-    let Judged { user, permit: _permit, .. } = judged;
-    match (outcome, user) {
+    match (outcome, judged.user) {
         (Ok(()), Some(user)) => {
             request.extensions_mut().insert(user);
             next.run(request).await

@@ -1,17 +1,17 @@
 //! Compressed answers (RFC 9110, section 8.4.1.3): large ones, to clients that take them.
 
 use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, header};
-
-use super::status::ApiError;
+use hyper::body::Frame;
 
 /// Answers below this many bytes go out as they are; upstream's limit.
 const AT_LEAST: u64 = 128 * 1024;
@@ -29,15 +29,10 @@ pub(crate) async fn compress(request: Request, next: Next) -> Response {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    // It is in memory already: that is how its length is known.
-    let bytes = match axum::body::to_bytes(body, usize::MAX).await {
-        Ok(bytes) => bytes,
-        Err(error) => return ApiError::Internal(format!("cannot read the answer: {error}")).into_response(),
-    };
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from_stream(stream::iter(Compressed::new(bytes))))
+    Response::from_parts(parts, Body::new(Compressed::new(body)))
 }
 
 fn accepts(headers: &HeaderMap) -> bool {
@@ -49,41 +44,64 @@ fn accepts(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The pieces of a compressed body.
+/// A compressed body: as much of the other is taken as the client takes of this one.
 struct Compressed {
-    rest: Bytes,
+    body: Body,
+    /// Nothing once it has come to its end.
     encoder: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl Compressed {
-    fn new(rest: Bytes) -> Self {
-        Self { rest, encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())) }
+    fn new(body: Body) -> Self {
+        Self { body, encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())) }
     }
 }
 
-impl Iterator for Compressed {
-    type Item = Result<Bytes, std::io::Error>;
+impl HttpBody for Compressed {
+    type Data = Bytes;
+    type Error = axum::Error;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut encoder = self.encoder.take()?;
-        while encoder.get_ref().is_empty() && !self.rest.is_empty() {
-            let piece = self.rest.split_to(self.rest.len().min(CHUNK));
-            if let Err(error) = encoder.write_all(&piece) {
-                return Some(Err(error));
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let mut taken = 0;
+        while let Some(encoder) = &mut this.encoder {
+            if !encoder.get_ref().is_empty() {
+                let piece = std::mem::take(encoder.get_mut());
+                return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+            }
+            if taken > CHUNK {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let piece = frame.into_data().unwrap_or_default();
+                    taken += piece.len();
+                    if let Err(error) = encoder.write_all(&piece) {
+                        return Poll::Ready(Some(Err(axum::Error::new(error))));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    let end = this.encoder.take().map_or_else(|| Ok(Vec::new()), GzEncoder::finish);
+                    let end = end.map(|end| Frame::data(end.into())).map_err(axum::Error::new);
+                    return Poll::Ready(Some(end));
+                }
             }
         }
-        if self.rest.is_empty() {
-            return Some(encoder.finish().map(Bytes::from));
-        }
-        let piece = std::mem::take(encoder.get_mut());
-        self.encoder = Some(encoder);
-        Some(Ok(piece.into()))
+        Poll::Ready(None)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::io::Read;
+
+    use http_body_util::BodyExt;
 
     use super::*;
 
@@ -99,13 +117,16 @@ mod tests {
         assert!(!accepts(&HeaderMap::new()));
     }
 
-    #[test]
-    fn what_comes_out_is_what_went_in() {
+    #[tokio::test]
+    async fn what_comes_out_is_what_went_in() {
         for length in [0, 1, CHUNK, 40 * CHUNK + 7] {
             let text: Vec<u8> = (0..length).map(|n| (n * n / 7 % 251) as u8).collect();
-            let pieces: Vec<Bytes> = Compressed::new(text.clone().into()).map(Result::unwrap).collect();
+            let pieces: Vec<Result<Bytes, Infallible>> =
+                text.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            let body = Body::from_stream(futures::stream::iter(pieces));
+            let compressed = Compressed::new(body).collect().await.unwrap().to_bytes();
             let mut read = Vec::new();
-            flate2::read::GzDecoder::new(pieces.concat().as_slice()).read_to_end(&mut read).unwrap();
+            flate2::read::GzDecoder::new(&compressed[..]).read_to_end(&mut read).unwrap();
             assert!(read == text, "{length}");
         }
     }

@@ -14,6 +14,7 @@ mod auth;
 mod body;
 mod client_certificates;
 mod connection;
+mod converted;
 mod credentials;
 mod discovery;
 mod duplicates;
@@ -25,6 +26,7 @@ mod fuzz_tests;
 mod gzip;
 mod health;
 mod impersonation;
+mod joined;
 pub mod kinds;
 mod limits;
 mod listen;
@@ -49,6 +51,7 @@ pub mod table;
 mod tls;
 mod tokens;
 mod unknown;
+mod unread;
 mod user;
 mod verbs;
 mod writer;
@@ -94,6 +97,9 @@ pub struct Config {
     pub audit: Option<AuditConfig>,
     /// How often a watch with `allowWatchBookmarks` hears of progress, at most.
     pub bookmark_interval: Duration,
+    /// The most bytes of stored objects in one list that is not sent as it is stored: as a table, as YAML,
+    /// in protobuf, metadata only, or in another version. Four times that may be in memory at once.
+    pub max_converted_list: usize,
 }
 
 impl Config {
@@ -107,6 +113,7 @@ impl Config {
             registry: SharedRegistry::default(),
             audit: None,
             bookmark_interval: Duration::from_secs(10),
+            max_converted_list: 256 << 20,
         }
     }
 }
@@ -153,7 +160,7 @@ pub(crate) struct Api {
 /// # Errors
 /// See [`ServeError`]. A failed start leaves nothing that hinders the next one.
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, ServeError> {
-    let Config { store, root, listen, registry, audit, bookmark_interval } = config;
+    let Config { store, root, listen, registry, audit, bookmark_interval, max_converted_list } = config;
     let pki = root.join("pki");
     durable::private_folder(&pki).map_err(|source| ServeError::File {
         doing: "create",
@@ -178,7 +185,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     // Written last: whoever waits for the file can connect at once.
     let kubeconfig = credentials::write_kubeconfig(&root, address, &certificate, &token)?;
     let metrics = metrics::Metrics::register(&mut registry.lock());
-    let limits = limits::Limits::register(&mut registry.lock());
+    let limits = limits::Limits::register(&mut registry.lock(), max_converted_list);
     let tokens = tokens::Tokens::new(keys, store.clone());
     let authenticator = auth::Authenticator::new(&token, tokens);
     let access = rbac::Access::new(store.clone());

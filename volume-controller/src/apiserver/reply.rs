@@ -11,11 +11,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::accept::{Accepted, PROTOBUF, Shape, Syntax};
-use super::protobuf;
+use super::joined::Joined;
+use super::limits::Room;
 use super::route::Target;
 use super::status::ApiError;
 use super::table::{self, IncludeObject};
 use super::verbs::Call;
+use super::{converted, protobuf, size};
 use crate::store::Object;
 
 /// Answers with a stored object.
@@ -48,59 +50,36 @@ pub(crate) fn other(call: &Call, code: StatusCode, value: &Value) -> Result<Resp
     finish(code, Bytes::from(value.to_string()), call.accepted.syntax, &[])
 }
 
-/// Answers with a list.
-pub(crate) fn list(call: &Call, objects: &[Arc<Object>], metadata: Value) -> Result<Response, ApiError> {
-    let target = &call.target;
-    if is_verbatim(target, call.accepted) {
-        let head =
-            json!({"kind": format!("{}List", target.kind.kind), "apiVersion": target.kind.api_version()});
-        return finish(StatusCode::OK, join(&head, &metadata, objects), Syntax::Json, &[]);
+/// Room for a list of these objects, where it needs any. Taken before what cannot be taken back.
+pub(crate) fn room(call: &Call, objects: &[Arc<Object>]) -> Result<Option<Arc<Room>>, ApiError> {
+    if is_verbatim(&call.target, call.accepted) {
+        return Ok(None);
     }
-    let served = objects.iter().map(|object| Ok(target.to_served(decode(object)?)));
-    let mut served = served.collect::<Result<Vec<Value>, ApiError>>()?;
-    let answer = match call.accepted.shape {
-        Shape::Table(version) => {
-            let include = include_object(&call.options.include_object)?;
-            let mut table = table::render(target.kind, &served, metadata, Timestamp::now(), include);
-            table["apiVersion"] = json!(version);
-            table
-        }
-        Shape::Metadata(version) => {
-            let items: Vec<Value> = served.iter_mut().map(|object| partial(object, version)).collect();
-            json!({
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": version,
-                "metadata": metadata,
-                "items": items,
-            })
-        }
-        Shape::Object => json!({
-            "kind": format!("{}List", target.kind.kind),
-            "apiVersion": target.kind.api_version(),
-            "metadata": metadata,
-            "items": served,
-        }),
-    };
-    finish(StatusCode::OK, Bytes::from(answer.to_string()), call.accepted.syntax, &[])
+    let bytes = objects.iter().map(|object| object.body.len()).sum();
+    call.api.limits.convert(bytes).map(|room| Some(Arc::new(room)))
 }
 
-/// The list as bytes, around bodies that are not decoded.
-fn join(head: &Value, metadata: &Value, objects: &[Arc<Object>]) -> Bytes {
-    let head = head.to_string();
-    let size: usize = objects.iter().map(|object| object.body.len() + 1).sum();
-    let mut bytes = Vec::with_capacity(size + head.len() + 128);
-    bytes.extend_from_slice(head.trim_end_matches('}').as_bytes());
-    bytes.extend_from_slice(b",\"metadata\":");
-    bytes.extend_from_slice(metadata.to_string().as_bytes());
-    bytes.extend_from_slice(b",\"items\":[");
-    for (index, object) in objects.iter().enumerate() {
-        if index > 0 {
-            bytes.push(b',');
-        }
-        bytes.extend_from_slice(&object.body);
-    }
-    bytes.extend_from_slice(b"]}");
-    bytes.into()
+/// Answers with a list that has its room.
+pub(crate) fn list(
+    call: &Call,
+    objects: Vec<Arc<Object>>,
+    metadata: Value,
+    room: Option<Arc<Room>>,
+) -> Result<Response, ApiError> {
+    let target = &call.target;
+    let Some(room) = room else {
+        let head =
+            json!({"kind": format!("{}List", target.kind.kind), "apiVersion": target.kind.api_version()});
+        let head = head.to_string();
+        let head = head.trim_end_matches('}');
+        let head = format!("{head},\"metadata\":{metadata},\"items\":[").into_bytes();
+        return Ok(respond(StatusCode::OK, Body::new(Joined::new(head, objects)), Syntax::Json));
+    };
+    let bytes = objects.iter().map(|object| object.body.len()).sum();
+    let list = size::aside(bytes, || converted::list(call, &objects, metadata))?;
+    let mut response = respond(StatusCode::OK, Body::from(list), call.accepted.syntax);
+    response.extensions_mut().insert(room);
+    Ok(response)
 }
 
 /// Whether stored bytes can be sent as they are.
@@ -129,7 +108,7 @@ pub(crate) fn shape(
     }
 }
 
-fn partial(object: &mut Value, version: &str) -> Value {
+pub(crate) fn partial(object: &mut Value, version: &str) -> Value {
     let metadata = object.get_mut("metadata").map_or(Value::Object(Map::new()), Value::take);
     json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata})
 }
@@ -160,15 +139,13 @@ pub(crate) fn finish(
     syntax: Syntax,
     warnings: &[String],
 ) -> Result<Response, ApiError> {
-    let (bytes, media) = match syntax {
-        Syntax::Json => (json, "application/json"),
-        Syntax::Yaml => (yaml(&json)?, "application/yaml"),
-        Syntax::Protobuf => (protobuf(&json)?, PROTOBUF),
+    let bytes = match syntax {
+        Syntax::Json => json,
+        Syntax::Yaml => yaml(&json)?,
+        Syntax::Protobuf => protobuf(&json)?,
     };
-    let mut response = Response::new(Body::from(bytes));
-    *response.status_mut() = code;
+    let mut response = respond(code, Body::from(bytes), syntax);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     for warning in warnings {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
         // RFC 9111: 299 is a persistent miscellaneous warning. One that is not ASCII cannot be sent.
@@ -177,6 +154,19 @@ pub(crate) fn finish(
         }
     }
     Ok(response)
+}
+
+/// Answers with a body of the syntax.
+fn respond(code: StatusCode, body: Body, syntax: Syntax) -> Response {
+    let media = match syntax {
+        Syntax::Json => "application/json",
+        Syntax::Yaml => "application/yaml",
+        Syntax::Protobuf => PROTOBUF,
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
 }
 
 fn protobuf(json: &[u8]) -> Result<Bytes, ApiError> {

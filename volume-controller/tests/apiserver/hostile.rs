@@ -117,7 +117,7 @@ async fn paths_lead_nowhere_else() {
 }
 
 /// How much memory this process has in use, in bytes.
-fn memory() -> usize {
+pub(crate) fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024

@@ -35,6 +35,7 @@ mod socket;
 mod speed;
 mod tokens;
 mod too_much;
+mod unread;
 mod watching;
 mod watching_edges;
 mod writing;

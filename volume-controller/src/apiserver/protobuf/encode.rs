@@ -20,31 +20,68 @@ pub(crate) fn knows(kind: &Kind) -> bool {
 
 /// An object, or a list of objects, in its envelope; its `apiVersion` and `kind` say as what.
 pub(crate) fn encode(value: &Value) -> Result<Vec<u8>, ProtobufError> {
-    let text = |field: &str| value[field].as_str().unwrap_or_default();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let known = |kind: &str| fields::message(&message_name(api_version, kind));
-    let unknown = || ProtobufError::UnknownKind(api_version.to_owned(), kind.to_owned());
-    let object = value.as_object().ok_or_else(unknown)?;
-    let mut raw = Writer::default();
-    match (known(kind), kind.strip_suffix("List").and_then(known), value["items"].as_array()) {
-        (Some(fields), _, _) => message(fields, object, &mut raw)?,
-        (None, Some(fields), Some(items)) => {
-            one(&LIST_METADATA, &value["metadata"], &mut raw)?;
-            for item in items {
-                let mut bytes = Writer::default();
-                message(fields, item.as_object().ok_or_else(unknown)?, &mut bytes)?;
-                raw.bytes(2, &bytes.written);
-            }
+    let (api_version, kind) = names(value);
+    let Some(fields) = fields::message(&message_name(api_version, kind)) else {
+        let mut list = List::begin(value)?;
+        for item in value["items"].as_array().into_iter().flatten() {
+            list.push(item)?;
         }
-        _ => return Err(unknown()),
-    }
+        return Ok(list.end());
+    };
+    let mut raw = Writer::default();
+    message(fields, value.as_object().ok_or_else(|| unknown(value))?, &mut raw)?;
+    Ok(envelope(api_version, kind, &raw))
+}
+
+fn names(value: &Value) -> (&str, &str) {
+    let text = |field: &str| value[field].as_str().unwrap_or_default();
+    (text("apiVersion"), text("kind"))
+}
+
+fn unknown(value: &Value) -> ProtobufError {
+    let (api_version, kind) = names(value);
+    ProtobufError::UnknownKind(api_version.to_owned(), kind.to_owned())
+}
+
+fn envelope(api_version: &str, kind: &str, raw: &Writer) -> Vec<u8> {
     let mut names = Writer::default();
     names.bytes(1, api_version.as_bytes());
     names.bytes(2, kind.as_bytes());
     let mut envelope = Writer { written: MAGIC.to_vec() };
     envelope.bytes(1, &names.written);
     envelope.bytes(2, &raw.written);
-    Ok(envelope.written)
+    envelope.written
+}
+
+/// A list that is written object by object.
+pub(crate) struct List {
+    api_version: String,
+    kind: String,
+    fields: &'static [Field],
+    raw: Writer,
+}
+
+impl List {
+    /// The beginning of a list, without objects: its `apiVersion`, `kind` and `metadata`.
+    pub(crate) fn begin(head: &Value) -> Result<Self, ProtobufError> {
+        let (api_version, kind) = names(head);
+        let of = kind.strip_suffix("List").and_then(|of| fields::message(&message_name(api_version, of)));
+        let fields = of.ok_or_else(|| unknown(head))?;
+        let mut raw = Writer::default();
+        one(&LIST_METADATA, &head["metadata"], &mut raw)?;
+        Ok(Self { api_version: api_version.to_owned(), kind: kind.to_owned(), fields, raw })
+    }
+
+    pub(crate) fn push(&mut self, item: &Value) -> Result<(), ProtobufError> {
+        let mut bytes = Writer::default();
+        message(self.fields, item.as_object().ok_or(ProtobufError::Unfit("items"))?, &mut bytes)?;
+        self.raw.bytes(2, &bytes.written);
+        Ok(())
+    }
+
+    pub(crate) fn end(self) -> Vec<u8> {
+        envelope(&self.api_version, &self.kind, &self.raw)
+    }
 }
 
 /// The first field of every list.

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-pub(crate) use encode::{encode, event, knows};
+pub(crate) use encode::{List, encode, event, knows};
 use fields::{Content, Field, Shape};
 use wire::{Item, Malformed, Reader};
 

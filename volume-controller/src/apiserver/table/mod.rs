@@ -29,6 +29,14 @@ pub fn render(
     now: Timestamp,
     include: IncludeObject,
 ) -> Value {
+    let rows: Vec<Value> = objects.iter().map(|object| row(kind, object, now, include)).collect();
+    let mut table = head(kind, list_meta);
+    table["rows"] = Value::Array(rows);
+    table
+}
+
+/// A table without its rows.
+pub(crate) fn head(kind: &Kind, list_meta: Value) -> Value {
     let columns: Vec<Value> = kind
         .columns
         .iter()
@@ -42,27 +50,23 @@ pub fn render(
             })
         })
         .collect();
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let cells: Vec<Value> = kind.columns.iter().map(|column| (column.cell)(object, now)).collect();
-            let mut row = json!({ "cells": cells });
-            match include {
-                IncludeObject::None => {}
-                IncludeObject::Metadata => {
-                    row["object"] = json!({
-                        "kind": "PartialObjectMetadata", "apiVersion": META, "metadata": object["metadata"],
-                    });
-                }
-                IncludeObject::Object => row["object"] = object.clone(),
-            }
-            row
-        })
-        .collect();
-    json!({
-        "kind": "Table", "apiVersion": META, "metadata": list_meta,
-        "columnDefinitions": columns, "rows": rows,
-    })
+    json!({"kind": "Table", "apiVersion": META, "metadata": list_meta, "columnDefinitions": columns})
+}
+
+/// The row of one object.
+pub(crate) fn row(kind: &Kind, object: &Value, now: Timestamp, include: IncludeObject) -> Value {
+    let cells: Vec<Value> = kind.columns.iter().map(|column| (column.cell)(object, now)).collect();
+    let mut row = json!({ "cells": cells });
+    match include {
+        IncludeObject::None => {}
+        IncludeObject::Metadata => {
+            row["object"] = json!({
+                "kind": "PartialObjectMetadata", "apiVersion": META, "metadata": object["metadata"],
+            });
+        }
+        IncludeObject::Object => row["object"] = object.clone(),
+    }
+    row
 }
 
 #[cfg(test)]

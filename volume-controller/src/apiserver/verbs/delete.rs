@@ -56,11 +56,15 @@ pub(super) async fn delete_collection(call: &Call) -> Result<Response, ApiError>
     let selection = Selection::parse(target, &call.options)?;
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
     let found = call.api.store.list(&target.stored.resource(), namespace, None, None);
-    let mut deleted: Vec<Arc<Object>> = Vec::new();
+    let mut meant = Vec::new();
     for object in found.objects {
-        if !selection.matches(target, &object)? {
-            continue;
+        if selection.matches(target, &object)? {
+            meant.push(object);
         }
+    }
+    let room = reply::room(call, &meant)?;
+    let mut deleted: Vec<Arc<Object>> = Vec::new();
+    for object in meant {
         let one =
             Target { name: object.key.name.to_string(), namespace: target.namespace.clone(), ..*target };
         match remove(&call.api.store, &one, &options, is_dry).await {
@@ -70,7 +74,8 @@ pub(super) async fn delete_collection(call: &Call) -> Result<Response, ApiError>
             Err(error) => return Err(error),
         }
     }
-    reply::list(call, &deleted, json!({"resourceVersion": call.api.store.revision().to_string()}))
+    let revision = call.api.store.revision().to_string();
+    reply::list(call, deleted, json!({"resourceVersion": revision}), room)
 }
 
 fn read(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {

@@ -89,7 +89,8 @@ pub(super) fn list(call: &Call) -> Result<Response, ApiError> {
             metadata["remainingItemCount"] = json!(page.rest);
         }
     }
-    reply::list(call, &page.objects, metadata)
+    let room = reply::room(call, &page.objects)?;
+    reply::list(call, page.objects, metadata, room)
 }
 
 struct Page {

@@ -93,6 +93,11 @@ pub(crate) enum ApiError {
     /// The bytes that it would have.
     #[error("the object is too large: {0} bytes, and {MAX_OBJECT} are the most that can be stored")]
     ObjectTooLarge(usize),
+    #[error(
+        "the list is too large to be converted at once: its objects have {bytes} bytes, and {most} are the most. \
+         Ask for it in parts (limit and continue; kubectl's --chunk-size) or as application/json"
+    )]
+    ListTooLarge { bytes: usize, most: usize },
     #[error("the body of the request did not arrive in time")]
     SlowBody,
     #[error("too many requests, please try again later")]
@@ -176,7 +181,7 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
-            Self::TooLarge(_) | Self::ObjectTooLarge(_) => {
+            Self::TooLarge(_) | Self::ObjectTooLarge(_) | Self::ListTooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
             }
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "Timeout"),
