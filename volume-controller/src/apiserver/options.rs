@@ -4,8 +4,8 @@
 use axum::extract::Query;
 use http::Uri;
 
-use super::kinds::{Cause, CauseReason, Kind};
-use super::status::ApiError;
+use super::kinds::{Cause, CauseReason};
+use super::status::{ApiError, Resource};
 
 /// What becomes of fields that a kind does not have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,8 +73,8 @@ impl Options {
     }
 
     /// Whether everything is to happen but the write.
-    pub(crate) fn is_dry_run(&self, kind: &Kind) -> Result<bool, ApiError> {
-        is_dry_run(&self.dry_run, kind)
+    pub(crate) fn is_dry_run(&self, of: impl Into<Resource>) -> Result<bool, ApiError> {
+        is_dry_run(&self.dry_run, of)
     }
 
     /// `resourceVersion` as a revision; `None` when unset.
@@ -92,7 +92,7 @@ impl Options {
 }
 
 /// Reads `dryRun`, whose one value is `All`.
-pub(crate) fn is_dry_run(values: &[String], kind: &Kind) -> Result<bool, ApiError> {
+pub(crate) fn is_dry_run(values: &[String], of: impl Into<Resource>) -> Result<bool, ApiError> {
     let wrong: Vec<Cause> = values
         .iter()
         .filter(|value| *value != "All")
@@ -102,7 +102,7 @@ pub(crate) fn is_dry_run(values: &[String], kind: &Kind) -> Result<bool, ApiErro
             message: format!("{value:?}: supported values: \"All\""),
         })
         .collect();
-    ApiError::invalid(kind, "", wrong)?;
+    ApiError::invalid(of, "", wrong)?;
     Ok(!values.is_empty())
 }
 

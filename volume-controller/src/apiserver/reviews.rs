@@ -103,6 +103,10 @@ pub(crate) fn find(path: &str) -> Option<(&'static Review, String)> {
 }
 
 impl Review {
+    pub(crate) fn resource(&self) -> status::Resource {
+        status::Resource { group: self.group, plural: self.plural, kind: self.kind }
+    }
+
     /// The question with its answer as `status`.
     pub(crate) fn answer(
         &self,
@@ -124,9 +128,8 @@ impl Review {
 
 impl Question<'_> {
     fn invalid(&self, field: &str, reason: CauseReason, message: &str) -> ApiError {
-        let Review { group, kind, plural, .. } = *self.review;
         ApiError::Invalid {
-            resource: status::Resource { group, plural, kind },
+            resource: self.review.resource(),
             name: String::new(),
             causes: vec![Cause { field: field.to_owned(), reason, message: message.to_owned() }],
         }

@@ -160,6 +160,8 @@ async fn review(
     if parts.method != Method::POST {
         return Err(ApiError::MethodNotAllowed);
     }
+    // Nothing is ever stored, but what a client says must make sense.
+    Options::parse(&parts.uri)?.is_dry_run(review.resource())?;
     let bytes = body::read(body.take().unwrap_or_default()).await?;
     let answer = review.answer(api, user, namespace, &parts.headers, &bytes)?;
     reply::finish(StatusCode::CREATED, Bytes::from(answer.to_string()), Syntax::Json, &[])

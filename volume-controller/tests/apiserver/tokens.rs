@@ -214,3 +214,25 @@ async fn kubectl_create_token() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn dry_runs_make_none() {
+    let cluster = Cluster::start().await;
+    cluster.robot().await;
+    let path = format!("{ACCOUNTS}/robot/token?dryRun=All");
+    let answer = cluster.post(&path, &json!({"spec": {"expirationSeconds": 900}})).await.expect(201);
+    assert_eq!((&answer["status"]["token"], &answer["spec"]["expirationSeconds"]), (&json!(""), &json!(900)));
+    assert!(answer["status"]["expirationTimestamp"].is_string());
+    // Everything else is as it would be.
+    cluster.post(&path, &json!({"spec": {"expirationSeconds": 1}})).await.refused(422, "Invalid");
+    cluster.post(&format!("{ACCOUNTS}/nobody/token?dryRun=All"), &json!({})).await.refused(404, "NotFound");
+    let why = cluster.post(&format!("{ACCOUNTS}/robot/token?dryRun=Some"), &json!({})).await;
+    assert!(why.refused(422, "Invalid").contains("dryRun: Unsupported value: \"Some\""), "{}", why.text);
+    // Reviews store nothing anyway.
+    let token = cluster.token(&json!({})).await;
+    let review = json!({"spec": {"token": token}});
+    let answer = cluster.post(&format!("{REVIEWS}?dryRun=All"), &review).await.expect(201);
+    assert_eq!(answer["status"]["authenticated"], true);
+    cluster.post(&format!("{REVIEWS}?dryRun=Some"), &review).await.refused(422, "Invalid");
+    cluster.stop().await;
+}

@@ -1,7 +1,7 @@
 //! Creating, replacing and patching.
 
 use holdfast_volume_controller::store::{Key, Precondition, Write};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::harness::{CLAIMS, CLASSES, Cluster, MAPS, PODS, claim, class, map, pod};
 
@@ -296,5 +296,41 @@ async fn pods_are_bound_once() {
     assert_eq!(bound["metadata"]["annotations"]["x"], "y");
     let message = cluster.post(&path, &binding(uid)).await.refused(409, "Conflict");
     assert!(message.contains(r#"already assigned to node "n1""#), "{message}");
+    cluster.stop().await;
+}
+
+/// By owners the rest is found that must go: one that nobody could find would never go, or at once.
+#[tokio::test]
+async fn owners_and_finalizers_are_ones_that_can_be() {
+    let cluster = Cluster::start().await;
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "1", "controller": true});
+    let mut owned = map("a");
+    owned["metadata"]["ownerReferences"] = json!([owner]);
+    cluster.post(MAPS, &owned).await.expect(201);
+    let path = format!("{MAPS}/a");
+    let change = |field: &str, value: Value| {
+        let mut owner = owner.clone();
+        owner[field] = value;
+        json!({"metadata": {"ownerReferences": [owner]}})
+    };
+    for (change, expected) in [
+        (change("uid", json!("")), "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"),
+        (
+            change("apiVersion", json!("")),
+            "metadata.ownerReferences.apiVersion: Invalid value: \"\": version must not be empty",
+        ),
+        (
+            json!({"metadata": {"finalizers": ["mine"]}}),
+            "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it \
+             fully qualified",
+        ),
+    ] {
+        let why = cluster.merge(&path, &change).await.refused(422, "Invalid");
+        assert_eq!(why, format!("ConfigMap \"a\" is invalid: {expected}"));
+    }
+    let twice = json!({"metadata": {"ownerReferences": [owner, owner]}});
+    let why = cluster.merge(&path, &twice).await.refused(422, "Invalid");
+    assert!(why.contains("Only one reference can have Controller set to true"), "{why}");
+    cluster.merge(&path, &json!({"metadata": {"ownerReferences": null}})).await.expect(200);
     cluster.stop().await;
 }

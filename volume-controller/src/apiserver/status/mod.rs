@@ -143,11 +143,15 @@ impl ApiError {
     }
 
     /// An error only when there is a cause.
-    pub(crate) fn invalid(kind: &Kind, name: &str, causes: Vec<Cause>) -> Result<(), Self> {
+    pub(crate) fn invalid(
+        of: impl Into<Resource>,
+        name: &str,
+        causes: Vec<Cause>,
+    ) -> Result<(), Self> {
         if causes.is_empty() {
             return Ok(());
         }
-        Err(Self::Invalid { resource: kind.into(), name: name.to_owned(), causes })
+        Err(Self::Invalid { resource: of.into(), name: name.to_owned(), causes })
     }
 
     /// What a refused transaction means to the one who asked for it.

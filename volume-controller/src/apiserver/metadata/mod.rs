@@ -1,6 +1,6 @@
 //! The rules on `metadata` that all kinds share. Pure.
 
-use std::collections::BTreeSet;
+mod held;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -10,6 +10,7 @@ use super::route::Target;
 use super::status::ApiError;
 use super::writer;
 use crate::lifecycle;
+pub(crate) use held::validate_finalizers;
 
 /// What a name that the server completes ends with: five letters that spell no
 /// word, out of upstream's alphabet.
@@ -114,29 +115,7 @@ pub(crate) fn continue_from(target: &Target, old: &Value, value: &mut Value) -> 
     Ok(())
 }
 
-/// An object that is being deleted can lose finalizers but gain none.
-pub(crate) fn validate_finalizers(old: &Value, new: &Value) -> Vec<Cause> {
-    if old["metadata"]["deletionTimestamp"].is_null() {
-        return Vec::new();
-    }
-    let set = |value: &Value| -> BTreeSet<String> {
-        let list = value["metadata"]["finalizers"].as_array();
-        list.into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect()
-    };
-    let added: Vec<String> = set(new).difference(&set(old)).cloned().collect();
-    if added.is_empty() {
-        return Vec::new();
-    }
-    vec![Cause {
-        field: "metadata.finalizers".to_owned(),
-        reason: CauseReason::Forbidden,
-        message: format!(
-            "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
-        ),
-    }]
-}
-
-/// What is wrong with names, labels and annotations.
+/// What is wrong with names, labels, annotations, owners and finalizers.
 pub(crate) fn validate(kind: &Kind, value: &Value) -> Vec<Cause> {
     let metadata = &value["metadata"];
     let mut causes = Vec::new();
@@ -169,11 +148,6 @@ pub(crate) fn validate(kind: &Kind, value: &Value) -> Vec<Cause> {
             wrong("metadata.annotations", format!("{key:?}: {why}"));
         }
     }
-    for finalizer in metadata["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if let Some(why) = wrong_key(finalizer) {
-            wrong("metadata.finalizers", format!("{finalizer:?}: {why}"));
-        }
-    }
     if size > 256 * 1024 {
         let message = "may not be more than 262144 bytes".to_owned();
         causes.push(Cause {
@@ -182,6 +156,7 @@ pub(crate) fn validate(kind: &Kind, value: &Value) -> Vec<Cause> {
             message,
         });
     }
+    causes.extend(held::validate(kind, metadata));
     causes
 }
 
@@ -203,7 +178,7 @@ fn wrong_name(kind: &Kind, name: &str) -> Option<&'static str> {
 }
 
 /// Keys of labels and annotations: `[prefix/]name`.
-fn wrong_key(key: &str) -> Option<&'static str> {
+pub(super) fn wrong_key(key: &str) -> Option<&'static str> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -289,14 +264,5 @@ mod tests {
         {
             assert_eq!(wrong_key(key).is_none(), fits, "{key}");
         }
-    }
-
-    #[test]
-    fn finalizers_only_leave() {
-        let object = |deleted: Option<&str>, list: &[&str]| json!({"metadata": {"deletionTimestamp": deleted, "finalizers": list}});
-        let deleting = Some("2026-01-01T00:00:00Z");
-        assert!(validate_finalizers(&object(None, &[]), &object(None, &["a"])).is_empty());
-        assert!(validate_finalizers(&object(deleting, &["a", "b"]), &object(deleting, &["b"])).is_empty());
-        assert_eq!(validate_finalizers(&object(deleting, &["a"]), &object(deleting, &["a", "b"])).len(), 1);
     }
 }
