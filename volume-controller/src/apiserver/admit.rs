@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -36,6 +36,9 @@ struct Judged {
     /// Held until the answer has been taken.
     permit: Option<Permit>,
 }
+
+/// The largest answer that is written down, in bytes; what upstream cuts off with `--audit-log-truncate-enabled`.
+const LARGEST: u64 = 10 << 20;
 
 /// Every request of every path goes through here.
 pub(crate) async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -151,24 +154,27 @@ async fn noted(
             outcome = Err(error);
             Bytes::new()
         });
-        event.body("requestObject", &sent);
+        event.body("requestObject", &parts.headers, &sent);
         request = Request::from_parts(parts, Body::from(sent));
     }
     let response = go_on(outcome, judged, request, next).await;
     let code = response.status();
     let is_error = code.is_client_error() || code.is_server_error();
-    // What is no JSON, such as a backup, may be larger than memory.
-    let media = response.headers().get(header::CONTENT_TYPE);
-    let is_json = media.is_some_and(|media| media.as_bytes().starts_with(b"application/json"));
-    let is_whole = is_json && (!is_streamed || is_error);
-    let (response, answer) = match is_whole && (is_error || level == Level::RequestResponse) {
-        true => copied(response).await,
-        false => (response, Bytes::new()),
+    let is_wanted = level == Level::RequestResponse && (!is_streamed || is_error);
+    // What has no length is no object, such as a backup, and may be larger than memory.
+    let size = response.body().size_hint().exact().filter(|_| is_error || is_wanted);
+    let (response, answer) = match size {
+        Some(bytes) if bytes <= LARGEST => copied(response).await,
+        _ => (response, Bytes::new()),
     };
-    if level == Level::RequestResponse {
-        event.body("responseObject", &answer);
+    if is_wanted {
+        event.body("responseObject", response.headers(), &answer);
+        if size.is_some_and(|bytes| bytes > LARGEST) {
+            event.truncated();
+        }
     }
-    event.answered(level, is_streamed, code, if is_error { &answer } else { &[] });
+    let refusal = is_error.then(|| body::content(response.headers(), &answer)).flatten();
+    event.answered(level, is_streamed, code, refusal.as_ref());
     let mut response = response;
     if let Ok(id) = HeaderValue::from_str(&event.id) {
         response.headers_mut().insert(super::audit::AUDIT_ID, id);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::apply;
 use super::duplicates;
-use super::kinds::Kind;
+use super::kinds::{Kind, secret};
 use super::options::FieldValidation;
 use super::protobuf::{self, ProtobufError};
 use super::status::{ApiError, MAX_BODY};
@@ -106,12 +106,33 @@ pub(crate) fn yaml_document(bytes: &[u8]) -> Result<Document, ApiError> {
     Ok(Document { value, duplicates: Vec::new() })
 }
 
+/// What a body says, for the audit log; nothing where it cannot be read.
+pub(crate) fn content(headers: &HeaderMap, bytes: &[u8]) -> Option<Value> {
+    let document = match content_type(headers) {
+        media if media.ends_with("yaml") => yaml_document(bytes),
+        "application/vnd.kubernetes.protobuf" => protobuf_document(bytes),
+        // Patches, too.
+        media if media.ends_with("json") => json_document(bytes),
+        _ => return None,
+    };
+    document.ok().map(|document| document.value)
+}
+
 fn protobuf_document(bytes: &[u8]) -> Result<Document, ApiError> {
     let value = protobuf::decode(bytes).map_err(|error| match error {
         ProtobufError::Malformed(_) | ProtobufError::Unfit(_) => ApiError::BadRequest(error.to_string()),
         ProtobufError::UnknownKind(..) => ApiError::UnsupportedMediaType(error.to_string()),
     })?;
     Ok(Document { value, duplicates: Vec::new() })
+}
+
+/// Why a value is no object of the kind.
+pub(crate) fn misfit(kind: &Kind, value: &Value, error: &serde_json::Error) -> String {
+    match kind.kind {
+        // The error quotes what is there.
+        "Secret" => secret::misfit(value),
+        _ => error.to_string(),
+    }
 }
 
 /// Makes a document an object of the kind: its type is checked and unknown
@@ -142,7 +163,7 @@ pub(crate) fn conform(
             kind.version
         ))
     };
-    let mut known = (kind.model.check)(&value).map_err(|e| refuse(e.to_string()))?;
+    let mut known = (kind.model.check)(&value).map_err(|e| refuse(misfit(kind, &value, &e)))?;
     if let (Some(managed), Some(metadata)) =
         (managed, known.get_mut("metadata").and_then(Value::as_object_mut))
     {

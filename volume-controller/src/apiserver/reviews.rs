@@ -247,7 +247,10 @@ fn whose_token(question: &Question<'_>) -> Result<Value, ApiError> {
     if token.is_empty() {
         return Err(question.invalid("spec.token", CauseReason::Required, ""));
     }
-    let asked: Option<Vec<String>> = question.read(&question.spec["audiences"])?;
+    // What went wrong in general would quote what is there, and that may be the token.
+    let asked = Option::<Vec<String>>::deserialize(&question.spec["audiences"]).map_err(|_| {
+        ApiError::BadRequest("the TokenReview cannot be read: audiences must be a list of texts".to_owned())
+    })?;
     let asked = asked.filter(|asked| !asked.is_empty());
     let audiences: Vec<&str> = match &asked {
         Some(asked) => asked.iter().map(String::as_str).collect(),

@@ -23,7 +23,7 @@ async fn audited(policy: Option<&str>) -> Cluster {
         std::fs::write(&path, text).unwrap();
         path
     });
-    let audit = AuditConfig { path, policy, max_bytes: 1 << 20, max_backups: 3 };
+    let audit = AuditConfig { path, policy, max_bytes: 1 << 26, max_backups: 3 };
     Cluster::start_as(folder, |_| {}, |config| config.audit = Some(audit)).await
 }
 
@@ -131,6 +131,103 @@ async fn bodies_where_the_policy_says_and_never_of_secrets() {
     assert_eq!(events[0]["responseObject"]["data"], json!({"a": "1"}));
     assert_eq!(events[1]["responseStatus"]["reason"], "AlreadyExists");
     assert_eq!(events[2]["level"], "Metadata");
+}
+
+/// Whatever a client speaks: the log has JSON.
+#[tokio::test]
+async fn bodies_in_other_syntaxes_are_readable() {
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let cluster = audited(Some("rules: [{level: RequestResponse, resources: [{resources: [configmaps]}]}]")).await;
+    cluster.post(MAPS, &map("a")).await.expect(201);
+    let accept = [("accept", PROTOBUF)];
+    let mut map = cluster.raw(Method::GET, &format!("{MAPS}/a"), &accept, "").await.bytes;
+    let both = [("content-type", PROTOBUF), ("accept", PROTOBUF)];
+    // It is there already, and names a version.
+    let code = cluster.raw(Method::POST, MAPS, &both, map.clone()).await.code;
+    assert_eq!(code, 400);
+    let name = map.windows(3).position(|part| part == b"\x0a\x01a").unwrap() + 2;
+    map[name] = b'b';
+    cluster.raw(Method::PUT, &format!("{MAPS}/a"), &both, map).await;
+    let yaml = "metadata: {name: c}\ndata: {a: 'yes'}\n";
+    let headers = [("content-type", "application/yaml"), ("accept", "application/yaml")];
+    assert_eq!(cluster.raw(Method::POST, MAPS, &headers, yaml).await.code, 201);
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let config = "apiVersion: v1\nkind: ConfigMap\ndata: {b: 'no'}\n";
+    let path = format!("{MAPS}/c?fieldManager=m");
+    cluster.raw(Method::PATCH, &path, &apply, config).await.expect(200);
+    cluster.raw(Method::GET, MAPS, &accept, "").await;
+    let large = json!({"data": {"a": "x".repeat(700_000)}});
+    for number in 0..16 {
+        let mut map = large.clone();
+        map["metadata"] = json!({"name": format!("large-{number}")});
+        cluster.post(MAPS, &map).await.expect(201);
+    }
+    assert_eq!(cluster.get(MAPS).await.code, 200);
+    let folder = cluster.stop().await;
+    let events = events(folder.path());
+    assert_eq!(events[1]["responseObject"]["data"], json!({"a": "1"}), "{}", events[1]);
+    assert_eq!(events[2]["requestObject"]["kind"], "ConfigMap");
+    assert_eq!(events[2]["responseStatus"]["reason"], "BadRequest");
+    let message = events[2]["responseStatus"]["message"].as_str().unwrap();
+    assert!(message.contains("resourceVersion"), "{message}");
+    assert_eq!(events[3]["requestObject"]["metadata"]["name"], "b");
+    assert_eq!(events[4]["requestObject"]["data"], json!({"a": "yes"}));
+    assert_eq!(events[4]["responseObject"]["metadata"]["name"], "c");
+    assert_eq!(events[5]["requestObject"]["data"], json!({"b": "no"}));
+    let items = events[6]["responseObject"]["items"].as_array().unwrap();
+    assert_eq!(items.len(), 2, "{}", events[6]);
+    let last = events.last().unwrap();
+    assert!(last["responseObject"].is_null());
+    assert_eq!(last["annotations"]["audit.k8s.io/truncated"], "true");
+}
+
+/// Refusals quote what is wrong, but nothing of a secret or a token.
+#[tokio::test]
+async fn refusals_do_not_quote_secrets() {
+    const HIDDEN: &str = "hunter2";
+    let cluster = audited(Some("rules: [{level: RequestResponse}]")).await;
+    let secret = json!({"metadata": {"name": "s"}, "data": {"a": CODED}});
+    cluster.post(SECRETS, &secret).await.expect(201);
+    let path = format!("{SECRETS}/s");
+    let mut answers = Vec::new();
+    for body in [
+        json!({"metadata": {"name": "x"}, "data": HIDDEN}),
+        json!({"metadata": {"name": "x"}, "data": {"a": [HIDDEN]}}),
+        json!({"metadata": {"name": "x"}, "data": {"a": format!("{HIDDEN}!")}}),
+        json!({"metadata": {"name": "x"}, "stringData": [HIDDEN]}),
+        json!({"metadata": {"name": "x"}, "immutable": HIDDEN}),
+        json!({"metadata": {"name": "x"}, "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": HIDDEN}}),
+    ] {
+        answers.push(cluster.post(SECRETS, &body).await);
+        let yaml = [("content-type", "application/yaml")];
+        answers.push(cluster.raw(Method::POST, SECRETS, &yaml, body.to_string()).await);
+        let apply = [("content-type", "application/apply-patch+yaml")];
+        let config = json!({"apiVersion": "v1", "kind": "Secret", "data": body["data"], "stringData": body["stringData"], "immutable": body["immutable"]});
+        let answer = cluster.raw(Method::PATCH, &format!("{path}?fieldManager=m"), &apply, config.to_string()).await;
+        if answer.code != 200 {
+            answers.push(answer);
+        }
+    }
+    for body in [json!([{"op": HIDDEN, "path": "/data/a"}]), json!([{"op": "test", "path": "/data/a", "value": HIDDEN}])] {
+        let media = [("content-type", "application/json-patch+json")];
+        answers.push(cluster.raw(Method::PATCH, &path, &media, body.to_string()).await);
+    }
+    for body in [json!({"data": {"$patch": HIDDEN}}), json!({"metadata": {"ownerReferences": [HIDDEN]}})] {
+        let media = [("content-type", "application/strategic-merge-patch+json")];
+        answers.push(cluster.raw(Method::PATCH, &path, &media, body.to_string()).await);
+    }
+    answers.push(cluster.merge(&path, &json!({"data": {"a": {"b": HIDDEN}}})).await);
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    answers.push(cluster.post(reviews, &json!({"spec": {"token": "x", "audiences": HIDDEN}})).await);
+    for answer in &answers {
+        assert!(matches!(answer.code, 400 | 422), "{}", answer.text);
+        assert!(!answer.text.contains(HIDDEN), "{}", answer.text);
+    }
+    assert!(answers[3].text.contains("data[a] must be text"), "{}", answers[3].text);
+    let count = answers.len();
+    let folder = cluster.stop().await;
+    let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
+    assert!(!text.contains(HIDDEN) && text.lines().count() > count);
 }
 
 /// A client that leaves before the answer has done what it did.

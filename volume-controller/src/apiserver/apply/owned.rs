@@ -94,7 +94,7 @@ fn check(place: Place, value: &Value, path: &str, faults: &mut Vec<String>) {
         Type::Leaf => {}
         Type::Fields(_) | Type::Map(_) => {
             let Value::Object(map) = value else {
-                return faults.push(format!("{path}: expected map, got {value}"));
+                return faults.push(format!("{path}: expected map, got {}", kind_of(value)));
             };
             for (name, value) in map {
                 let path = format!("{path}.{name}");
@@ -106,10 +106,22 @@ fn check(place: Place, value: &Value, path: &str, faults: &mut Vec<String>) {
         }
         Type::Set | Type::Keyed(..) => {
             let Value::Array(list) = value else {
-                return faults.push(format!("{path}: expected list, got {value}"));
+                return faults.push(format!("{path}: expected list, got {}", kind_of(value)));
             };
             check_list(place, list, path, faults);
         }
+    }
+}
+
+/// The value itself may be a secret.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "map",
     }
 }
 

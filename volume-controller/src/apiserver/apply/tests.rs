@@ -323,7 +323,7 @@ fn client_side_applies_are_taken_over() {
 fn what_cannot_be_applied() {
     for (kind, config, expected) in [
         (&config_map::KIND, json!({"dta": {}}), ".dta: field not declared in schema"),
-        (&config_map::KIND, json!({"data": []}), ".data: expected map, got []"),
+        (&config_map::KIND, json!({"data": []}), ".data: expected map, got list"),
         (
             &pod::KIND,
             json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}}),
@@ -334,7 +334,7 @@ fn what_cannot_be_applied() {
             json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 1, "protocol": "TCP"}]}]}}),
             r#".spec.containers[name="a"].ports: duplicate entries for key [containerPort=1,protocol="TCP"]"#,
         ),
-        (&pod::KIND, json!({"spec": {"containers": {}}}), ".spec.containers: expected list, got {}"),
+        (&pod::KIND, json!({"spec": {"containers": {}}}), ".spec.containers: expected list, got map"),
         (
             &pod::KIND,
             json!({"metadata": {"finalizers": ["a", "a"]}}),

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::policy::Level;
+use super::policy::{self, Level};
 use crate::apiserver::rbac::Decision;
 use crate::apiserver::rbac::attributes::{Attributes, Object, Resource};
 use crate::apiserver::user::User;
+use crate::apiserver::{body, size};
 
 /// The header by which a client names its request, and finds it in the log.
 pub(crate) const AUDIT_ID: &str = "audit-id";
@@ -18,6 +19,8 @@ const LONGEST_ID: usize = 64;
 /// One event, being put together.
 pub(crate) struct Event {
     pub(crate) id: String,
+    /// Whether it is about something whose content is never written down.
+    is_secret: bool,
     value: Value,
 }
 
@@ -54,7 +57,7 @@ impl Event {
             Object::Resource(resource) => value["objectRef"] = reference(resource, uri.path()),
             Object::Path(_) => value["verb"] = json!(method.as_str().to_ascii_lowercase()),
         }
-        Self { id, value }
+        Self { id, is_secret: policy::is_secret(asked), value }
     }
 
     pub(crate) fn sent_from(&mut self, address: std::net::IpAddr) {
@@ -76,19 +79,27 @@ impl Event {
         });
     }
 
-    /// The body of the request or the answer, where it is JSON.
-    pub(crate) fn body(&mut self, field: &str, bytes: &[u8]) {
-        if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
-            self.value[field] = body;
+    /// The body of the request or the answer, in whichever syntax it is, as JSON.
+    pub(crate) fn body(&mut self, field: &str, headers: &HeaderMap, bytes: &[u8]) {
+        let content = (!bytes.is_empty()).then(|| size::aside(bytes.len(), || body::content(headers, bytes)));
+        if let Some(content) = content.flatten() {
+            self.value[field] = content;
         }
     }
 
+    /// The answer is left out, as it is too large. Upstream's mark for this.
+    pub(crate) fn truncated(&mut self) {
+        self.value["annotations"]["audit.k8s.io/truncated"] = json!("true");
+    }
+
     /// The end: a code, and of a refusal the `Status`.
-    pub(crate) fn answered(&mut self, level: Level, is_streamed: bool, code: StatusCode, refusal: &[u8]) {
+    pub(crate) fn answered(&mut self, level: Level, is_streamed: bool, code: StatusCode, refusal: Option<&Value>) {
         let mut status = json!({"metadata": {}, "code": code.as_u16()});
-        let told = serde_json::from_slice::<Value>(refusal).unwrap_or_default();
-        for field in ["status", "message", "reason"] {
-            if let Some(text) = told[field].as_str() {
+        // What is said of the body of a secret is not kept, in case it quotes it.
+        let is_about_body = matches!(code, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
+        let is_hidden = self.is_secret && is_about_body;
+        for field in ["status", "message", "reason"].into_iter().filter(|field| !is_hidden || *field != "message") {
+            if let Some(text) = refusal.and_then(|told| told[field].as_str()) {
                 status[field] = json!(text);
             }
         }

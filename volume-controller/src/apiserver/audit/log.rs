@@ -1,6 +1,6 @@
 //! The file: lines that are appended by a thread of their own, and moved aside by size.
 //!
-//! A slow disk slows requests down, once the queue is full; nothing is left out for speed. What
+//! A slow disk slows requests down, once the queue has many lines or large ones; nothing is left out for speed. What
 //! cannot be written is lost, counted and told: the API goes on where a full disk would else be
 //! the end of it, as upstream's default mode has it.
 
@@ -8,25 +8,31 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Lines that may wait.
 const QUEUE: usize = 10_000;
+/// Bytes that may wait, in these units. One line that has more waits alone.
+const UNITS: u32 = 32 * 1024;
+const UNIT: usize = 1024;
 /// Lines that are written at once, at most.
 const AT_ONCE: usize = 512;
 
 enum Message {
-    Line(Vec<u8>),
+    /// With its share of the bytes that may wait.
+    Line(Vec<u8>, OwnedSemaphorePermit),
     End(oneshot::Sender<()>),
 }
 
 /// Where lines go.
 pub(super) struct Log {
     queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
 }
 
 struct Writer {
@@ -51,13 +57,16 @@ impl Log {
         let writer = Writer { path: path.to_owned(), file, written, max_bytes, max_backups, lost };
         let (queue, messages) = mpsc::channel(QUEUE);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(messages))?;
-        Ok(Self { queue })
+        Ok(Self { queue, room: Arc::new(Semaphore::new(UNITS as usize)) })
     }
 
     /// Appends a line, after waiting for room in the queue.
     pub(super) async fn put(&self, line: Vec<u8>) {
+        let units = u32::try_from(line.len() / UNIT + 1).unwrap_or(UNITS).min(UNITS);
+        // Nobody closes it.
+        let Ok(room) = self.room.clone().acquire_many_owned(units).await else { return };
         // An error means that the log was ended.
-        let _ = self.queue.send(Message::Line(line)).await;
+        let _ = self.queue.send(Message::Line(line, room)).await;
     }
 
     /// Waits until every line is in the file, and the file on the disk.
@@ -77,13 +86,14 @@ impl Writer {
     fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut batch = Vec::with_capacity(AT_ONCE);
         while messages.blocking_recv_many(&mut batch, AT_ONCE) > 0 {
-            let (mut lines, mut count, mut ended) = (Vec::new(), 0, Vec::new());
+            let (mut lines, mut count, mut ended, mut shares) = (Vec::new(), 0, Vec::new(), Vec::new());
             for message in batch.drain(..) {
                 match message {
-                    Message::Line(line) => {
+                    Message::Line(line, share) => {
                         lines.extend_from_slice(&line);
                         lines.push(b'\n');
                         count += 1;
+                        shares.push(share);
                     }
                     Message::End(done) => ended.push(done),
                 }
@@ -92,6 +102,7 @@ impl Writer {
                 self.lost.inc_by(count);
                 tracing::error!(%error, path = %self.path.display(), count, "audit events are lost");
             }
+            drop(shares);
             if !ended.is_empty() {
                 if let Err(error) = self.file.sync_all() {
                     tracing::error!(%error, path = %self.path.display(), "the audit log is not on the disk");
@@ -163,6 +174,10 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -196,5 +211,53 @@ mod tests {
         log.put(b"b".to_vec()).await;
         log.end().await;
         assert_eq!(lost.get(), 2);
+    }
+
+    /// The disk is a pipe that nobody reads.
+    #[tokio::test]
+    async fn large_lines_wait_before_there_are_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let log = Arc::new(Log::open(&path, u64::MAX, 1, Counter::default()).unwrap());
+        let (line, taken) = (vec![b'x'; 1 << 20], Arc::new(AtomicU64::new(0)));
+        let task = tokio::spawn({
+            let (log, line, taken) = (log.clone(), line.clone(), taken.clone());
+            async move {
+                for _ in 0..100 {
+                    log.put(line.clone()).await;
+                    taken.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let all = UNITS as usize * UNIT / line.len();
+        let full = async {
+            while log.room.available_permits() > 2 * line.len() / UNIT {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), full).await.expect("they take no room");
+        let waiting = taken.load(Ordering::Relaxed);
+        assert!(waiting <= all as u64, "{waiting} lines of 1 MiB wait");
+        // Once it is read again, all come.
+        let drained = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; 1 << 16];
+            let mut left = 100 * ((1 << 20) + 1);
+            while left > 0 {
+                left -= reader.read(&mut buffer).unwrap();
+            }
+        });
+        task.await.unwrap();
+        drained.await.unwrap();
+        // A line that is larger than all the room waits alone.
+        drop(log.room.acquire_many(UNITS).await.unwrap());
     }
 }

@@ -10,7 +10,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::response::Response;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -40,6 +42,12 @@ pub struct AuditConfig {
     pub max_backups: usize,
 }
 
+/// By which way an event was lost, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Plugin {
+    plugin: &'static str,
+}
+
 /// Writes events down.
 pub(crate) struct Audit {
     policy: Policy,
@@ -59,9 +67,10 @@ impl Audit {
                 Policy::read(&text).map_err(|why| ServeError::Policy(format!("{}: {why}", path.display())))
             }
         }?;
-        let (events, lost) = (Counter::default(), Counter::default());
+        let (events, errors) = (Counter::default(), Family::<Plugin, Counter<u64, AtomicU64>>::default());
         registry.register("apiserver_audit_event", "Events of the audit log", events.clone());
-        registry.register("apiserver_audit_error", "Events that could not be written", lost.clone());
+        registry.register("apiserver_audit_error", "Events that could not be written", errors.clone());
+        let lost = errors.get_or_create(&Plugin { plugin: "log" }).clone();
         let log = Log::open(&config.path, config.max_bytes, config.max_backups, lost);
         let log =
             log.map_err(|source| ServeError::File { doing: "open", path: config.path.clone(), source })?;

@@ -101,7 +101,8 @@ impl Policy {
     }
 }
 
-fn is_secret(asked: &Attributes) -> bool {
+/// Whether bodies are secret.
+pub(super) fn is_secret(asked: &Attributes) -> bool {
     let Object::Resource(resource) = &asked.object else { return false };
     match (resource.group.as_str(), resource.resource.as_str(), resource.subresource.as_str()) {
         ("", "secrets", _) | ("", "serviceaccounts", "token") => true,

@@ -103,6 +103,22 @@ fn check_type(checks: &mut Checks, secret: &Value) {
     }
 }
 
+/// Why something is no Secret, without any of its values: those of refusals are logged, shown and kept.
+pub(crate) fn misfit(value: &Value) -> String {
+    for field in ["data", "stringData"] {
+        for (key, value) in entries(&value[field]) {
+            match value.as_str() {
+                None => return format!("{field}[{key}] must be text"),
+                Some(text) if field == "data" && STANDARD.decode(text).is_err() => {
+                    return format!("{field}[{key}] must be base64");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    "a field does not have the type that it should have".to_owned()
+}
+
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut checks = Checks::default();
     checks.immutable("type", &new["type"], &old["type"]);
@@ -150,6 +166,14 @@ mod tests {
         ] {
             let secret = json!({"type": kind, "data": data});
             assert_eq!(lines(&validate(&secret)), expected, "{secret}");
+        }
+        for (secret, expected) in [
+            (json!({"data": {"a": 5}}), "data[a] must be text"),
+            (json!({"data": {"a": "eA==", "b": "plain!"}}), "data[b] must be base64"),
+            (json!({"stringData": {"port": 5432}}), "stringData[port] must be text"),
+            (json!({"data": "plain"}), "a field does not have the type that it should have"),
+        ] {
+            assert_eq!(misfit(&secret), expected);
         }
         let opaque = json!({"type": "Opaque", "data": {"a": "eA=="}});
         assert_eq!(validate(&opaque), []);

@@ -58,14 +58,29 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
             _ => {}
         }
     }
-    let name = message_name(&api_version, &kind);
-    let Some(known) = fields::message(&name) else {
-        return Err(ProtobufError::UnknownKind(api_version, kind));
+    let of = |kind: &str| fields::message(&message_name(&api_version, kind));
+    let mut object = match (of(&kind), kind.strip_suffix("List").and_then(of)) {
+        (Some(known), _) => message(known, raw)?,
+        (None, Some(known)) => list(known, raw)?,
+        (None, None) => return Err(ProtobufError::UnknownKind(api_version, kind)),
     };
-    let mut object = message(known, raw)?;
     object.insert("apiVersion".to_owned(), json!(api_version));
     object.insert("kind".to_owned(), json!(kind));
     Ok(Value::Object(object))
+}
+
+/// Reads a list of messages.
+fn list(known: &[Field], bytes: &[u8]) -> Result<Map<String, Value>, Malformed> {
+    let (mut metadata, mut items) = (json!({}), Vec::new());
+    let mut reader = Reader::new(bytes);
+    while let Some((number, item)) = reader.next()? {
+        match number {
+            1 => metadata = value(Content::Message("ListMeta"), item, true)?.unwrap_or_default(),
+            2 => items.push(Value::Object(message(known, item.bytes()?)?)),
+            _ => {}
+        }
+    }
+    Ok(Map::from_iter([("metadata".to_owned(), metadata), ("items".to_owned(), Value::Array(items))]))
 }
 
 /// The name of a kind's message in the table of fields.

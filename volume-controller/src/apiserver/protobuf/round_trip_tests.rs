@@ -101,6 +101,9 @@ fn lists_and_events() {
     let names = "0a02763112 0d".replace(' ', "") + &hex(b"ConfigMapList");
     let envelope = format!("{}0a13{names}12{:02x}{raw}", hex(MAGIC), raw.len() / 2);
     assert_eq!(hex(&encode(&list).unwrap()), envelope);
+    let read = decode(&encode(&list).unwrap()).unwrap();
+    assert_eq!(read["metadata"]["resourceVersion"], "7");
+    assert_eq!(read["items"].as_array().unwrap().len(), 2);
     let event = event("ADDED", &list).unwrap();
     let inner = envelope.len() / 2;
     let expected =

@@ -182,7 +182,8 @@ fn read(call: &Call) -> Result<Configuration, ApiError> {
         ApiError::BadRequest(format!("failed to create typed patch object ({name}; {kind}): {faults}"))
     };
     // Fields inside values that are merged as a whole are known to the model only.
-    let known = (target.kind.model.check)(&value).map_err(|error| refuse(&[error.to_string()]))?;
+    let known = (target.kind.model.check)(&value)
+        .map_err(|error| refuse(&[body::misfit(target.kind, &value, &error)]))?;
     let undeclared = unknown::fields(&value, &known);
     let undeclared = undeclared.iter().map(|path| format!(".{path}: field not declared in schema"));
     let value = target.to_stored(value);

@@ -81,7 +81,12 @@ fn apply(call: &Call, patch: &Patch, object: &Value) -> Result<Value, ApiError> 
         Patch::Merge(patch) => Ok(patch::merge(object, patch)),
         Patch::Strategic(patch) => patch::strategic(call.target.kind, object, patch),
     };
+    let is_secret = call.target.kind.kind == "Secret";
     let patched = patched.map_err(|error| match error {
+        // The text may quote the patch.
+        PatchError::Malformed(_) if is_secret => {
+            ApiError::BadRequest("the patch is not one that fits a Secret".to_owned())
+        }
         PatchError::Malformed(why) => ApiError::BadRequest(why),
         PatchError::TooLarge(why) => ApiError::TooLarge(why),
         PatchError::Unprocessable(why) => ApiError::Unprocessable(why),
