@@ -15,6 +15,10 @@ use super::status::ApiError;
 
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+fn verbs(kind: &Kind) -> Vec<&'static str> {
+    VERBS.iter().copied().filter(|verb| *verb != "deletecollection" || kind.deletes_many()).collect()
+}
+
 /// The answer to a discovery path; `None` when the path is not one.
 pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Option<Result<Response, ApiError>> {
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
@@ -140,7 +144,7 @@ fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
             "singularName": kind.singular,
             "namespaced": namespaced,
             "kind": kind.kind,
-            "verbs": VERBS,
+            "verbs": verbs(kind),
         });
         if !kind.short_names.is_empty() {
             resource["shortNames"] = json!(kind.short_names);
@@ -221,7 +225,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": if kind.scope == Scope::Namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": VERBS,
+        "verbs": verbs(kind),
     });
     if !kind.short_names.is_empty() {
         resource["shortNames"] = json!(kind.short_names);

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
+use k8s_openapi::api::authorization::v1::{
+    LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
+};
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use schemars::{Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -23,6 +28,8 @@ pub(crate) struct Review {
     pub(crate) kind: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) is_namespaced: bool,
+    /// The JSON schema of its type, for `kubectl explain`.
+    pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
     answer: fn(&Question<'_>) -> Result<Value, ApiError>,
 }
 
@@ -48,6 +55,7 @@ pub(crate) static ALL: &[Review] = &[
     Review {
         group: AUTHENTICATION,
         kind: "SelfSubjectReview",
+        schema: |generator| generator.subschema_for::<SelfSubjectReview>(),
         plural: "selfsubjectreviews",
         is_namespaced: false,
         answer: |question| Ok(json!({"userInfo": question.user.info()})),
@@ -55,6 +63,7 @@ pub(crate) static ALL: &[Review] = &[
     Review {
         group: AUTHENTICATION,
         kind: "TokenReview",
+        schema: |generator| generator.subschema_for::<TokenReview>(),
         plural: "tokenreviews",
         is_namespaced: false,
         answer: whose_token,
@@ -62,6 +71,7 @@ pub(crate) static ALL: &[Review] = &[
     Review {
         group: AUTHORIZATION,
         kind: "LocalSubjectAccessReview",
+        schema: |generator| generator.subschema_for::<LocalSubjectAccessReview>(),
         plural: "localsubjectaccessreviews",
         is_namespaced: true,
         answer: may_they,
@@ -69,6 +79,7 @@ pub(crate) static ALL: &[Review] = &[
     Review {
         group: AUTHORIZATION,
         kind: "SelfSubjectAccessReview",
+        schema: |generator| generator.subschema_for::<SelfSubjectAccessReview>(),
         plural: "selfsubjectaccessreviews",
         is_namespaced: false,
         answer: |question| may(question, question.user),
@@ -76,6 +87,7 @@ pub(crate) static ALL: &[Review] = &[
     Review {
         group: AUTHORIZATION,
         kind: "SelfSubjectRulesReview",
+        schema: |generator| generator.subschema_for::<SelfSubjectRulesReview>(),
         plural: "selfsubjectrulesreviews",
         is_namespaced: false,
         answer: what_may_i,
@@ -83,6 +95,7 @@ pub(crate) static ALL: &[Review] = &[
     Review {
         group: AUTHORIZATION,
         kind: "SubjectAccessReview",
+        schema: |generator| generator.subschema_for::<SubjectAccessReview>(),
         plural: "subjectaccessreviews",
         is_namespaced: false,
         answer: may_they,

@@ -137,3 +137,18 @@ async fn until_gone(cluster: &Cluster, path: &str) {
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("{path} stays"));
 }
+
+/// As in Kubernetes: one request too many would be the end of everything.
+#[tokio::test]
+async fn namespaces_go_one_by_one() {
+    let cluster = Cluster::start().await;
+    cluster.delete("/api/v1/namespaces").await.refused(405, "MethodNotAllowed");
+    let resources = cluster.get("/api/v1").await.expect(200)["resources"].clone();
+    let verbs = |name: &str| {
+        let found = resources.as_array().unwrap().iter().find(|resource| resource["name"] == name);
+        found.unwrap()["verbs"].as_array().unwrap().contains(&json!("deletecollection"))
+    };
+    assert!(!verbs("namespaces") && verbs("pods"));
+    cluster.get("/api/v1/namespaces/kube-system").await.expect(200);
+    cluster.stop().await;
+}

@@ -230,6 +230,18 @@ async fn explain_and_resources() {
         assert!(kubectl.ok(&["api-versions"], "").await.contains("storage.k8s.io/v1"));
         let text = kubectl.ok(&["explain", "pvc.spec"], "").await;
         assert!(text.contains("accessModes"), "{text}");
+        // Also what is answered and not stored.
+        for (review, field) in [
+            ("selfsubjectreviews", "userInfo"),
+            ("tokenreviews", "audiences"),
+            ("localsubjectaccessreviews", "resourceAttributes"),
+            ("selfsubjectaccessreviews", "nonResourceAttributes"),
+            ("selfsubjectrulesreviews", "incomplete"),
+            ("subjectaccessreviews", "evaluationError"),
+        ] {
+            let text = kubectl.ok(&["explain", "--recursive", review], "").await;
+            assert!(text.contains(field), "{review}: {text}");
+        }
         assert!(kubectl.ok(&["version"], "").await.contains("holdfast"));
         assert_eq!(kubectl.ok(&["auth", "can-i", "create", "pvc"], "").await.trim(), "yes");
     })

@@ -65,6 +65,12 @@ impl Kind {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
 
+    /// Whether one request can delete all objects: not of namespaces, upstream neither.
+    #[must_use]
+    pub fn deletes_many(&self) -> bool {
+        self.kind != "Namespace"
+    }
+
     /// `v1` or `storage.k8s.io/v1`.
     #[must_use]
     pub fn api_version(&self) -> String {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::kinds::{Kind, Scope};
+use super::super::reviews::{self, Review};
 use super::super::writer::is_custom_upstream;
 use super::schemas::{self, DEFINITIONS, DELETE_OPTIONS, GVK, PATCH, STATUS};
 
@@ -15,63 +16,87 @@ const PATCHES: [&str; 4] = [
 ];
 
 /// The root of a group's URLs: `api/v1`, `apis/storage.k8s.io/v1`.
-pub(super) fn root(kind: &Kind) -> String {
-    if kind.group.is_empty() {
-        format!("api/{}", kind.version)
-    } else {
-        format!("apis/{}/{}", kind.group, kind.version)
+pub(super) fn root(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+/// What operations are about.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    group: &'a str,
+    version: &'a str,
+    kind: &'a str,
+    namespaced: bool,
+    /// The full name of its type.
+    schema: &'a str,
+    returns_deleted: bool,
+    is_custom: bool,
+}
+
+impl<'a> Subject<'a> {
+    fn of(kind: &'a Kind) -> Self {
+        let Kind { group, version, kind: name, scope, returns_deleted, .. } = *kind;
+        Self {
+            group,
+            version,
+            kind: name,
+            namespaced: scope == Scope::Namespaced,
+            schema: schemas::all().name_of(kind),
+            returns_deleted,
+            is_custom: is_custom_upstream(kind),
+        }
     }
+}
+
+/// Where objects of one resource are.
+fn collection(root: &str, namespaced: bool, plural: &str) -> String {
+    if namespaced {
+        format!("/{root}/namespaces/{{namespace}}/{plural}")
+    } else {
+        format!("/{root}/{plural}")
+    }
+}
+
+/// The path item of a kind of questions.
+pub(super) fn question(review: &Review) -> (String, Value) {
+    let Review { group, kind, plural, is_namespaced: namespaced, .. } = *review;
+    let (version, schema) = (reviews::VERSION, schemas::all().name_of_review(review));
+    let subject =
+        Subject { group, version, kind, namespaced, schema, returns_deleted: false, is_custom: false };
+    let item = item(namespaced, false, vec![("post", operation(subject, "post", ""))]);
+    (collection(&root(group, version), namespaced, plural), item)
 }
 
 /// The path items of one kind, by path.
 pub(super) fn paths(kind: &Kind) -> Map<String, Value> {
-    let root = root(kind);
-    let namespaced = kind.scope == Scope::Namespaced;
-    let collection = match namespaced {
-        true => format!("/{root}/namespaces/{{namespace}}/{}", kind.plural),
-        false => format!("/{root}/{}", kind.plural),
-    };
+    let root = root(kind.group, kind.version);
+    let subject = Subject::of(kind);
+    let namespaced = subject.namespaced;
+    let collection = collection(&root, namespaced, kind.plural);
     let one = format!("{collection}/{{name}}");
+    let operations = |methods: &[(&'static str, &str)], part: &str| {
+        methods.iter().map(|(method, action)| (*method, operation(subject, action, part))).collect()
+    };
     let mut paths = Map::new();
-    paths.insert(
-        collection,
-        item(
-            namespaced,
-            false,
-            [
-                ("get", operation(kind, "list", "")),
-                ("post", operation(kind, "post", "")),
-                ("delete", operation(kind, "deletecollection", "")),
-            ],
-        ),
-    );
-    paths.insert(
-        one.clone(),
-        item(
-            namespaced,
-            true,
-            [
-                ("get", operation(kind, "get", "")),
-                ("put", operation(kind, "put", "")),
-                ("patch", operation(kind, "patch", "")),
-                ("delete", operation(kind, "delete", "")),
-            ],
-        ),
-    );
+    let mut of_all = vec![("get", "list"), ("post", "post")];
+    if kind.deletes_many() {
+        of_all.push(("delete", "deletecollection"));
+    }
+    paths.insert(collection, item(namespaced, false, operations(&of_all, "")));
+    let of_one = [("get", "get"), ("put", "put"), ("patch", "patch"), ("delete", "delete")];
+    paths.insert(one.clone(), item(namespaced, true, operations(&of_one, "")));
     if kind.has_status {
-        let methods = ["get", "put", "patch"].map(|method| (method, operation(kind, method, "status")));
-        paths.insert(format!("{one}/status"), item(namespaced, true, methods));
+        let of_status = [("get", "get"), ("put", "put"), ("patch", "patch")];
+        paths.insert(format!("{one}/status"), item(namespaced, true, operations(&of_status, "status")));
     }
     if namespaced {
-        paths.insert(
-            format!("/{root}/{}", kind.plural),
-            item(false, false, [("get", operation(kind, "list", "all"))]),
-        );
+        let everywhere = item(false, false, operations(&[("get", "list")], "all"));
+        paths.insert(format!("/{root}/{}", kind.plural), everywhere);
     }
     paths
 }
 
-fn item<const N: usize>(namespaced: bool, named: bool, methods: [(&str, Value); N]) -> Value {
+fn item(namespaced: bool, named: bool, methods: Vec<(&str, Value)>) -> Value {
     let mut parameters = Vec::new();
     if named {
         parameters.push(path_parameter("name", "The name of the object."));
@@ -89,8 +114,8 @@ fn item<const N: usize>(namespaced: bool, named: bool, methods: [(&str, Value); 
 }
 
 /// One operation. `part` is empty, `status`, or `all` for a list over all namespaces.
-fn operation(kind: &Kind, action: &str, part: &str) -> Value {
-    let name = schemas::all().name_of(kind);
+fn operation(of: Subject<'_>, action: &str, part: &str) -> Value {
+    let name = of.schema;
     let whole = json!({"$ref": format!("{DEFINITIONS}{name}")});
     let list = json!({"$ref": format!("{DEFINITIONS}{name}List")});
     let status = json!({"$ref": format!("{DEFINITIONS}{STATUS}")});
@@ -108,7 +133,7 @@ fn operation(kind: &Kind, action: &str, part: &str) -> Value {
         "list" => list,
         "deletecollection" => status,
         // While finalizers keep it, a deletion answers with the object all the same.
-        "delete" if !kind.returns_deleted => status,
+        "delete" if !of.returns_deleted => status,
         _ => whole,
     };
     let mut responses = json!({
@@ -122,7 +147,7 @@ fn operation(kind: &Kind, action: &str, part: &str) -> Value {
         responses["202"] = json!({"description": "Accepted", "schema": reply});
     }
     let consumes: &[&str] = match action {
-        "patch" if is_custom_upstream(kind) => &PATCHES[..3],
+        "patch" if of.is_custom => &PATCHES[..3],
         "patch" => &PATCHES,
         _ => &["*/*"],
     };
@@ -132,15 +157,15 @@ fn operation(kind: &Kind, action: &str, part: &str) -> Value {
     }
     json!({
         "consumes": consumes,
-        "description": describe(action, kind.kind, part),
-        "operationId": operation_id(kind, action, part),
+        "description": describe(action, of.kind, part),
+        "operationId": operation_id(of, action, part),
         "parameters": parameters,
         "produces": produces,
         "responses": responses,
         "schemes": ["https"],
-        "tags": [tag(kind)],
+        "tags": [tag(of)],
         "x-kubernetes-action": action,
-        GVK: schemas::gvk(kind, kind.kind),
+        GVK: schemas::gvk(of.group, of.version, of.kind),
     })
 }
 
@@ -161,13 +186,13 @@ fn describe(action: &str, kind: &str, part: &str) -> String {
 }
 
 /// `storage_v1`
-fn tag(kind: &Kind) -> String {
-    let group = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or_default() };
-    format!("{group}_{}", kind.version)
+fn tag(of: Subject<'_>) -> String {
+    let group = if of.group.is_empty() { "core" } else { of.group.split('.').next().unwrap_or_default() };
+    format!("{group}_{}", of.version)
 }
 
 /// `readCoreV1NamespacedPodStatus`
-fn operation_id(kind: &Kind, action: &str, part: &str) -> String {
+fn operation_id(of: Subject<'_>, action: &str, part: &str) -> String {
     let verb = match action {
         "post" => "create",
         "put" => "replace",
@@ -179,14 +204,14 @@ fn operation_id(kind: &Kind, action: &str, part: &str) -> String {
         let mut letters = word.chars();
         letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
     };
-    let group: String = tag(kind).split('_').map(capital).collect();
-    let namespaced = if kind.scope == Scope::Namespaced && part != "all" { "Namespaced" } else { "" };
+    let group: String = tag(of).split('_').map(capital).collect();
+    let namespaced = if of.namespaced && part != "all" { "Namespaced" } else { "" };
     let suffix = match part {
         "status" => "Status",
         "all" => "ForAllNamespaces",
         _ => "",
     };
-    format!("{verb}{group}{namespaced}{}{suffix}", kind.kind)
+    format!("{verb}{group}{namespaced}{}{suffix}", of.kind)
 }
 
 fn queries(action: &str) -> Vec<Value> {

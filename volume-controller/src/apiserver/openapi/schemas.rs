@@ -9,6 +9,7 @@ use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::super::kinds::{self, Kind};
+use super::super::reviews::{self, Review};
 use super::merge_keys;
 
 /// Where references point to in a v2 document.
@@ -20,6 +21,8 @@ pub(crate) struct Schemas {
     pub(crate) definitions: BTreeMap<String, Value>,
     /// The full name of each kind's type, in the order of [`kinds::ALL`].
     names: Vec<String>,
+    /// The same of questions, in the order of [`reviews::ALL`].
+    reviews: Vec<String>,
 }
 
 /// The schemas.
@@ -35,6 +38,12 @@ impl Schemas {
         found.and_then(|at| self.names.get(at)).map_or("", String::as_str)
     }
 
+    /// The full name of the type of a kind of questions.
+    pub(crate) fn name_of_review(&self, review: &Review) -> &str {
+        let found = reviews::ALL.iter().position(|other| std::ptr::eq(other, review));
+        found.and_then(|at| self.reviews.get(at)).map_or("", String::as_str)
+    }
+
     /// The schema at the end of a reference, or the schema itself.
     pub(crate) fn resolve<'a>(&'a self, schema: &'a Value) -> (&'a str, &'a Value) {
         let name = schema["$ref"].as_str().and_then(|path| path.strip_prefix(DEFINITIONS)).unwrap_or("");
@@ -47,6 +56,10 @@ impl Schemas {
         let names: Vec<String> = kinds::ALL
             .iter()
             .map(|kind| reference((kind.model.schema)(&mut generator).as_value()).to_owned())
+            .collect();
+        let reviews: Vec<String> = reviews::ALL
+            .iter()
+            .map(|review| reference((review.schema)(&mut generator).as_value()).to_owned())
             .collect();
         generator.subschema_for::<meta::Status>();
         generator.subschema_for::<meta::DeleteOptions>();
@@ -65,13 +78,16 @@ impl Schemas {
         for (kind, name) in &kinds {
             definitions.insert(format!("{name}List"), list_schema(kind, name));
             if let Some(schema) = definitions.get_mut(name) {
-                schema[GVK] = json!([gvk(kind, kind.kind)]);
+                schema[GVK] = json!([gvk(kind.group, kind.version, kind.kind)]);
             }
         }
-        let groups: Vec<Value> = kinds.iter().map(|(kind, _)| gvk(kind, "DeleteOptions")).collect();
+        for (review, name) in reviews::ALL.iter().zip(&reviews) {
+            mark(&mut definitions, name, vec![gvk(review.group, reviews::VERSION, review.kind)]);
+        }
+        let groups: Vec<Value> = kinds.iter().map(|(kind, _)| gvk(kind.group, kind.version, "DeleteOptions")).collect();
         mark(&mut definitions, DELETE_OPTIONS, unique(groups));
         mark(&mut definitions, STATUS, vec![json!({"group": "", "version": "v1", "kind": "Status"})]);
-        Self { definitions, names }
+        Self { definitions, names, reviews }
     }
 }
 
@@ -86,8 +102,8 @@ pub(crate) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// Group, version and kind.
-pub(crate) fn gvk(kind: &Kind, name: &str) -> Value {
-    json!({"group": kind.group, "version": kind.version, "kind": name})
+pub(crate) fn gvk(group: &str, version: &str, kind: &str) -> Value {
+    json!({"group": group, "version": version, "kind": kind})
 }
 
 fn mark(definitions: &mut BTreeMap<String, Value>, name: &str, kinds: Vec<Value>) {
@@ -123,7 +139,7 @@ fn list_schema(kind: &Kind, name: &str) -> Value {
             "kind": {"type": "string", "description": "The kind of the list."},
             "metadata": {"$ref": format!("{DEFINITIONS}{LIST_META}"), "description": "Where a watch or the next part of the list goes on."},
         },
-        GVK: [gvk(kind, &format!("{}List", kind.kind))],
+        GVK: [gvk(kind.group, kind.version, &format!("{}List", kind.kind))],
     })
 }
 
@@ -207,7 +223,7 @@ mod tests {
     fn kinds_are_there() {
         for kind in kinds::ALL {
             let name = all().name_of(kind);
-            assert_eq!(all().definitions[name][GVK], json!([gvk(kind, kind.kind)]), "{}", kind.resource());
+            assert_eq!(all().definitions[name][GVK], json!([gvk(kind.group, kind.version, kind.kind)]), "{}", kind.resource());
             assert!(all().definitions.contains_key(&format!("{name}List")));
         }
     }

@@ -36,11 +36,14 @@ fn v2_is_complete() {
     for kind in kinds::ALL {
         let patched = document["paths"].as_object().unwrap().values().any(|item| {
             let patch = &item["patch"];
-            patch[schemas::GVK] == schemas::gvk(kind, kind.kind)
+            patch[schemas::GVK] == schemas::gvk(kind.group, kind.version, kind.kind)
                 && patch["parameters"].as_array().unwrap().iter().any(|p| p["name"] == "fieldValidation")
         });
         assert!(patched, "{}", kind.resource());
     }
+    let review = &document["paths"]["/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews"];
+    assert_eq!(review["post"]["operationId"], "createAuthorizationV1NamespacedLocalSubjectAccessReview");
+    assert!(document["paths"]["/api/v1/namespaces"]["delete"].is_null());
     let spec = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"];
     assert_eq!(spec["containers"]["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(spec["volumes"]["x-kubernetes-patch-strategy"], "merge,retainKeys");
@@ -81,6 +84,8 @@ fn v3_is_complete() {
         roots,
         [
             "api/v1",
+            "apis/authentication.k8s.io/v1",
+            "apis/authorization.k8s.io/v1",
             "apis/coordination.k8s.io/v1",
             "apis/events.k8s.io/v1",
             "apis/groupsnapshot.storage.k8s.io/v1",

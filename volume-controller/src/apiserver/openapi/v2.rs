@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::kinds;
+use super::super::{kinds, reviews};
 use super::{operations, schemas};
 
 pub(super) fn document() -> Value {
@@ -10,6 +10,7 @@ pub(super) fn document() -> Value {
     for kind in kinds::ALL {
         paths.extend(operations::paths(kind));
     }
+    paths.extend(reviews::ALL.iter().map(operations::question));
     json!({
         "swagger": "2.0",
         "info": info(),

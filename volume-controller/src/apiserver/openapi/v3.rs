@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::super::kinds;
+use super::super::{kinds, reviews};
 use super::schemas::{self, DEFINITIONS};
 use super::{operations, v2};
 
@@ -23,7 +23,9 @@ struct Document {
 
 fn documents() -> &'static BTreeMap<String, Document> {
     static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {
-        let roots: BTreeSet<String> = kinds::ALL.iter().map(|kind| operations::root(kind)).collect();
+        let kinds = kinds::ALL.iter().map(|kind| operations::root(kind.group, kind.version));
+        let reviews = reviews::ALL.iter().map(|review| operations::root(review.group, reviews::VERSION));
+        let roots: BTreeSet<String> = kinds.chain(reviews).collect();
         roots
             .into_iter()
             .map(|root| {
@@ -54,11 +56,16 @@ pub(super) fn document(root: &str) -> Option<Bytes> {
 fn build(root: &str) -> Value {
     let mut paths = Map::new();
     let mut needed = BTreeSet::new();
-    for kind in kinds::ALL.iter().filter(|kind| operations::root(kind) == root) {
+    let is_here = |group: &str, version: &str| operations::root(group, version) == root;
+    for kind in kinds::ALL.iter().filter(|kind| is_here(kind.group, kind.version)) {
         for (path, item) in operations::paths(kind) {
             paths.insert(path, path_item(&item));
         }
         needed.insert(schemas::all().name_of(kind).to_owned());
+    }
+    for review in reviews::ALL.iter().filter(|review| is_here(review.group, reviews::VERSION)) {
+        let (path, item) = operations::question(review);
+        paths.insert(path, path_item(&item));
     }
     for item in paths.values() {
         collect(item, &mut needed);

@@ -84,7 +84,7 @@ impl Verb {
             Method::PUT if has_name && target.part != Part::Binding => Self::Update,
             Method::PATCH if has_name && target.part != Part::Binding => Self::Patch,
             Method::DELETE if has_name && is_main => Self::Delete,
-            Method::DELETE if is_one_collection => Self::DeleteCollection,
+            Method::DELETE if is_one_collection && target.kind.deletes_many() => Self::DeleteCollection,
             _ => return None,
         })
     }
