@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    Resource as _,
     api::core::v1::ObjectReference,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time},
 };
@@ -30,19 +29,12 @@ pub struct VolumeGroupSnapshot {
     pub status: Option<VolumeGroupSnapshotStatus>,
 }
 
-kind!(VolumeGroupSnapshot, "groupsnapshot.storage.k8s.io", "volumegroupsnapshots", NamespaceResourceScope);
-
-impl Default for VolumeGroupSnapshot {
-    fn default() -> Self {
-        Self {
-            api_version: Self::API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            spec: VolumeGroupSnapshotSpec::default(),
-            status: None,
-        }
-    }
-}
+kind!(
+    VolumeGroupSnapshot { spec, status },
+    "groupsnapshot.storage.k8s.io",
+    "volumegroupsnapshots",
+    NamespaceResourceScope
+);
 
 /// What a group snapshot is to be of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -107,23 +99,11 @@ pub struct VolumeGroupSnapshotContent {
 }
 
 kind!(
-    VolumeGroupSnapshotContent,
+    VolumeGroupSnapshotContent { spec, status },
     "groupsnapshot.storage.k8s.io",
     "volumegroupsnapshotcontents",
     ClusterResourceScope
 );
-
-impl Default for VolumeGroupSnapshotContent {
-    fn default() -> Self {
-        Self {
-            api_version: Self::API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            spec: VolumeGroupSnapshotContentSpec::default(),
-            status: None,
-        }
-    }
-}
 
 /// What a group snapshot in the storage is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -237,21 +217,8 @@ pub struct VolumeGroupSnapshotClass {
 }
 
 kind!(
-    VolumeGroupSnapshotClass,
+    VolumeGroupSnapshotClass { driver, parameters, deletion_policy },
     "groupsnapshot.storage.k8s.io",
     "volumegroupsnapshotclasses",
     ClusterResourceScope
 );
-
-impl Default for VolumeGroupSnapshotClass {
-    fn default() -> Self {
-        Self {
-            api_version: Self::API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            driver: String::new(),
-            parameters: None,
-            deletion_policy: String::new(),
-        }
-    }
-}

@@ -30,9 +30,20 @@ pub struct VolumeSnapshotError {
     pub time: Option<Time>,
 }
 
-/// What makes a type one of the API's: its names, and the default of an empty object.
+/// What makes a type one of the API's: its names, and the default, which is an object with nothing in the given fields.
 macro_rules! kind {
-    ($type:ident, $group:literal, $plural:literal, $scope:ident) => {
+    ($type:ident { $($field:ident),* }, $group:literal, $plural:literal, $scope:ident) => {
+        impl Default for $type {
+            fn default() -> Self {
+                Self {
+                    api_version: <Self as k8s_openapi::Resource>::API_VERSION.to_owned(),
+                    kind: <Self as k8s_openapi::Resource>::KIND.to_owned(),
+                    metadata: ObjectMeta::default(),
+                    $($field: Default::default(),)*
+                }
+            }
+        }
+
         impl k8s_openapi::Resource for $type {
             const API_VERSION: &'static str = concat!($group, "/v1");
             const GROUP: &'static str = $group;

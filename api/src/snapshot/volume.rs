@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    Resource as _,
     api::core::v1::ObjectReference,
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -33,19 +32,7 @@ pub struct VolumeSnapshot {
     pub status: Option<VolumeSnapshotStatus>,
 }
 
-kind!(VolumeSnapshot, "snapshot.storage.k8s.io", "volumesnapshots", NamespaceResourceScope);
-
-impl Default for VolumeSnapshot {
-    fn default() -> Self {
-        Self {
-            api_version: Self::API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            spec: VolumeSnapshotSpec::default(),
-            status: None,
-        }
-    }
-}
+kind!(VolumeSnapshot { spec, status }, "snapshot.storage.k8s.io", "volumesnapshots", NamespaceResourceScope);
 
 /// What a snapshot is to be of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,19 +102,12 @@ pub struct VolumeSnapshotContent {
     pub status: Option<VolumeSnapshotContentStatus>,
 }
 
-kind!(VolumeSnapshotContent, "snapshot.storage.k8s.io", "volumesnapshotcontents", ClusterResourceScope);
-
-impl Default for VolumeSnapshotContent {
-    fn default() -> Self {
-        Self {
-            api_version: Self::API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            spec: VolumeSnapshotContentSpec::default(),
-            status: None,
-        }
-    }
-}
+kind!(
+    VolumeSnapshotContent { spec, status },
+    "snapshot.storage.k8s.io",
+    "volumesnapshotcontents",
+    ClusterResourceScope
+);
 
 /// What a snapshot in the storage is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -212,17 +192,9 @@ pub struct VolumeSnapshotClass {
     pub deletion_policy: String,
 }
 
-kind!(VolumeSnapshotClass, "snapshot.storage.k8s.io", "volumesnapshotclasses", ClusterResourceScope);
-
-impl Default for VolumeSnapshotClass {
-    fn default() -> Self {
-        Self {
-            api_version: Self::API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            driver: String::new(),
-            parameters: None,
-            deletion_policy: String::new(),
-        }
-    }
-}
+kind!(
+    VolumeSnapshotClass { driver, parameters, deletion_policy },
+    "snapshot.storage.k8s.io",
+    "volumesnapshotclasses",
+    ClusterResourceScope
+);

@@ -1,5 +1,6 @@
 //! Server-side apply over HTTP and through kube-rs: owners, conflicts, creation.
 
+use holdfast_volume_controller::store::{Key, Precondition, Write};
 use http::Method;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -47,9 +48,14 @@ async fn an_apply_creates_changes_and_repeats() {
     );
     assert_eq!(cluster.get(&path).await.expect(200), created);
 
-    // The same again writes nothing, in YAML or JSON, also seconds later.
+    // The same again writes nothing, in YAML or JSON, also years later.
+    let mut aged = created.clone();
+    aged["metadata"]["managedFields"][0]["time"] = json!("2020-01-01T00:00:00Z");
+    let key = Key::new("persistentvolumeclaims", "default", "a");
+    let write = Write { key, precondition: Precondition::Present, body: Some(aged) };
+    cluster.store.commit(vec![write]).await.unwrap();
+    let created = cluster.get(&path).await.expect(200);
     let before = cluster.store.revision();
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let yaml = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec:\n  accessModes: [ReadWriteOnce]\n  \
                 resources: {requests: {storage: 1Gi}}\n";
     assert_eq!(cluster.apply(&path, "fieldManager=me", yaml).await.expect(200), created);
