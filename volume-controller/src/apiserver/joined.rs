@@ -105,14 +105,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_announced_comes_in_small_pieces() {
-        for sizes in [vec![], vec![1], vec![1; 5000], vec![PIECE; 3], vec![10, 5 * PIECE, 10], vec![PIECE - 20, 30]] {
+        for sizes in
+            [vec![], vec![1], vec![1; 5000], vec![PIECE; 3], vec![10, 5 * PIECE, 10], vec![PIECE - 20, 30]]
+        {
             let objects: Vec<Arc<Object>> = sizes.iter().map(|size| object(*size)).collect();
             let mut list = Joined::new(b"{\"items\":[".to_vec(), objects);
             let announced = list.size_hint().exact().unwrap();
             let mut text = Vec::new();
             while let Some(frame) = list.frame().await {
                 let piece = frame.unwrap().into_data().unwrap();
-                assert!(piece.len() <= PIECE + TAIL.len() || sizes.iter().any(|size| *size >= PIECE), "{}", piece.len());
+                assert!(
+                    piece.len() <= PIECE + TAIL.len() || sizes.iter().any(|size| *size >= PIECE),
+                    "{}",
+                    piece.len()
+                );
                 text.extend_from_slice(&piece);
             }
             assert_eq!(text.len() as u64, announced);

@@ -10,6 +10,7 @@ use super::kinds::Field;
 use super::options::Options;
 use super::route::Target;
 use super::status::ApiError;
+use super::writer::is_custom_upstream;
 use crate::store::Object;
 
 /// Which objects a request is about.
@@ -56,9 +57,7 @@ impl Selection {
                 continue;
             }
             let field = target.kind.fields.iter().find(|field| field.path == key);
-            read.push(
-                field.ok_or_else(|| ApiError::BadRequest(format!("field label not supported: {key}")))?,
-            );
+            read.push(field.ok_or_else(|| unknown(target, key))?);
         }
         if !target.name.is_empty() {
             fields.requirements.push(Requirement::In("metadata.name".to_owned(), vec![target.name.clone()]));
@@ -94,4 +93,15 @@ impl Selection {
         let labelled: Labelled = object.decode().map_err(undecodable)?;
         Ok(self.labels.matches_map(labelled.metadata.labels.as_ref()))
     }
+}
+
+/// Upstream says it in other words for kinds without fields of their own.
+fn unknown(target: &Target, key: &str) -> ApiError {
+    let has_own = !target.kind.fields.is_empty() || is_custom_upstream(target.kind);
+    ApiError::BadRequest(match has_own {
+        true => format!("field label not supported: {key}"),
+        false => {
+            format!("{key:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+    })
 }

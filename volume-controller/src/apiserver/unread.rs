@@ -50,11 +50,13 @@ fn hold_within(
     let (parts, body) = response.into_parts();
     let size = body.size_hint();
     let is_small = size.exact().is_some_and(|bytes| bytes <= PIECE as u64);
-    let waiting = Waiting { body, rest: Bytes::new(), is_shared: true, taken: 0, _permit: permit, _room: room };
+    let waiting =
+        Waiting { body, rest: Bytes::new(), is_shared: true, taken: 0, _permit: permit, _room: room };
     let waiting = Arc::new(Mutex::new(Some(waiting)));
     // Over HTTP/1 a small answer is taken at once, whoever reads it when.
     let is_taken_at_once = is_small && version < Version::HTTP_2;
-    let guard = (!is_taken_at_once).then(|| tokio::spawn(give_up(patience, Arc::downgrade(&waiting))).abort_handle());
+    let guard =
+        (!is_taken_at_once).then(|| tokio::spawn(give_up(patience, Arc::downgrade(&waiting))).abort_handle());
     Response::from_parts(parts, Body::new(Held { waiting, guard }))
 }
 

@@ -137,7 +137,8 @@ async fn bodies_where_the_policy_says_and_never_of_secrets() {
 #[tokio::test]
 async fn bodies_in_other_syntaxes_are_readable() {
     const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-    let cluster = audited(Some("rules: [{level: RequestResponse, resources: [{resources: [configmaps]}]}]")).await;
+    let cluster =
+        audited(Some("rules: [{level: RequestResponse, resources: [{resources: [configmaps]}]}]")).await;
     cluster.post(MAPS, &map("a")).await.expect(201);
     let accept = [("accept", PROTOBUF)];
     let mut map = cluster.raw(Method::GET, &format!("{MAPS}/a"), &accept, "").await.bytes;
@@ -203,12 +204,16 @@ async fn refusals_do_not_quote_secrets() {
         answers.push(cluster.raw(Method::POST, SECRETS, &yaml, body.to_string()).await);
         let apply = [("content-type", "application/apply-patch+yaml")];
         let config = json!({"apiVersion": "v1", "kind": "Secret", "data": body["data"], "stringData": body["stringData"], "immutable": body["immutable"]});
-        let answer = cluster.raw(Method::PATCH, &format!("{path}?fieldManager=m"), &apply, config.to_string()).await;
+        let answer =
+            cluster.raw(Method::PATCH, &format!("{path}?fieldManager=m"), &apply, config.to_string()).await;
         if answer.code != 200 {
             answers.push(answer);
         }
     }
-    for body in [json!([{"op": HIDDEN, "path": "/data/a"}]), json!([{"op": "test", "path": "/data/a", "value": HIDDEN}])] {
+    for body in [
+        json!([{"op": HIDDEN, "path": "/data/a"}]),
+        json!([{"op": "test", "path": "/data/a", "value": HIDDEN}]),
+    ] {
         let media = [("content-type", "application/json-patch+json")];
         answers.push(cluster.raw(Method::PATCH, &path, &media, body.to_string()).await);
     }

@@ -14,7 +14,7 @@ const BINARIES: &str = "/usr/bin/kubectl:/opt/kc120/usr/bin/kubectl";
 const OTHERS: &str = "HOLDFAST_KUBECTL";
 
 pub(crate) struct Kubectl<'a> {
-    binary: String,
+    pub(crate) binary: String,
     /// 36 of 1.36.
     pub(crate) minor: u32,
     pub(crate) cluster: &'a Cluster,

@@ -20,6 +20,7 @@ mod clients;
 mod deleting;
 mod encodings;
 mod endpoints;
+mod golden;
 mod harness;
 mod hostile;
 mod kubectl;

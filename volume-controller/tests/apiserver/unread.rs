@@ -41,7 +41,8 @@ async fn large_objects(cluster: &Cluster) {
 /// Asks over a connection of its own, and reads the first line of the answer only.
 async fn ask(cluster: &Cluster, user: &str, accept: &str) -> (UnixStream, String) {
     let mut stream = UnixStream::connect(&cluster.server.socket).await.unwrap();
-    let head = format!("GET {MAPS} HTTP/1.1\r\nhost: x\r\nimpersonate-user: {user}\r\naccept: {accept}\r\n\r\n");
+    let head =
+        format!("GET {MAPS} HTTP/1.1\r\nhost: x\r\nimpersonate-user: {user}\r\naccept: {accept}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {

@@ -93,12 +93,20 @@ impl Event {
     }
 
     /// The end: a code, and of a refusal the `Status`.
-    pub(crate) fn answered(&mut self, level: Level, is_streamed: bool, code: StatusCode, refusal: Option<&Value>) {
+    pub(crate) fn answered(
+        &mut self,
+        level: Level,
+        is_streamed: bool,
+        code: StatusCode,
+        refusal: Option<&Value>,
+    ) {
         let mut status = json!({"metadata": {}, "code": code.as_u16()});
         // What is said of the body of a secret is not kept, in case it quotes it.
         let is_about_body = matches!(code, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
         let is_hidden = self.is_secret && is_about_body;
-        for field in ["status", "message", "reason"].into_iter().filter(|field| !is_hidden || *field != "message") {
+        for field in
+            ["status", "message", "reason"].into_iter().filter(|field| !is_hidden || *field != "message")
+        {
             if let Some(text) = refusal.and_then(|told| told[field].as_str()) {
                 status[field] = json!(text);
             }

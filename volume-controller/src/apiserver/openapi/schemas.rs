@@ -84,7 +84,8 @@ impl Schemas {
         for (review, name) in reviews::ALL.iter().zip(&reviews) {
             mark(&mut definitions, name, vec![gvk(review.group, reviews::VERSION, review.kind)]);
         }
-        let groups: Vec<Value> = kinds.iter().map(|(kind, _)| gvk(kind.group, kind.version, "DeleteOptions")).collect();
+        let groups: Vec<Value> =
+            kinds.iter().map(|(kind, _)| gvk(kind.group, kind.version, "DeleteOptions")).collect();
         mark(&mut definitions, DELETE_OPTIONS, unique(groups));
         mark(&mut definitions, STATUS, vec![json!({"group": "", "version": "v1", "kind": "Status"})]);
         Self { definitions, names, reviews }
@@ -223,7 +224,12 @@ mod tests {
     fn kinds_are_there() {
         for kind in kinds::ALL {
             let name = all().name_of(kind);
-            assert_eq!(all().definitions[name][GVK], json!([gvk(kind.group, kind.version, kind.kind)]), "{}", kind.resource());
+            assert_eq!(
+                all().definitions[name][GVK],
+                json!([gvk(kind.group, kind.version, kind.kind)]),
+                "{}",
+                kind.resource()
+            );
             assert!(all().definitions.contains_key(&format!("{name}List")));
         }
     }

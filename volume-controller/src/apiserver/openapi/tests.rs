@@ -41,7 +41,8 @@ fn v2_is_complete() {
         });
         assert!(patched, "{}", kind.resource());
     }
-    let review = &document["paths"]["/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews"];
+    let review =
+        &document["paths"]["/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews"];
     assert_eq!(review["post"]["operationId"], "createAuthorizationV1NamespacedLocalSubjectAccessReview");
     assert!(document["paths"]["/api/v1/namespaces"]["delete"].is_null());
     let spec = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"];

@@ -141,11 +141,7 @@ impl ApiError {
     }
 
     /// An error only when there is a cause.
-    pub(crate) fn invalid(
-        of: impl Into<Resource>,
-        name: &str,
-        causes: Vec<Cause>,
-    ) -> Result<(), Self> {
+    pub(crate) fn invalid(of: impl Into<Resource>, name: &str, causes: Vec<Cause>) -> Result<(), Self> {
         if causes.is_empty() {
             return Ok(());
         }

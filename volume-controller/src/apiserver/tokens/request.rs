@@ -63,7 +63,7 @@ pub(crate) fn issue(call: &Call) -> Result<Response, ApiError> {
     let spec = spec.map_err(|e| ApiError::BadRequest(format!("the TokenRequest cannot be read: {e}")))?;
     let Spec { audiences, expiration_seconds, bound_object_ref } = spec.unwrap_or_default();
     let seconds = expiration_seconds.unwrap_or(DEFAULT);
-    check_seconds(name, seconds)?;
+    check_seconds(seconds)?;
     let audiences = audiences.filter(|list| !list.is_empty()).unwrap_or_else(|| vec![ISSUER.to_owned()]);
     let account = Named { name: name.to_owned(), uid: account.uid.to_string() };
     let mut private = Private {
@@ -100,18 +100,19 @@ pub(crate) fn issue(call: &Call) -> Result<Response, ApiError> {
     reply::other(call, StatusCode::CREATED, &request)
 }
 
-fn check_seconds(name: &str, seconds: i64) -> Result<(), ApiError> {
-    let message = match seconds {
+fn check_seconds(seconds: i64) -> Result<(), ApiError> {
+    let why = match seconds {
         ..SHORTEST => "may not specify a duration less than 10 minutes",
         SHORTEST..=LONGEST => return Ok(()),
         _ => "may not specify a duration larger than 2^32 seconds",
     };
-    Err(invalid(name, "spec.expirationSeconds", CauseReason::Invalid, message))
+    Err(invalid("spec.expirationSeconds", CauseReason::Invalid, &format!("{seconds}: {why}")))
 }
 
-fn invalid(name: &str, field: &str, reason: CauseReason, message: &str) -> ApiError {
+/// As upstream, which does not name a request that has no name of its own.
+fn invalid(field: &str, reason: CauseReason, message: &str) -> ApiError {
     let causes = vec![Cause { field: field.to_owned(), reason, message: message.to_owned() }];
-    ApiError::Invalid { resource: REQUEST, name: name.to_owned(), causes }
+    ApiError::Invalid { resource: REQUEST, name: String::new(), causes }
 }
 
 /// Takes the object that the token is to be bound to into its claims.
@@ -126,11 +127,11 @@ fn bind(store: &Store, reference: &Reference, private: &mut Private) -> Result<(
             let why = format!(
                 "cannot bind token to {api_version}, Kind={kind}: only objects of v1 and the kinds Pod, Secret and Node"
             );
-            return Err(invalid(&account, "spec.boundObjectRef", CauseReason::Invalid, &why));
+            return Err(invalid("spec.boundObjectRef", CauseReason::Invalid, &why));
         }
     };
     if name.is_empty() {
-        return Err(invalid(&account, "spec.boundObjectRef.name", CauseReason::Required, ""));
+        return Err(invalid("spec.boundObjectRef.name", CauseReason::Required, ""));
     }
     let resource = Resource { group: "", plural, kind: kind_of(plural) };
     let found = store.get(&Key::new(plural, namespace, name));
