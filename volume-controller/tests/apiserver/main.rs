@@ -15,6 +15,7 @@ mod admin;
 mod applying;
 mod audit;
 mod bodies;
+mod caches;
 mod certificates;
 mod clients;
 mod deleting;
