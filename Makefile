@@ -6,6 +6,8 @@ SHELL := /bin/bash
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # The release binary has no shared library to look for: it runs on any Linux of its architecture.
 RELEASE := target/$(HOST)/release/holdfast
+# The benchmarks are built alike, so that what they depend on is built once.
+STATIC := RUSTFLAGS="-C target-feature=+crt-static"
 # What the machine must have, by command. kubectl may also come from elsewhere. Of PostgreSQL only the programs
 # are used, for servers that tests start: the package is kept from starting one.
 PACKAGES := e2fsprogs xfsprogs btrfs-progs util-linux
@@ -38,7 +40,7 @@ build: setup ## build for development
 	cargo build --workspace
 
 release: setup ## build the static binary
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST) -p holdfast
+	$(STATIC) cargo build --release --target $(HOST) -p holdfast
 	@ls -l $(RELEASE)
 
 demo: release ## a claim becomes a mounted volume, grows, moves to a second pod, and goes (needs root)
@@ -79,8 +81,8 @@ fmt: ## format the code
 
 # BENCH=api, claims or driver: one table only.
 bench: release ## measure, against bare limits in the same run
-	HOLDFAST_BIN=$(RELEASE) cargo run --release --target $(HOST) -p holdfast-tests --bin bench -- $(BENCH)
-	cargo test --release --target $(HOST) -p holdfast-volume-controller --test store -- --ignored --nocapture --test-threads 1 speed
+	$(STATIC) HOLDFAST_BIN=$(RELEASE) cargo run --release --target $(HOST) -p holdfast-tests --bin bench -- $(BENCH)
+	$(STATIC) cargo test --release --target $(HOST) -p holdfast-volume-controller --test store -- --ignored --nocapture --test-threads 1 speed
 
 clean: ## remove what was built
 	cargo clean
