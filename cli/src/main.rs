@@ -1,12 +1,15 @@
 //! `holdfast`: the one binary. Wiring only; what it wires lives in the other crates.
 
+mod api;
 mod bootstrap;
 mod certificate;
 mod csi_check;
 mod driver;
 mod files;
 mod log;
+mod parts;
 mod root;
+mod server;
 mod signals;
 mod store;
 mod table;
@@ -28,9 +31,14 @@ struct Cli {
 enum Command {
     /// Run everything on this machine in one process, in the foreground.
     Up(up::UpArgs),
+    /// Run the API and the cluster controllers, without driver and node, in the foreground.
+    ///
+    /// With --store postgres://… several of them serve the same objects. Each has a root of its own; all but the first
+    /// begin with `store`, `encryption.keys` and `pki/` copied from the root of another one.
+    Server(server::ServerArgs),
     /// Run the CSI driver alone, for any orchestrator that speaks CSI; or work on its pools.
     Driver(driver::DriverArgs),
-    /// Write everything that the store has into a file, while `holdfast up` runs or not.
+    /// Write everything that the store has into a file, while `holdfast up` or `server` runs or not.
     ///
     /// Exits with 0 when the backup is whole and on the disk, and with 1 otherwise; then there is no file. Secrets in it
     /// are encrypted: to restore them, `encryption.keys` of the root is needed, too.
@@ -40,7 +48,7 @@ enum Command {
     /// Exits with 0 when all objects are restored, and with 1 otherwise; then nothing has changed. Where the root is a new
     /// one, put the `encryption.keys` of the one that was backed up there first.
     Restore(store::restore::RestoreArgs),
-    /// Check whether the store is in order, while `holdfast up` runs or not.
+    /// Check whether the store is in order, while `holdfast up` or `server` runs or not.
     ///
     /// Exits with 0 when it is, with 1 when something is wrong, with 2 when that could not be found out.
     Check(store::check::CheckArgs),
@@ -56,6 +64,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up(args) => up::main(args),
+        Command::Server(args) => server::main(args),
         Command::CsiCheck(args) => return csi_check::main(args),
         Command::Certificate(args) => certificate::main(&args),
         Command::Driver(args) => driver::main(args),

@@ -8,6 +8,7 @@ pub mod hang;
 pub mod leftovers;
 pub mod machine;
 pub mod objects;
+pub mod server;
 pub mod wait;
 
 use holdfast_test_needs::{Need, missing};

@@ -1,4 +1,4 @@
-//! Where `holdfast up` keeps its objects: in its root folder, or in a PostgreSQL database. And what can be done with them.
+//! Where `holdfast up` and `server` keep their objects: in the root folder, or in a PostgreSQL database. And what can be done with them.
 
 pub(crate) mod backup;
 pub(crate) mod check;
@@ -11,10 +11,15 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use holdfast_volume_controller::store::{self, Database, Expected, Location, OpenError, Store, StoreId};
+use holdfast_volume_controller::{
+    apiserver,
+    store::{self, Candidate, Database, Expected, Location, OpenError, Sharing, Store, StoreId},
+};
+use tokio::time::Instant;
 
 /// Names the database and its store in the root folder, without a password.
 const RECORD: &str = "store";
@@ -24,6 +29,11 @@ const INTENT: &str = "store.new";
 const KEYS: &str = "encryption.keys";
 /// The objects themselves, where there is no database.
 const FILE: &str = "state.db";
+
+/// How long a database that was there a moment ago may be away while a process starts.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between attempts to reach it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a root remembers of its database. An operator may leave out the address, never the name.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +45,10 @@ struct Record {
 /// What a store is wanted for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    Open,
+    /// By a process whose controllers, or whoever else acts on it, assume that there are no others.
+    Alone,
+    /// By one of several servers.
+    Serve,
     /// To be made anew, under the name that the root knows it by.
     Restore,
 }
@@ -96,15 +109,17 @@ pub(crate) fn place(root: &Path, database: Option<Database>, purpose: Purpose) -
     let mut config = store::Config::new(Location::Postgres(database));
     config.expected = expected;
     config.keys = Some(root.join(KEYS));
-    // The controllers of this process assume that nobody else's run.
-    config.is_alone = true;
+    config.sharing = match purpose {
+        Purpose::Serve => Sharing::Servers(apiserver::shared_credentials(root)?),
+        Purpose::Alone | Purpose::Restore => Sharing::Alone,
+    };
     Ok(Place { config, root: root.to_owned(), named: Some((shown, id)) })
 }
 
 impl Place {
     /// What to do about a store that does not open.
     pub(crate) fn explain(&self, error: OpenError) -> Error {
-        explain(error, self.config.expected, &self.root.join(RECORD))
+        explain(error, &self.config, &self.root.join(RECORD))
     }
 
     /// Ties the root to the store that is open now. Only now, so that a mistyped URL is not remembered. A crash before
@@ -119,21 +134,57 @@ impl Place {
     }
 }
 
+/// A store that is open to be worked on.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    place: Place,
+}
+
 /// Opens the store of this root to work on it; `quota` as in [`store::Config::quota`].
-pub(crate) async fn open(root: &Path, database: Option<Database>, quota: Option<u64>) -> Result<Store> {
-    let mut place = place(root, database, Purpose::Open)?;
+pub(crate) async fn open(
+    root: &Path,
+    database: Option<Database>,
+    purpose: Purpose,
+    quota: Option<u64>,
+) -> Result<Opened> {
+    let mut place = place(root, database, purpose)?;
     place.config.quota = quota;
     let store = Store::open(place.config.clone()).await.map_err(|error| place.explain(error))?;
     if let Err(error) = place.remember().and_then(|()| seen::compare(root, &store)) {
         store.close().await;
         return Err(error);
     }
-    Ok(store)
+    Ok(Opened { store, place })
 }
 
-/// Opens the store of this root to look at it, also one that this root should not go on with.
+impl Opened {
+    /// Lets the servers of this store know one another by the keys of this root, all of which are there by now. The store
+    /// is open, so a database that is away meanwhile is waited for.
+    pub(crate) async fn note_credentials(&self) -> Result<()> {
+        let credentials = apiserver::shared_credentials(&self.place.root)?;
+        let started = Instant::now();
+        loop {
+            let noted = store::note_credentials(&self.place.config, credentials.clone()).await;
+            match noted {
+                Ok(()) => return Ok(()),
+                Err(error @ OpenError::OtherKeys { .. }) => return Err(self.place.explain(error)),
+                Err(error) if started.elapsed() > PATIENCE => return Err(self.place.explain(error)),
+                Err(error) => tracing::warn!(%error, "waiting for the database"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// For the election of the server whose controllers run, where there may be others.
+    pub(crate) fn candidate(&self) -> Option<Candidate> {
+        Candidate::of(&self.place.config)
+    }
+}
+
+/// Opens the store of this root to look at it, also one that this root should not go on with. Other servers may have it
+/// meanwhile.
 async fn look(root: &Path, database: Option<Database>) -> Result<Store> {
-    let place = place(root, database, Purpose::Open)?;
+    let place = place(root, database, Purpose::Serve)?;
     Store::open(place.config.clone()).await.map_err(|error| place.explain(error))
 }
 
@@ -153,9 +204,17 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// What to do about a database that is not the one of this root.
-fn explain(error: OpenError, expected: Expected, record: &Path) -> Error {
+fn explain(error: OpenError, config: &store::Config, record: &Path) -> Error {
     let record = record.display();
-    match (error, expected) {
+    match (error, config.expected) {
+        (OpenError::Another { store, found, .. }, Expected::Mine(_))
+            if matches!(config.sharing, Sharing::Servers(_)) =>
+        {
+            anyhow!(
+                "{store} has the store {found} of other servers: to add one to them, copy store, encryption.keys and pki/ \
+                 from the root of one of them into this one; else choose another database"
+            )
+        }
         (OpenError::Another { store, found, .. }, Expected::Mine(_)) => anyhow!(
             "{store} has the objects of another root (store {found}): choose another database, or, if that root is lost and \
              this one is to go on with its objects, write {found} into {record}"

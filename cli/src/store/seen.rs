@@ -3,7 +3,7 @@
 //! With an older copy of the database the controllers would know nothing of the newest volumes, and the node agent would
 //! unmount what pods still use. `holdfast restore` gives the store a new incarnation instead, by which this is known.
 
-use std::{path::Path, time::Duration};
+use std::{convert::Infallible, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use holdfast_volume_controller::store::Store;
@@ -60,7 +60,7 @@ fn parse(text: &str) -> Option<(u64, u64)> {
 }
 
 /// Notes now and then what the store has; never returns.
-pub(crate) async fn keep_noting(root: &Path, store: &Store) {
+pub(crate) async fn keep_noting(root: &Path, store: &Store) -> Infallible {
     let mut noted = store.revision();
     loop {
         tokio::time::sleep(PAUSE).await;

@@ -1,4 +1,4 @@
-//! The store of a root folder, whether `holdfast up` runs on it or not.
+//! The store of a root folder, whether `holdfast up` or `server` runs on it or not.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ use crate::root::{Root, Taken};
 /// Which store.
 #[derive(clap::Args)]
 pub(crate) struct TargetArgs {
-    /// The root folder of `holdfast up`.
+    /// The root folder of `holdfast up` or `server`.
     #[arg(long, value_name = "DIR", env = "HOLDFAST_ROOT")]
     pub(crate) root: PathBuf,
-    /// The PostgreSQL database of this root, as for `holdfast up`, while that does not run.
+    /// The PostgreSQL database of this root, as for `holdfast up` or `server`, while that does not run.
     // Not parsed by clap, which would print it, password included.
     #[arg(long, value_name = "URL", env = "HOLDFAST_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
@@ -50,7 +50,7 @@ impl TargetArgs {
             Taken::Ours(root) => root,
         };
         if !super::is_there(root.path())? {
-            bail!("{shown} has no store: no holdfast up was started on it");
+            bail!("{shown} has no store: no holdfast up or server was started on it");
         }
         let store = super::look(root.path(), self.database()?).await?;
         Ok(Target::Idle(store, root))

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::durable;
 use super::error::ServeError;
 use super::tls::Authority;
+use super::tokens::Keys;
+use crate::store::Credential;
 
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
@@ -37,6 +39,43 @@ pub(crate) fn token(folder: &Path) -> Result<String, ServeError> {
         source,
     })?;
     Ok(token)
+}
+
+/// What a root has of the keys that all servers of one store need, without making any: a client with the kubeconfig, a
+/// certificate or a token of one of them is known to all.
+///
+/// # Errors
+/// When a file cannot be read, or holds something else.
+pub fn shared_credentials(root: &Path) -> Result<Vec<Credential>, ServeError> {
+    let folder = root.join("pki");
+    let is_there = |name: &str| {
+        let path = folder.join(name);
+        path.try_exists().map_err(|source| ServeError::File { doing: "look for", path, source })
+    };
+    let (authority, keys, admin) = ("pki/ca.crt", "pki/sa.key", "pki/admin.token");
+    Ok(vec![
+        Credential {
+            file: authority,
+            fingerprints: match is_there("ca.crt")? {
+                true => {
+                    let der = Authority::open(&folder, Timestamp::now())?.der()?;
+                    vec![Credential::fingerprint(authority, &der)]
+                }
+                false => Vec::new(),
+            },
+        },
+        Credential {
+            file: keys,
+            fingerprints: if is_there("sa.key")? { Keys::open(&folder)?.ids() } else { Vec::new() },
+        },
+        Credential {
+            file: admin,
+            fingerprints: match is_there("admin.token")? {
+                true => vec![Credential::fingerprint(admin, token(&folder)?.as_bytes())],
+                false => Vec::new(),
+            },
+        },
+    ])
 }
 
 /// Writes `kubeconfig` into the root folder: everything a client needs, in one file.

@@ -14,15 +14,29 @@ use super::status::ApiError;
 /// One thing that must be in order. Why it is not goes to the log, not to the one who asks.
 struct Check {
     name: &'static str,
-    is_for_life: bool,
-    is_well: fn(&Api) -> bool,
+    /// Whether a restart would help when it is not; where it is not asked, it is not among the checks for life.
+    is_alive: Option<fn(&Api) -> bool>,
+    /// Whether requests may come.
+    is_ready: fn(&Api) -> bool,
 }
 
-/// `etcd` is upstream's name of the store.
+impl Check {
+    /// What is asked at `path`, if anything.
+    fn at(&self, path: &str) -> Option<fn(&Api) -> bool> {
+        if path.starts_with("livez") { self.is_alive } else { Some(self.is_ready) }
+    }
+}
+
+/// `etcd` is upstream's name of the store. Without its database a server shows what it knows, so that it is alive, and
+/// answers most requests with 503, so that others should get them.
 const CHECKS: [Check; 3] = [
-    Check { name: "ping", is_for_life: true, is_well: |_| true },
-    Check { name: "etcd", is_for_life: true, is_well: |api| api.store.is_open() },
-    Check { name: "shutdown", is_for_life: false, is_well: |api| !api.stop.is_cancelled() },
+    Check { name: "ping", is_alive: Some(|_| true), is_ready: |_| true },
+    Check {
+        name: "etcd",
+        is_alive: Some(|api| api.store.is_open()),
+        is_ready: |api| api.store.is_open() && api.store.is_reachable(),
+    },
+    Check { name: "shutdown", is_alive: None, is_ready: |api| !api.stop.is_cancelled() },
 ];
 
 /// All checks that belong to a path.
@@ -37,12 +51,12 @@ pub(crate) async fn all(
         query.iter().filter(|(name, _)| name == "exclude").map(|(_, value)| value.as_str()).collect();
     let mut text = String::new();
     let mut is_well = true;
-    for check in CHECKS.iter().filter(|check| check.is_for_life || path != "livez") {
+    for (check, is_check_well) in CHECKS.iter().filter_map(|check| Some((check, check.at(path)?))) {
         let before = excluded.len();
         excluded.retain(|name| *name != check.name);
         let (mark, outcome) = if excluded.len() < before {
             ('+', "excluded: ok")
-        } else if is_ok(check, &api) {
+        } else if is_ok(check.name, is_check_well, &api) {
             ('+', "ok")
         } else {
             is_well = false;
@@ -67,12 +81,12 @@ pub(crate) async fn all(
 
 /// One check by its name.
 pub(crate) async fn one(State(api): State<Arc<Api>>, uri: Uri, Path(name): Path<String>) -> Response {
-    let is_life = uri.path().starts_with("/livez");
-    let Some(check) = CHECKS.iter().find(|check| check.name == name && (check.is_for_life || !is_life))
-    else {
+    let path = uri.path().trim_matches('/');
+    let found = CHECKS.iter().find(|check| check.name == name);
+    let Some((check, is_well)) = found.and_then(|check| Some((check, check.at(path)?))) else {
         return ApiError::NoSuchPath.into_response();
     };
-    match is_ok(check, &api) {
+    match is_ok(check.name, is_well, &api) {
         true => answer(StatusCode::OK, "ok".to_owned()),
         false => {
             answer(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: reason withheld\n".to_owned())
@@ -80,10 +94,10 @@ pub(crate) async fn one(State(api): State<Arc<Api>>, uri: Uri, Path(name): Path<
     }
 }
 
-fn is_ok(check: &Check, api: &Api) -> bool {
-    let is_well = (check.is_well)(api);
+fn is_ok(check: &'static str, is_well: fn(&Api) -> bool, api: &Api) -> bool {
+    let is_well = is_well(api);
     if !is_well {
-        tracing::warn!(check = check.name, "a health check fails");
+        tracing::warn!(check, "a health check fails");
     }
     is_well
 }

@@ -72,7 +72,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::Store;
 pub use admin::{BACKUP_PATH, CHECK_PATH};
 pub use audit::AuditConfig;
-pub use credentials::kubeconfig_for;
+pub use credentials::{kubeconfig_for, shared_credentials};
 pub use error::ServeError;
 use status::ApiError;
 use verbs::update::Recorded;

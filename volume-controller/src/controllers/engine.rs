@@ -107,6 +107,8 @@ impl Io {
             Err(CommitError::Exists { .. } | CommitError::Missing { .. } | CommitError::Conflict { .. }) => {
                 Outcome::Again
             }
+            // Nobody minds: the controllers are about to stop.
+            Err(CommitError::Deposed) => Outcome::Again,
             Err(error) => {
                 tracing::error!(%error, "a controller's write failed");
                 Outcome::Again

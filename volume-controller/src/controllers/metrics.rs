@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::leader::LeaderLabel;
+
 /// Which controller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct QueueLabel {
@@ -21,6 +23,8 @@ pub struct Metrics {
     pub(crate) depth: Family<QueueLabel, Gauge>,
     pub(crate) oldest_age: Family<QueueLabel, Gauge<f64, AtomicU64>>,
     pub(crate) retries: Family<QueueLabel, Counter>,
+    /// Whether the controllers run here, where they may run elsewhere.
+    pub(super) leading: Family<LeaderLabel, Gauge>,
 }
 
 impl Metrics {
@@ -34,5 +38,16 @@ impl Metrics {
             self.oldest_age.clone(),
         );
         registry.register("workqueue_retries", "Looks that have to be repeated", self.retries.clone());
+        registry.register(
+            "leader_election_master_status",
+            "1 where the controllers run, of several servers; 0 on the others",
+            self.leading.clone(),
+        );
+    }
+
+    /// Takes back what is told of queues that are no more.
+    pub(super) fn forget(&self) {
+        self.depth.clear();
+        self.oldest_age.clear();
     }
 }

@@ -14,6 +14,7 @@ mod cluster_tests;
 mod engine;
 mod expand;
 mod garbage;
+mod leader;
 mod metrics;
 mod namespace;
 mod protection;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
 use engine::{Controller, Io, Underway};
+pub use leader::lead;
 pub use metrics::Metrics;
 use recorder::Recorder;
 use view::Index;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Expected, Location};
+use super::{Credential, Expected, Location};
 
 /// Where the store is and what it may use.
 #[derive(Debug, Clone)]
@@ -12,9 +12,8 @@ pub struct Config {
     pub location: Location,
     /// Which store the database must have.
     pub expected: Expected,
-    /// Whether no other process that asks for the same may have the store open: for a process whose
-    /// controllers assume that there are no others. A store in an SQLite file is always alone.
-    pub is_alone: bool,
+    /// Who else may have the store open meanwhile. A store in an SQLite file is always alone.
+    pub sharing: Sharing,
     /// The file with the keys that secrets are encrypted with at rest; made when it is not there and nothing
     /// in the store needs it. Every process that has the store open needs the same. Without one, secrets are
     /// stored in the clear, and one that is encrypted cannot be read.
@@ -42,7 +41,7 @@ impl Config {
         Self {
             location: location.into(),
             expected: Expected::Any,
-            is_alone: false,
+            sharing: Sharing::Anybody,
             keys: None,
             allow_fsync_off: false,
             quota: None,
@@ -52,6 +51,20 @@ impl Config {
             progress: Duration::from_secs(1),
         }
     }
+}
+
+/// With whom a process shares a PostgreSQL database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// With everybody, unasked.
+    #[default]
+    Anybody,
+    /// With other servers that have the same keys, and with nobody who must be alone. These are what this one has of
+    /// them, before it makes any.
+    Servers(Vec<Credential>),
+    /// With no server, and with nobody else who must be alone: for a process whose controllers and mounts assume that
+    /// there are no others.
+    Alone,
 }
 
 /// The window in which a watch can start or lag. Whatever limit is reached first

@@ -45,6 +45,18 @@ pub enum OpenError {
         /// What was to be there.
         expected: StoreId,
     },
+    /// Other servers have it open, or had, with other keys.
+    #[error(
+        "{store} belongs to servers with other keys: this root has not their {}. Copy encryption.keys and pki/ (ca.crt, ca.key, \
+         sa.key, admin.token) from the root of one of them",
+        files.join(", ")
+    )]
+    OtherKeys {
+        /// The database.
+        store: Location,
+        /// What differs or is missing.
+        files: Vec<String>,
+    },
     /// A later version of this program wrote it.
     #[error(
         "{store} has schema version {found}, this program knows versions up to {known}; use the newer program that wrote it"

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, Settled, Size, Sqlite};
 use super::plan::Plan;
-use super::{Change, Restored, Watch};
+use super::{Change, Restored, Term, Watch};
 use super::{ChangeKind, CommitError, Config, Key, Next, Precondition, Store, Write, open};
 
 enum Fault {
@@ -48,6 +48,10 @@ fn error() -> DialectError {
 
 #[async_trait]
 impl Dialect for Faulty {
+    fn term(&self) -> Option<Term> {
+        self.inner.term()
+    }
+
     async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError> {
         self.inner.load(changes).await
     }

@@ -27,19 +27,27 @@ impl Writer {
         learned
     }
 
-    /// Learns what others have committed, when nothing is to be written. Of many failures in a row the log has the
-    /// first.
+    /// Learns what others have committed, when nothing is to be written.
     pub(super) async fn follow(&mut self) -> Result<(), String> {
         let result = self.try_follow().await;
-        match (&result, self.is_cut_off) {
-            (Err(error), false) => {
-                tracing::warn!(%error, "cannot follow the database; reads and watches show what is known so far");
-            }
-            (Ok(()), true) => tracing::info!("the database can be followed again"),
-            _ => {}
-        }
-        self.is_cut_off = result.is_err();
+        self.reached(&result);
         result
+    }
+
+    /// Notes whether the database answers. Of many failures in a row the log has the first.
+    pub(super) fn reached(&self, result: &Result<(), String>) {
+        if !self
+            .reachable
+            .send_if_modified(|known| std::mem::replace(known, result.is_ok()) != result.is_ok())
+        {
+            return;
+        }
+        match result {
+            Ok(()) => tracing::info!("the database answers again"),
+            Err(error) => {
+                tracing::warn!(%error, "the database does not answer; reads and watches show what is known so far");
+            }
+        }
     }
 
     pub(super) async fn try_follow(&mut self) -> Result<(), String> {

@@ -16,10 +16,12 @@
 mod backup;
 mod check;
 mod config;
+mod credential;
 mod dialect;
 mod error;
 mod follow;
 mod identity;
+mod lead;
 mod link;
 mod location;
 mod log;
@@ -46,11 +48,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use backup::{Backup, BackupError, Header as BackupHeader, Reader as BackupReader, Snapshot};
 pub use check::{CheckError, Report};
-pub use config::{BatchLimits, Config, LogLimits};
+pub use config::{BatchLimits, Config, LogLimits, Sharing};
+pub use credential::Credential;
+pub use dialect::Candidate;
 pub use error::{OpenError, Said};
 pub use identity::{Expected, StoreId};
+pub use lead::Term;
 pub use location::{Database, Location, NotADatabase};
 pub use metrics::{Metrics, ResourceLabel};
+pub use open::note_credentials;
 pub use present::PresentError;
 pub use quota::Level;
 pub use restore::{RestoreError, Restored, restore};
@@ -85,7 +91,10 @@ pub struct Store {
     closing: CancellationToken,
     ended: tokio::sync::watch::Receiver<Option<Ended>>,
     level: tokio::sync::watch::Receiver<Level>,
+    reachable: tokio::sync::watch::Receiver<bool>,
     incarnation: u64,
+    /// What this handle writes counts in this term only.
+    term: Option<Term>,
     keys: Option<Arc<seal::Keys>>,
     progress: std::time::Duration,
 }
@@ -147,6 +156,12 @@ impl Store {
         !self.closing.is_cancelled() && self.ended.borrow().is_none()
     }
 
+    /// Whether the database answered when it was last asked, a moment ago. Where it did not, reads go on.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        *self.reachable.borrow()
+    }
+
     /// Commits one transaction, all of it or nothing. When it returns, the writes are
     /// durable and visible to every read and watch. Once it has begun to wait for its
     /// turn it goes through even if the caller is dropped. Preconditions and guards are
@@ -161,7 +176,10 @@ impl Store {
             return Ok(Vec::new());
         }
         let (answer, outcome) = oneshot::channel();
-        self.queue.send(Request { transaction, answer }).await.map_err(|_| CommitError::Closed)?;
+        self.queue
+            .send(Request { transaction, term: self.term, answer })
+            .await
+            .map_err(|_| CommitError::Closed)?;
         outcome
             .await
             .unwrap_or_else(|_| Err(CommitError::Unknown("the store's writer was stopped".to_owned())))

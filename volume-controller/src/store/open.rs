@@ -11,13 +11,17 @@ use super::memory::Memory;
 use super::quota::Level;
 use super::seal::{self, Sealed};
 use super::writer::Writer;
-use super::{Config, Location, Metrics, OpenError, Store, link};
+use super::{Config, Credential, Location, Metrics, OpenError, Sharing, Store, link};
 
-pub(crate) async fn open(config: Config) -> Result<Store, OpenError> {
+pub(crate) async fn open(mut config: Config) -> Result<Store, OpenError> {
+    if let (Sharing::Servers(here), Some(path)) = (&mut config.sharing, &config.keys) {
+        here.push(seal::keys(path)?.credential());
+    }
     let dialect: Box<dyn Dialect> = match &config.location {
         Location::File(path) => Box::new(Sqlite::open(path).await?),
         Location::Postgres(database) => Box::new(Postgres::open(database, &config).await?),
     };
+    // Only now that nobody else is writing that file.
     let Some(path) = &config.keys else { return start(dialect, config).await };
     let keys = seal::keys(path)?;
     let (sealed, stale) = Sealed::new(dialect, keys.clone());
@@ -26,9 +30,23 @@ pub(crate) async fn open(config: Config) -> Result<Store, OpenError> {
     Ok(store)
 }
 
+/// Notes by which keys the servers of this store know one another, where it is in PostgreSQL: those of [`Config::keys`] and
+/// of `credentials`. To be called once all of them are on the disk; a crash before leaves a store to which nobody else
+/// has come. A process that must be alone replaces what was noted.
+///
+/// # Errors
+/// [`OpenError::OtherKeys`] when another server has noted other keys meanwhile, and when the database fails.
+pub async fn note_credentials(config: &Config, mut credentials: Vec<Credential>) -> Result<(), OpenError> {
+    let Location::Postgres(database) = &config.location else { return Ok(()) };
+    if let Some(path) = &config.keys {
+        credentials.push(seal::keys(path)?.credential());
+    }
+    Postgres::note(database, config, &credentials).await
+}
+
 /// Loads what the database has and starts the writer.
 pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Result<Store, OpenError> {
-    let is_shared = matches!(config.location, Location::Postgres(_)) && !config.is_alone;
+    let is_shared = matches!(config.location, Location::Postgres(_)) && config.sharing != Sharing::Alone;
     let store = config.location;
     let rows = match dialect.load(config.log.changes).await {
         Ok(rows) => rows,
@@ -46,6 +64,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
     let (sender, queue) = mpsc::channel(config.queue.max(1));
     let (level_sender, level) = watch::channel(Level::default());
     let (ended_sender, ended) = watch::channel(None);
+    let (reachable_sender, reachable) = watch::channel(true);
     let closing = CancellationToken::new();
     let writer = Writer {
         dialect,
@@ -64,7 +83,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         level: level_sender,
         is_failing: false,
         unsettled: None,
-        is_cut_off: false,
+        reachable: reachable_sender,
     };
     writer.tell();
     tokio::spawn(writer.run());
@@ -78,7 +97,9 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         closing,
         ended,
         level,
+        reachable,
         incarnation,
+        term: None,
         keys: None,
         progress: config.progress,
     })

@@ -17,7 +17,7 @@ pub struct PresentError(String);
 impl Store {
     /// Returns when all is visible here that was acknowledged before the call, by whichever process. Whoever waits at
     /// the same time is answered by the same question to the database. At once where nobody else writes: with SQLite,
-    /// and with [`super::Config::is_alone`].
+    /// and with [`super::Sharing::Alone`].
     ///
     /// # Errors
     /// When the database does not answer, or the store is closed. What is visible may then be of some time ago.

@@ -180,6 +180,9 @@ pub enum CommitError {
     /// of it: the write may or may not have happened. Read before trying again.
     #[error("whether the write happened is not known: {0}")]
     Unknown(String),
+    /// It was to be done in a [`super::Term`] that is over. Nothing was written.
+    #[error("another server leads now")]
+    Deposed,
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,

@@ -19,11 +19,13 @@ use super::metrics::ResourceLabel;
 use super::plan::Plan;
 use super::quota::Level;
 use super::settle::Unsettled;
-use super::{BatchLimits, Change, CommitError, Committed, Ended, Metrics, Transaction, present};
+use super::{BatchLimits, Change, CommitError, Committed, Ended, Metrics, Term, Transaction, present};
 
 /// One transaction and who waits for it.
 pub(crate) struct Request {
     pub(crate) transaction: Transaction,
+    /// It is refused once another term has begun.
+    pub(crate) term: Option<Term>,
     pub(crate) answer: oneshot::Sender<Result<Vec<Committed>, CommitError>>,
 }
 
@@ -64,8 +66,8 @@ pub(crate) struct Writer {
     pub(crate) level: watch::Sender<Level>,
     /// Whether the last batch failed.
     pub(crate) is_failing: bool,
-    /// Whether the last attempt to learn what others committed failed.
-    pub(crate) is_cut_off: bool,
+    /// Whether the database answered the last time.
+    pub(crate) reachable: watch::Sender<bool>,
 }
 
 /// What became of a batch.
@@ -162,7 +164,11 @@ impl Writer {
             Ok(_) => self.begin().await,
             Err(error) => Err(CommitError::Database(error)),
         };
-        present::answer(waiting, &begun.as_ref().map_err(ToString::to_string).copied());
+        let known = begun.as_ref().map_err(ToString::to_string).copied();
+        if !matches!(begun, Err(CommitError::Full(_))) {
+            self.reached(&known);
+        }
+        present::answer(waiting, &known);
         if let Err(error) = begun {
             return (self.refuse_waiting(), Outcome::Refused(error));
         }
@@ -172,7 +178,10 @@ impl Writer {
         while plan.bytes() < self.limits.bytes
             && let Some(request) = self.waiting.pop_front()
         {
-            answers.push((request.answer, plan.admit(request.transaction)));
+            // Looked at under the same lock as everything else: who leads now began after all that is in the log.
+            let is_over = request.term.is_some_and(|term| self.dialect.term() != Some(term));
+            let admitted = if is_over { Err(CommitError::Deposed) } else { plan.admit(request.transaction) };
+            answers.push((request.answer, admitted));
         }
         let changes = plan.into_changes();
         if changes.is_empty() {
@@ -274,6 +283,7 @@ impl Writer {
         self.dialect.maintain(is_idle).await?;
         if is_idle {
             let size = self.dialect.size().await?;
+            self.reached(&Ok(()));
             self.metrics.database_bytes.set(gauge(size.total));
             self.metrics.database_free_bytes.set(gauge(size.free));
         }

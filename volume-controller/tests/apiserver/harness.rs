@@ -94,8 +94,10 @@ impl Cluster {
         let server = apiserver::serve(config, stop.clone()).await.unwrap();
         let kubeconfig = server.kubeconfig.clone();
         let config = Kubeconfig::read_from(&kubeconfig).unwrap();
-        let config =
+        let mut config =
             kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+        // A refusal is what was asked for.
+        config.default_retry = false;
         let client = Client::try_from(config).unwrap();
         Self { client, store, kubeconfig, stop, server, folder }
     }

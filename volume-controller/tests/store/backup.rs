@@ -123,7 +123,7 @@ async fn nothing_is_overwritten(place: Place) {
     let store = filled(&place).await;
     let (backup, expected) = (read(&text(&store)).unwrap(), listed(&store, &RESOURCES));
     let mut config = place.config();
-    config.is_alone = true;
+    config.sharing = Sharing::Alone;
     if matches!(place, Place::File { .. }) {
         let error = restore(config.clone(), &backup).await.unwrap_err();
         assert!(matches!(error, RestoreError::Open(OpenError::InUse { .. })), "{error}");

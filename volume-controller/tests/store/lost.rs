@@ -98,11 +98,11 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
 
 /// Cuts the store off in the middle of a commit. Returns what the caller was told, the store, and a
 /// watch from before it.
-async fn commit_in(trouble: Trouble, is_alone: bool) -> Option<(Result<u64, CommitError>, Store, Watch)> {
+async fn commit_in(trouble: Trouble, sharing: Sharing) -> Option<(Result<u64, CommitError>, Store, Watch)> {
     let place = Place::postgres().await?;
     let network = Network::to(&place.socket());
     let mut config = place.through(network.folder.path()).config();
-    config.is_alone = is_alone;
+    config.sharing = sharing;
     let store = Store::open(config).await.unwrap();
     put(&store, key("before"), body("before", 1)).await;
     let watch = store.watch(&[], store.revision()).unwrap();
@@ -119,8 +119,8 @@ async fn commit_in(trouble: Trouble, is_alone: bool) -> Option<(Result<u64, Comm
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_happened_is_a_success() {
     for trouble in [Trouble::AnswerIsLost, Trouble::CommitIsLate] {
-        for is_alone in [false, true] {
-            let Some((result, store, mut watch)) = commit_in(trouble, is_alone).await else { return };
+        for sharing in [Sharing::Anybody, Sharing::Servers(Vec::new()), Sharing::Alone] {
+            let Some((result, store, mut watch)) = commit_in(trouble, sharing).await else { return };
             assert_eq!(result.unwrap(), 4, "{trouble:?}");
             assert_eq!(put(&store, key("c"), body("c", 1)).await, 5);
             let names: Vec<String> = changes_until(&mut watch, 5)
@@ -137,7 +137,7 @@ async fn a_commit_that_happened_is_a_success() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_did_not_happen_is_none() {
     for trouble in [Trouble::CommitIsLost, Trouble::CommitIsLostQuietly] {
-        let Some((result, store, mut watch)) = commit_in(trouble, false).await else { return };
+        let Some((result, store, mut watch)) = commit_in(trouble, Sharing::Anybody).await else { return };
         let error = result.unwrap_err();
         assert!(matches!(error, CommitError::Database(_)), "{trouble:?}: it is known: {error}");
         assert!(error.is_retryable());

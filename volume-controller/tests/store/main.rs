@@ -13,6 +13,7 @@ mod basics;
 mod check;
 mod crash;
 mod disk;
+mod election;
 mod file;
 mod identity;
 mod lost;
@@ -22,6 +23,7 @@ mod place;
 mod postgres;
 mod replicas;
 mod sealed;
+mod servers;
 mod speed;
 mod window;
 
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_volume_controller::store::{
-    Change, ChangeKind, Config, Key, Next, Object, Precondition, Store, Watch, Write,
+    Change, ChangeKind, Config, Key, Next, Object, Precondition, Sharing, Store, Watch, Write,
 };
 use place::{Place, in_every_place};
 use serde_json::{Value, json};

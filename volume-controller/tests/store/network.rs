@@ -169,7 +169,7 @@ async fn a_machine_that_is_cut_off_loses_its_lock_and_gets_it_back() {
     let near = place(with_password(&cluster.database(), SECRET));
     let Place::Postgres { url, .. } = &near else { return };
     let mut config = place(url.replace("127.0.0.1", &format!("{}.1", cable.subnet))).config();
-    config.is_alone = true;
+    config.sharing = Sharing::Alone;
     let (orders, told) = cable.write_from_far(config);
     orders.send(1).unwrap();
     assert_eq!(told.recv().unwrap(), "done");

@@ -23,7 +23,7 @@ async fn run(place: &Place, sql: &'static str) {
 
 fn alone(place: &Place) -> Config {
     let mut config = place.config();
-    config.is_alone = true;
+    config.sharing = Sharing::Alone;
     config
 }
 
@@ -141,7 +141,7 @@ async fn a_newer_schema_is_refused() {
     place.open().await.close().await;
     run(&place, "UPDATE schema_version SET version = 99").await;
     let error = refused(place.config()).await;
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 4, .. }), "{error}");
     assert_eq!(place.number("SELECT version FROM schema_version").await, 99);
 }
 
@@ -171,12 +171,13 @@ async fn an_older_schema_is_brought_up_to_date() {
     let store = place.open().await;
     store.commit(vec![create("a")]).await.unwrap();
     store.close().await;
-    run(&place, "ALTER TABLE revision DROP COLUMN store, DROP COLUMN incarnation; UPDATE schema_version SET version = 1").await;
+    run(&place, "DROP TABLE credential; ALTER TABLE revision DROP COLUMN store, DROP COLUMN incarnation, DROP COLUMN leader;
+         UPDATE schema_version SET version = 1").await;
     let store = place.open().await;
     assert!(store.get(&key("a")).is_some());
     store.commit(vec![create("b")]).await.unwrap();
     store.close().await;
-    assert_eq!(place.number("SELECT version FROM schema_version").await, 3);
+    assert_eq!(place.number("SELECT version FROM schema_version").await, 4);
     assert_eq!(place.number("SELECT count(*) FROM revision WHERE store IS NOT NULL").await, 1);
 }
 

@@ -157,6 +157,8 @@ impl ApiError {
             CommitError::Missing { .. } => Self::not_found(kind, name),
             CommitError::Conflict { .. } => Self::conflict(kind, name, MODIFIED),
             CommitError::Closed => Self::Unavailable("the server is shutting down".to_owned()),
+            // Whom a client asks leads or does not; what clients write is of no term.
+            CommitError::Deposed => Self::Internal(error.to_string()),
             // Nothing was written, and the next attempt may find the disk in order.
             CommitError::Database(_) => Self::Unavailable(error.to_string()),
             CommitError::Full(_) => Self::NoRoom(error.to_string()),

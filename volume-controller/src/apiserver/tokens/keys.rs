@@ -64,6 +64,11 @@ impl Keys {
         Ok(Self { first, others: keys.collect(), random })
     }
 
+    /// The keys' names; the first is that of the one that signs.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.all().map(|key| key.id.clone()).collect()
+    }
+
     /// The key that signs, and its name.
     pub(super) fn signing(&self) -> (&EcdsaKeyPair, &str) {
         (&self.first.pair, &self.first.id)

@@ -10,7 +10,7 @@ pub(super) async fn apply(store: &Store, quota: &Object, action: Action) -> bool
     let precondition = Precondition::Revision(quota.revision);
     match store.commit(vec![Write { key: quota.key.clone(), precondition, body: Some(body) }]).await {
         Ok(_) | Err(CommitError::Missing { .. }) => true,
-        Err(CommitError::Conflict { .. }) => false,
+        Err(CommitError::Conflict { .. } | CommitError::Deposed) => false,
         Err(error) => {
             tracing::error!(%error, quota = %quota.key, "what is used of a quota cannot be written");
             false

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::error::Said;
-use super::{Change, ChangeKind, CommitError, Key, Restored};
+use super::{Change, ChangeKind, CommitError, Key, Restored, Term};
 
+pub use postgres::Candidate;
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::{ProcessLock, Sqlite, real_path};
 
@@ -31,6 +32,9 @@ pub(crate) trait Dialect: Send {
     /// others have committed after revision `seen`.
     /// Whoever commits must know these first: preconditions are checked against them.
     async fn begin(&mut self, seen: u64) -> Result<Foreign, DialectError>;
+
+    /// Whose term it is, as of the transaction that was begun last; `None` where nobody was ever elected.
+    fn term(&self) -> Option<Term>;
 
     /// Ends the transaction without having written.
     async fn rollback(&mut self) -> Result<(), DialectError>;

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::record::{self, Id, LENGTH, Secret};
 use crate::apiserver::durable;
-use crate::store::Key;
+use crate::store::{Credential, Key};
 
 /// What a new file begins with.
 const HEAD: &str = "# The keys of the secrets in the store. Without them these are lost: keep a copy, apart from the backups.\n";
@@ -74,6 +74,14 @@ impl Keys {
         let first = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it has no key"))?;
         let unwritten = Mutex::new(is_new.then_some(text));
         Ok(Self { path: path.to_owned(), first, secrets, unwritten, random })
+    }
+
+    /// By what the servers of one store see that they have the same keys. A file that is still to be written has none.
+    pub(in crate::store) fn credential(&self) -> Credential {
+        let others = self.secrets.keys().filter(|id| **id != self.first);
+        let ids = std::iter::once(&self.first).chain(others).map(ToString::to_string);
+        let fingerprints = if self.unwritten.lock().is_some() { Vec::new() } else { ids.collect() };
+        Credential { file: "encryption.keys", fingerprints }
     }
 
     /// Writes a new file, before anything is encrypted with what it holds.

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::dialect::{CommitFailure, Dialect, DialectError, Foreign, Loaded, ObjectRow, Settled, Size};
-use super::{Change, CommitError, Key, Object, OpenError, Precondition, Restored, Store, Write};
+use super::{Change, CommitError, Key, Object, OpenError, Precondition, Restored, Store, Term, Write};
 use record::Id;
 
 pub(super) use keys::Keys;
@@ -176,6 +176,10 @@ async fn renew_one(store: &Store, key: &Key) -> Result<(), String> {
 
 #[async_trait]
 impl Dialect for Sealed {
+    fn term(&self) -> Option<Term> {
+        self.inner.term()
+    }
+
     async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError> {
         let mut loaded = self.inner.load(changes).await?;
         self.unseal_loaded(&mut loaded).map_err(undecryptable)?;

@@ -8,6 +8,8 @@
 //! What a process has read must stay true. When the database does not continue it, nothing is written on top
 //! of that, and the process says so, whoever else has the database meanwhile.
 
+mod credentials;
+mod election;
 mod listen;
 mod owner;
 mod past;
@@ -23,7 +25,8 @@ use sqlx::postgres::PgConnection;
 
 use super::columns::{from_sql, to_sql};
 use super::{CommitFailure, Dialect, DialectError, FILL_STEP, Foreign, Loaded, Settled, Size};
-use crate::store::{Change, Config, Database, OpenError, Restored};
+use crate::store::{Change, Config, Credential, Database, OpenError, Restored, Sharing, Term};
+pub use election::Candidate;
 use listen::News;
 use owner::Ownership;
 use past::Past;
@@ -35,12 +38,14 @@ pub(crate) struct Postgres {
     database: Database,
     allow_fsync_off: bool,
     connection: Option<PgConnection>,
-    /// Of a process that must be alone.
+    /// Of a process that must be alone, or with servers only.
     ownership: Option<Ownership>,
     news: News,
     /// Names this store in the words that it sends.
     origin: i64,
     past: Past,
+    /// Of the leader, as of the last transaction.
+    term: Option<Term>,
     /// The token of the last commit that was tried.
     tried: i64,
     lost: Option<String>,
@@ -54,12 +59,15 @@ impl Postgres {
         let mut connection = session::connect(database, config.allow_fsync_off)
             .await
             .map_err(|error| error.into_open(database))?;
-        let ownership = config.is_alone.then(Ownership::random);
+        let ownership = Ownership::of(&config.sharing);
         // Before anything is looked at: a lock needs no tables.
         if let Some(ownership) = &ownership {
             in_time(DEADLINE, database, ownership.take(&mut connection, database)).await?;
         }
         in_time(DEADLINE, database, schema::prepare(&mut connection, database, config.expected)).await?;
+        if let Sharing::Servers(here) = &config.sharing {
+            in_time(DEADLINE, database, credentials::compare(&mut connection, database, here)).await?;
+        }
         in_time(LOAD_DEADLINE, database, schema::check(&mut connection, database)).await?;
         if let Some(ownership) = &ownership {
             in_time(DEADLINE, database, ownership.sign(&mut connection, database)).await?;
@@ -73,9 +81,22 @@ impl Postgres {
             news: News::of(database, origin),
             origin,
             past: Past::default(),
+            term: None,
             tried: 0,
             lost: None,
         })
+    }
+
+    /// See [`crate::store::note_credentials`].
+    pub(crate) async fn note(
+        database: &Database,
+        config: &Config,
+        credentials: &[Credential],
+    ) -> Result<(), OpenError> {
+        let connection = session::connect(database, config.allow_fsync_off).await;
+        let mut connection = connection.map_err(|error| error.into_open(database))?;
+        let is_alone = config.sharing == Sharing::Alone;
+        in_time(DEADLINE, database, credentials::note(&mut connection, database, credentials, is_alone)).await
     }
 
     /// The connection; a new one when the last one failed.
@@ -172,6 +193,7 @@ impl Postgres {
     async fn lock(&mut self) -> sqlx::Result<Counter> {
         let (counter, version) = lock_counter(self.connection().await?).await?;
         self.verify_version(version)?;
+        self.term = (counter.leader != 0).then_some(Term(counter.leader));
         Ok(counter)
     }
 
@@ -332,6 +354,10 @@ impl Postgres {
 
 #[async_trait]
 impl Dialect for Postgres {
+    fn term(&self) -> Option<Term> {
+        self.term
+    }
+
     async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError> {
         let limit = u64::try_from(changes).unwrap_or(u64::MAX);
         let result = within(LOAD_DEADLINE, self.try_load(limit)).await;

@@ -1,7 +1,8 @@
-//! Being alone: for a process whose controllers assume that there are no others.
+//! Being alone, for a process whose controllers and mounts assume that there are no others; or with servers only.
 //!
 //! Two things together. A lock of the session, held on the very connection that writes,
-//! keeps a second process from opening the store while this one is connected. And the counter's
+//! keeps others from opening the store while this one is connected: a second process that must be alone, and servers,
+//! which share the lock among themselves. And the counter's
 //! row names its owner: every transaction reads that row under its lock, so a process that was cut
 //! off, and overtaken meanwhile, cannot write any more, whatever it believes.
 
@@ -9,7 +10,7 @@ use sqlx::postgres::PgConnection;
 
 use super::rows::Counter;
 use super::session::failed;
-use crate::store::{Database, Location, OpenError};
+use crate::store::{Database, Location, OpenError, Sharing};
 
 /// The lock's number: "Holdfast" in ASCII.
 const ALONE: i64 = 0x486f_6c64_6661_7374;
@@ -17,7 +18,10 @@ const ALONE: i64 = 0x486f_6c64_6661_7374;
 /// SQLSTATE of a lock that was not had in time (PostgreSQL, appendix A).
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// The right to be the only one.
+/// The owner that stands for all servers.
+const SERVERS: i64 = 0;
+
+/// The right to be the only one, or one of the servers.
 #[derive(Debug)]
 pub(super) struct Ownership {
     token: i64,
@@ -25,9 +29,13 @@ pub(super) struct Ownership {
 
 impl Ownership {
     /// That of a process which has not taken it yet.
-    pub(super) fn random() -> Self {
-        // Zero is nobody's.
-        Self { token: rand::random::<i64>() | 1 }
+    pub(super) fn of(sharing: &Sharing) -> Option<Self> {
+        match sharing {
+            Sharing::Anybody => None,
+            Sharing::Servers(_) => Some(Self { token: SERVERS }),
+            // Never zero.
+            Sharing::Alone => Some(Self { token: rand::random::<i64>() | 1 }),
+        }
     }
 
     /// Takes the lock, or says who has it.
@@ -46,13 +54,14 @@ impl Ownership {
         }
     }
 
-    /// Puts this process's number into the counter, under the lock. From then on a former owner writes no more.
+    /// Puts this process's number, or that of all servers, into the counter, under the lock. From then on a former owner
+    /// writes no more.
     pub(super) async fn sign(
         &self,
         connection: &mut PgConnection,
         database: &Database,
     ) -> Result<(), OpenError> {
-        sqlx::query("UPDATE revision SET owner = $1")
+        sqlx::query("UPDATE revision SET owner = $1 WHERE owner <> $1")
             .bind(self.token)
             .execute(connection)
             .await
@@ -63,7 +72,11 @@ impl Ownership {
     /// Takes the lock again, on a new connection. The server may take a moment to notice that
     /// the old one is gone; the session's `lock_timeout` ends the wait.
     pub(super) async fn lock(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        sqlx::query("SELECT pg_advisory_lock($1)").bind(ALONE).execute(connection).await.map(drop)
+        let lock = match self.token {
+            SERVERS => "SELECT pg_advisory_lock_shared($1)",
+            _ => "SELECT pg_advisory_lock($1)",
+        };
+        sqlx::query(lock).bind(ALONE).execute(connection).await.map(drop)
     }
 
     pub(super) fn is_ours(&self, counter: &Counter) -> bool {
@@ -71,7 +84,8 @@ impl Ownership {
     }
 }
 
-fn is_held(error: &sqlx::Error) -> bool {
+/// Whether a lock was not had because somebody else has it.
+pub(super) fn is_held(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 
@@ -82,7 +96,7 @@ async fn holder(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
                        coalesce('at ' || host(a.client_addr), 'by unix socket'), a.pid)
          FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database
          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database()
-         AND (l.classid::bigint << 32) + l.objid::bigint = $1",
+         AND (l.classid::bigint << 32) + l.objid::bigint = $1 ORDER BY a.pid LIMIT 1",
     )
     .bind(ALONE)
     .fetch_optional(connection)

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn counter(current: u64, compacted: u64, token: i64) -> Counter {
-        Counter { current, compacted, token, owner: 0 }
+        Counter { current, compacted, token, owner: 0, leader: 0 }
     }
 
     #[test]

@@ -20,8 +20,10 @@ pub(super) struct Counter {
     pub(super) compacted: u64,
     /// The token of the commit that wrote the latest revision.
     pub(super) token: i64,
-    /// The process that must be alone.
+    /// The process that must be alone; 0 while servers have the store.
     pub(super) owner: i64,
+    /// The term of the server that leads; 0 when there was none.
+    pub(super) leader: i64,
 }
 
 fn counter_row(row: &PgRow) -> sqlx::Result<Counter> {
@@ -30,17 +32,18 @@ fn counter_row(row: &PgRow) -> sqlx::Result<Counter> {
         compacted: from_sql(row.try_get(1)?)?,
         token: row.try_get(2)?,
         owner: row.try_get(3)?,
+        leader: row.try_get(4)?,
     })
 }
 
 /// The counter as it is, without a lock, and the schema's version.
 pub(super) async fn counter(connection: &mut PgConnection) -> sqlx::Result<(Counter, i64)> {
     let row = sqlx::query(
-        "SELECT current, compacted, token, owner, (SELECT version FROM schema_version) FROM revision",
+        "SELECT current, compacted, token, owner, leader, (SELECT version FROM schema_version) FROM revision",
     )
     .fetch_one(connection)
     .await?;
-    Ok((counter_row(&row)?, row.try_get(4)?))
+    Ok((counter_row(&row)?, row.try_get(5)?))
 }
 
 /// The token of the commit that wrote a revision, if there is one and it is still in the log.
@@ -59,7 +62,7 @@ pub(super) async fn token_of(
 pub(super) async fn lock_counter(connection: &mut PgConnection) -> sqlx::Result<(Counter, i64)> {
     let rows = sqlx::raw_sql(
         "BEGIN;
-         SELECT current, compacted, token, owner FROM revision FOR UPDATE;
+         SELECT current, compacted, token, owner, leader FROM revision FOR UPDATE;
          SELECT version FROM schema_version;",
     )
     .fetch_all(connection)
@@ -84,8 +87,8 @@ pub(super) struct After {
 /// One statement, so that no compaction comes between the counter and the changes.
 pub(super) async fn after(connection: &mut PgConnection, seen: u64) -> sqlx::Result<After> {
     let rows = sqlx::query(
-        "SELECT r.current, r.compacted, r.token, r.owner, (SELECT token FROM change WHERE revision = $1),
-                c.revision, c.resource, c.namespace, c.name, c.body, c.kind, c.previous,
+        "SELECT r.current, r.compacted, r.token, r.owner, r.leader,
+                (SELECT token FROM change WHERE revision = $1), c.revision, c.resource, c.namespace, c.name, c.body, c.kind, c.previous,
                 greatest(0, extract(epoch FROM now() - c.committed))::bigint
          FROM revision r LEFT JOIN change c ON c.revision > $1
          ORDER BY c.revision",
@@ -94,12 +97,12 @@ pub(super) async fn after(connection: &mut PgConnection, seen: u64) -> sqlx::Res
     .fetch_all(connection)
     .await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let (counter, token) = (counter_row(first)?, first.try_get(4)?);
+    let (counter, token) = (counter_row(first)?, first.try_get(5)?);
     let mut changes = Vec::with_capacity(rows.len());
     for row in &rows {
         // Without any change there is one row, which has the counter only.
-        if row.try_get::<Option<i64>, _>(5)?.is_some() {
-            changes.push(change_row(row, 5)?);
+        if row.try_get::<Option<i64>, _>(6)?.is_some() {
+            changes.push(change_row(row, 6)?);
         }
     }
     Ok(After { counter, token, changes })

@@ -10,7 +10,8 @@ use crate::store::{Database, Expected, Location, OpenError, StoreId};
 
 /// What leads from each version of the schema to the next; the first makes it. Each sets `schema_version`.
 /// One that is released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql"), include_str!("3.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("1.sql"), include_str!("2.sql"), include_str!("3.sql"), include_str!("4.sql")];
 
 /// The schema that this code reads and writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

@@ -21,7 +21,7 @@ use sqlx::{Connection, Row};
 
 use super::columns::{from_sql, to_sql};
 use super::{ChangeRow, CommitFailure, Dialect, DialectError, FILL_STEP, Foreign, Loaded, Settled, Size};
-use crate::store::{Change, OpenError, Restored};
+use crate::store::{Change, OpenError, Restored, Term};
 pub(crate) use file::real_path;
 use file::{allow_vacuum, check, connect, create, identify, migrate, open_error, refuse_foreign, tune};
 pub(crate) use lock::ProcessLock;
@@ -300,6 +300,11 @@ async fn pages_of(connection: &mut SqliteConnection) -> sqlx::Result<(i64, i64)>
 
 #[async_trait]
 impl Dialect for Sqlite {
+    /// There is nobody else.
+    fn term(&self) -> Option<Term> {
+        None
+    }
+
     async fn load(&mut self, changes: usize) -> Result<Loaded, DialectError> {
         let result = self.try_load(u64::try_from(changes).unwrap_or(u64::MAX)).await;
         self.check("read the objects", result).await

@@ -1,0 +1,232 @@
+//! `holdfast server`: processes on one database, each with a root of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{machine::binary, wait};
+
+/// One server. Dropping it ends the process and removes its root.
+pub struct Server {
+    folder: tempfile::TempDir,
+    /// Of the database; none for a file in the root.
+    url: Option<String>,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// A root that no server has run on.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new(url: &str) -> Result<Self> {
+        Self::at(Some(url))
+    }
+
+    /// The same for a server whose objects are in a file.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn on_file() -> Result<Self> {
+        Self::at(None)
+    }
+
+    fn at(url: Option<&str>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("holdfast-test-").tempdir_in("/var/tmp")?;
+        Ok(Self { folder, url: url.map(str::to_owned), process: None })
+    }
+
+    /// A root with what the documentation says has to be copied from that of another server.
+    ///
+    /// # Errors
+    /// When something of it is not there.
+    pub fn joining(other: &Self) -> Result<Self> {
+        let new = Self::at(other.url.as_deref())?;
+        fs::create_dir_all(new.root().join("pki"))?;
+        for file in ["store", "encryption.keys"] {
+            fs::copy(other.root().join(file), new.root().join(file))?;
+        }
+        for entry in fs::read_dir(other.root().join("pki"))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::copy(entry.path(), new.root().join("pki").join(entry.file_name()))?;
+            }
+        }
+        Ok(new)
+    }
+
+    /// Starts the process.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn spawn(&mut self) -> Result<()> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.root().join("log"))?;
+        let process = Command::new(binary())
+            .args(["server", "--root"])
+            .arg(self.root())
+            .args(self.url.iter().flat_map(|url| ["--store", url]))
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn();
+        self.process = Some(process.context("cannot start holdfast server")?);
+        Ok(())
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends instead; the end of its log is part of the error.
+    pub async fn ready(&mut self) -> Result<()> {
+        let ended = wait::until("holdfast server is ready", || {
+            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
+            let root = self.root().to_owned();
+            async move {
+                if let Some(status) = ended {
+                    return Ok(Some(Err(status)));
+                }
+                let text = client(&root).await?.request_text(get("/readyz")?).await?;
+                Ok((text == "ok").then_some(Ok(())))
+            }
+        });
+        match ended.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => bail!("holdfast server ended with {status}:\n{}", self.log_end()),
+            Err(error) => Err(error.context(self.log_end())),
+        }
+    }
+
+    /// As `kill -9` does; waits until it is gone.
+    ///
+    /// # Errors
+    /// When it was not running any more.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("holdfast server is not running")?;
+        let ended = process.try_wait()?;
+        ensure!(ended.is_none(), "holdfast server had ended before the kill: {ended:?}\n{}", self.log_end());
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref().context("holdfast server is not running")?;
+        let pid = Pid::from_raw(i32::try_from(process.id())?).context("a process has a pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Presses Ctrl-C and waits for the end.
+    ///
+    /// # Errors
+    /// When it was not running, or does not end.
+    pub async fn interrupt(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::INT)?;
+        self.end().await
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// When it was not running, or does not end.
+    pub async fn end(&mut self) -> Result<ExitStatus> {
+        let process = self.process.as_mut().context("holdfast server is not running")?;
+        let status = wait::until("holdfast server ends", || {
+            let status = process.try_wait();
+            async move { Ok(status?) }
+        })
+        .await?;
+        self.process = None;
+        Ok(status)
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The root folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client by its kubeconfig, which is told of every answer and tries nothing again.
+    ///
+    /// # Errors
+    /// When there is no kubeconfig yet.
+    pub async fn client(&self) -> Result<Client> {
+        client(self.root()).await
+    }
+
+    /// Whether the controllers run here, as its metrics say.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn is_leading(&self) -> Result<bool> {
+        let text = self.client().await?.request_text(get("/metrics")?).await?;
+        let metric = r#"leader_election_master_status{name="holdfast-controllers"} "#;
+        let value = text.lines().find_map(|line| line.strip_prefix(metric));
+        Ok(value.context("no metric of the election")? == "1")
+    }
+
+    /// The whole log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root().join("log")).unwrap_or_default()
+    }
+
+    fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().ok();
+            process.wait().ok();
+            #[expect(clippy::print_stderr, reason = "a failed test shows what holdfast said")]
+            {
+                eprintln!("--- the end of {}/log ---\n{}", self.root().display(), self.log_end());
+            }
+        }
+    }
+}
+
+/// A request without a body.
+///
+/// # Errors
+/// When the path is none.
+pub fn get(path: &str) -> Result<http::Request<Vec<u8>>> {
+    Ok(http::Request::get(path).body(Vec::new())?)
+}
+
+/// A client by the kubeconfig of this root.
+///
+/// # Errors
+/// When there is none.
+pub async fn client(root: &Path) -> Result<Client> {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let path: PathBuf = root.join("kubeconfig");
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
