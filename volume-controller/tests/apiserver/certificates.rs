@@ -162,6 +162,10 @@ async fn kubectl_with_a_certificate() {
             let who = kubectl.ok(&[&["auth", "whoami"], &mine[..]].concat(), "").await;
             assert!(who.contains("ann") && who.contains("[dev system:authenticated]"), "{who}");
         }
+        if kubectl.minor < 21 {
+            // Debian's 1.20 crashes where it is to write such a kubeconfig.
+            return;
+        }
         // As docs/access.md has it, with openssl, for several groups.
         let script = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout joe.key \
              -subj /O=ops/O=dev/CN=joe -out joe.csr && \
