@@ -140,7 +140,7 @@ fn create(
                 "snapshot {name:?} exists by itself; use another name for the group"
             )));
         }
-        wishes.push(Wish { id, name, source: folder, volume: folder.read_volume()? });
+        wishes.push(Wish { id, name, source: folder, volume: pool.read_grown(folder)? });
     }
     let members = wishes.iter().map(|wish| driver.guards.take(&wish.id));
     let _member_guards = members.collect::<Result<Vec<Guard>, Error>>()?;

@@ -24,6 +24,9 @@ use crate::{
 
 /// Runs in one message where the client does not say.
 const RUNS: usize = 1024;
+/// The most that a client gets in one message: they wait in memory while it does not read. CSI lets the plugin send
+/// fewer than were asked for.
+const MOST_RUNS: usize = 16 * 1024;
 /// How many bytes of the snapshot are looked at for one message at most, so that a client
 /// hears something of a large and empty one.
 const WINDOW: u64 = 64 << 30;
@@ -127,7 +130,7 @@ impl Reader {
         })?;
         let most = match usize::try_from(max_results) {
             Ok(0) => RUNS,
-            Ok(most) => most,
+            Ok(most) => most.min(MOST_RUNS),
             Err(_) => {
                 return Err(Error::Invalid(format!(
                     "max_results is {max_results}; give a positive number, or 0 for the driver's own"

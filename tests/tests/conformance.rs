@@ -94,10 +94,19 @@ async fn conforms(case: Case) -> Result<()> {
     ]) {
         return Ok(());
     }
-    let disk = Disk::new(case.fs, 8 * GIB)?;
+    // Sparse; 64 clients make as many volumes.
+    let disk = Disk::new(case.fs, 64 * GIB)?;
     let config: String = case.pools.iter().map(|backend| pool(backend, &disk)).collect();
     let driver = Arc::new(Mutex::new(Driver::start(&disk.beside("driver")?, &config)?));
     let mut options = Options::new(driver.lock().map_err(poisoned)?.socket());
+    // The images' file system is the disk's, so that each kind is checked.
+    if case.pools == ["image"] {
+        case.fs.clone_into(&mut options.fs_type);
+        if case.fs != "ext4" {
+            // xfs takes no less than 300 MiB, btrfs 256.
+            options.size = 320 << 20;
+        }
+    }
     if case.checked.contains(&MODIFIED) {
         options.mutable_parameters.insert("compression".to_owned(), "zstd".to_owned());
     }

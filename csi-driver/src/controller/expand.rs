@@ -30,22 +30,21 @@ pub(super) fn expand(
     let pool = driver.pool_of(&id)?;
     let _guard = driver.guards.take(&id)?;
     let folder = pool.folder(&id)?;
-    let mut volume = folder.read_volume()?;
+    let volume = folder.read_volume()?;
     // One that failed half-way may have made it larger than was written down.
-    volume.capacity = volume.capacity.max(pool.backend.measured_size(&folder));
+    let capacity = volume.capacity.max(pool.backend.measured_size(&folder));
     if let Some(capability) = &capability {
         check_use(pool.backend.as_ref(), volume.content, capability)?;
     }
-    if wanted.limit.is_some_and(|limit| limit < volume.capacity) {
+    if wanted.limit.is_some_and(|limit| limit < capacity) {
         return Err(Error::OutOfRange(format!(
-            "volume {id} has {} already ({} bytes) and cannot be made smaller",
-            Bytes(volume.capacity),
-            volume.capacity
+            "volume {id} has {} already ({capacity} bytes) and cannot be made smaller",
+            Bytes(capacity),
         )));
     }
     let size = match wanted.required {
-        Some(required) if required > volume.capacity => size::choose(wanted, bounds(pool, volume.content))?,
-        _ => volume.capacity,
+        Some(required) if required > capacity => size::choose(wanted, bounds(pool, volume.content))?,
+        _ => capacity,
     };
     let grown = Volume { capacity: size, ..volume.clone() };
     pool.grow(&folder, &volume, &grown)?;

@@ -55,7 +55,7 @@ pub(super) fn create(
     }
     let _source_guard = driver.guards.take(&source)?;
     let folder = pool.folder(&source)?;
-    let volume = folder.read_volume()?;
+    let volume = pool.read_grown(&folder)?;
     let snapshot = pool.cut(Wish { id, name: request.name.clone(), source: &folder, volume })?;
     tracing::info!(snapshot = %snapshot.id, volume = %source, size = %Bytes(snapshot.capacity), "cut");
     Ok(answer(&snapshot))

@@ -82,7 +82,7 @@ impl<'a> Source<'a> {
                 let pool = driver.pool_of(id)?;
                 let guard = driver.guards.take(id)?;
                 let folder = pool.folder(id)?;
-                let volume = folder.read_volume()?;
+                let volume = pool.read_grown(&folder)?;
                 let (format, content, capacity) = (volume.format, volume.content, volume.capacity);
                 Ok(Self { folder, format, origin, pool, content, capacity, still: None, guard: Some(guard) })
             }

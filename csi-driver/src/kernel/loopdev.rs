@@ -15,9 +15,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{fs as rfs, io::Errno};
+use rustix::{
+    fs::{self as rfs, Mode, OFlags},
+    io::Errno,
+};
 
-use super::{mountinfo, raw};
+use super::{forks, mountinfo, raw};
 use crate::{
     error::{Error, Tried as _},
     step,
@@ -181,6 +184,21 @@ impl LoopDevice {
     /// Writes out what was written into the device.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         self.file.sync_all().tried(|| format!("syncing {}", self.path.display()))
+    }
+
+    /// Waits until no file system is mounted from the device any more. One that was mounted nowhere ends with the
+    /// last file of it, which a command that is just being started may hold for a moment.
+    pub(crate) fn wait_unmounted(&self) -> Result<(), Error> {
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+        let claim = || rfs::open(&self.path, flags, Mode::empty());
+        match forks::outlast(claim, |error| *error == Errno::BUSY) {
+            Ok(_) => Ok(()),
+            Err(Errno::BUSY) => Err(Error::Busy(format!(
+                "{} is still mounted by somebody; it is tried again",
+                self.path.display()
+            ))),
+            Err(error) => Err(error).tried(|| format!("asking whether {} is mounted", self.path.display())),
+        }
     }
 
     /// The device's size in bytes.

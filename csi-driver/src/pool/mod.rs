@@ -296,7 +296,15 @@ impl Pool {
         Ok(())
     }
 
-    /// Gives a volume the size that `grown` says, with the promise made before. The data grows
+    /// A volume with the size that its data shows, where that is more than was written down: an expansion
+    /// that failed half-way. What copies it must have all that can be written to it.
+    pub(crate) fn read_grown(&self, folder: &VolumeFolder) -> Result<Volume, Error> {
+        let volume = folder.read_volume()?;
+        let capacity = volume.capacity.max(self.backend.measured_size(folder));
+        Ok(Volume { capacity, ..volume })
+    }
+
+    /// Gives a volume, as it is written down in `volume`, the size that `grown` says, with the promise made before. The data grows
     /// before the metadata says so: a crash between leaves more room than promised, and the
     /// repeated call ends it.
     pub(crate) fn grow(&self, folder: &VolumeFolder, volume: &Volume, grown: &Volume) -> Result<(), Error> {

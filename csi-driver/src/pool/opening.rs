@@ -139,12 +139,25 @@ impl Pool {
     }
 
     /// The bytes that can be written to a volume, more than its size where a crash or a failure
-    /// ended an expansion half-way. Where the size is a quota, that is what it was before.
+    /// ended an expansion half-way: then the larger size is written down, for what is written to it
+    /// has to be in its snapshots and copies. Where the size is a quota, that is what it was before.
     fn settle_size(&self, folder: &VolumeFolder, volume: &Volume) -> u64 {
         if let Err(error) = self.backend.hold_to_size(folder, volume) {
             tracing::warn!(volume = %volume.id, %error, "the size of this volume may not hold until it is staged again");
         }
-        volume.capacity.max(self.backend.measured_size(folder))
+        let measured = self.backend.measured_size(folder);
+        if measured > volume.capacity {
+            let grown = Volume { capacity: measured, ..volume.clone() };
+            match folder.write_volume(&grown) {
+                Ok(()) => step::passed("larger size written down"),
+                // A read-only pool, say: the next expansion or start does it.
+                Err(error) => {
+                    tracing::warn!(volume = %volume.id, %error, "this volume has {measured} bytes and more \
+                    than is written down")
+                }
+            }
+        }
+        volume.capacity.max(measured)
     }
 
     fn remove_half_made(&self) -> Result<(), Error> {

@@ -278,14 +278,16 @@ impl Pool {
             || self.snapshot_promises()?.values().any(|snapshot| snapshot.source.as_ref() == Some(&entry.id));
         // What it shares it has to be able to change.
         let occupied = if shares { 0 } else { self.backend.occupied(&folder, &volume)? };
-        let promise = Promise { bytes: volume.capacity, shares };
+        // As it was counted in the trash.
+        let bytes = volume.capacity.max(self.backend.measured_size(&folder));
+        let promise = Promise { bytes, shares };
         let promise = self
             .ledger
             .reserve_back(&entry.id, &entry.name, promise, occupied, &|sizes| self.measure(sizes))?;
         let id = entry.id.as_str();
         let moved = rfs::renameat_with(&self.trash, &entry.name, &self.volumes, id, RenameFlags::NOREPLACE);
         if let Err(error) = moved {
-            let is_gone = self.hold_again(entry, volume.capacity);
+            let is_gone = self.hold_again(entry, bytes);
             return match error {
                 Errno::EXIST => Err(taken()),
                 Errno::NOENT if is_gone => Err(gone()),

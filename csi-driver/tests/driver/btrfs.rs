@@ -35,7 +35,7 @@ fn pool(driver: &Driver) -> PathBuf {
     driver.scratch.path().join("disk-btrfs/pool")
 }
 
-async fn cut(driver: &mut Driver, name: &str, id: &str) -> Result<csi::Snapshot, Status> {
+pub(crate) async fn cut(driver: &mut Driver, name: &str, id: &str) -> Result<csi::Snapshot, Status> {
     let request = csi::CreateSnapshotRequest {
         name: name.to_owned(),
         source_volume_id: id.to_owned(),

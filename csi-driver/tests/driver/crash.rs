@@ -258,7 +258,8 @@ impl Life {
         self.call("expand", async |d| d.expand(&id, size * 2).await.map(drop)).await;
         kept("expanded");
         if !cannot_grow(&capability) {
-            let grown = self.call("node expand", async |d| d.node_expand(&id, "pod").await).await;
+            let grown =
+                self.call("node expand", async |d| d.node_expand_to(&id, "pod", size * 2).await).await;
             assert_eq!(grown, size * 2);
         }
         kept("grown");

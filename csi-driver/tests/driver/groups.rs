@@ -60,7 +60,7 @@ async fn an_unsynced_group_on_xfs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsynced_group_on_btrfs() {
     needs!("btrfs");
-    counting_group("btrfs", ["btrfs", "ext4"], 128 * MIB).await;
+    counting_group("btrfs", ["btrfs", "ext4"], 256 * MIB).await;
 }
 
 /// Writes go to A and then to B: at no moment is B ahead of A, and so in no group snapshot.
@@ -116,7 +116,7 @@ async fn a_group_of_file_systems_on_xfs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_of_file_systems_on_btrfs() {
     needs!("btrfs");
-    group_under_load("btrfs", [mounted("ext4"), mounted("btrfs")], 128 * MIB).await;
+    group_under_load("btrfs", [mounted("ext4"), mounted("btrfs")], 256 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,7 +226,7 @@ async fn blocks_that_btrfs_finds_changed() {
     needs!("btrfs");
     let mut driver = Driver::image().await;
     let capability = mounted("btrfs");
-    let id = driver.bring_up("v", 128 * MIB, &capability, "pod").await;
+    let id = driver.bring_up("v", 256 * MIB, &capability, "pod").await;
     let pattern = b"a pattern that is nowhere else ".repeat(4096);
     let file = fs::File::create(driver.path("pod/file")).unwrap();
     std::io::Write::write_all(&mut &file, &pattern).unwrap();

@@ -75,7 +75,7 @@ impl Driver {
 async fn an_image_is_moved_or_copied_and_found_by_create() {
     needs!("xfs", "btrfs");
     let mut driver = Driver::image().await;
-    for (fs_type, bytes) in [("ext4", 32 * MIB), ("xfs", 300 * MIB), ("btrfs", 128 * MIB)] {
+    for (fs_type, bytes) in [("ext4", 32 * MIB), ("xfs", 300 * MIB), ("btrfs", 256 * MIB)] {
         for (copy, running) in [(false, true), (true, true), (false, false), (true, false)] {
             let path = image(driver.scratch.path(), fs_type, bytes);
             let before = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().ino());

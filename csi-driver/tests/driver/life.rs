@@ -71,7 +71,7 @@ async fn xfs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn btrfs() {
     needs!("btrfs");
-    whole_life("btrfs", 128 * MIB, 256 * MIB).await;
+    whole_life("btrfs", 256 * MIB, 384 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

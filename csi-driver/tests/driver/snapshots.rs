@@ -157,7 +157,7 @@ async fn a_larger_xfs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_larger_btrfs() {
     needs!("xfs", "btrfs");
-    larger_copy("btrfs", 128 * MIB).await;
+    larger_copy("btrfs", 256 * MIB).await;
 }
 
 /// What cannot be, by the spec's codes.

@@ -95,7 +95,7 @@ async fn xfs_on_xfs_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn btrfs_on_xfs_under_load() {
     needs!("xfs", "btrfs");
-    under_load("xfs", mounted("btrfs"), 128 * MIB).await;
+    under_load("xfs", mounted("btrfs"), 256 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,5 +167,5 @@ async fn unsynced_xfs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unsynced_btrfs() {
     needs!("xfs", "btrfs");
-    counting_alone("btrfs", 128 * MIB).await;
+    counting_alone("btrfs", 256 * MIB).await;
 }

@@ -64,7 +64,7 @@ async fn xfs_is_copied_on_ext4() {
 #[tokio::test(flavor = "multi_thread")]
 async fn btrfs_is_copied_on_ext4() {
     needs!("btrfs");
-    copied_on_ext4(mounted("btrfs"), 128 * MIB).await;
+    copied_on_ext4(mounted("btrfs"), 256 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,6 +119,8 @@ fn replay(image: &OwnedFd, fs: FsType, options: &[&str]) -> Result<(), Error> {
     let mount = mount::mount_nowhere(fs, &device.path, &options)?;
     step::passed("log of a copied file system replayed");
     drop(mount);
+    // xfs_admin does nothing, and says that it did, while the log is not written back.
+    device.wait_unmounted()?;
     // The tools that come next see the file, not the device.
     device.sync()
 }

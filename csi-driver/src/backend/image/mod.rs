@@ -112,9 +112,10 @@ impl Backend for Image {
         let min = match content {
             Content::Block | Content::Folder => MIB,
             Content::Filesystem(FsType::Ext4) => 8 * MIB,
-            // What mkfs.xfs and mkfs.btrfs refuse to go below.
+            // What mkfs.xfs refuses to go below.
             Content::Filesystem(FsType::Xfs) => 300 * MIB,
-            Content::Filesystem(FsType::Btrfs) => 128 * MIB,
+            // The kernel resizes btrfs to no less; mkfs.btrfs would make smaller ones, which could not grow a little.
+            Content::Filesystem(FsType::Btrfs) => 256 * MIB,
         };
         // The largest file on ext4 with blocks of 4 KiB; mkfs refuses nothing below.
         Bounds { min, max: (16 << 40) - GIB, default: GIB }

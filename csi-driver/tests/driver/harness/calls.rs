@@ -113,9 +113,15 @@ impl Driver {
     }
 
     pub(crate) async fn node_expand(&mut self, id: &str, target: &str) -> Result<i64, Status> {
+        self.node_expand_to(id, target, 0).await
+    }
+
+    /// As a kubelet asks: with the size that the controller gave.
+    pub(crate) async fn node_expand_to(&mut self, id: &str, target: &str, bytes: i64) -> Result<i64, Status> {
         let request = csi::NodeExpandVolumeRequest {
             volume_id: id.to_owned(),
             volume_path: self.path(target),
+            capacity_range: (bytes > 0).then_some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
             ..Default::default()
         };
         Ok(self.node.node_expand_volume(request).await?.into_inner().capacity_bytes)
@@ -143,7 +149,7 @@ impl Driver {
             self.publish(id, target, capability).await.unwrap();
         }
         for _ in 0..2 {
-            assert_eq!(self.node_expand(id, target).await.unwrap(), bytes);
+            assert_eq!(self.node_expand_to(id, target, bytes).await.unwrap(), bytes);
         }
     }
 
