@@ -41,6 +41,10 @@ pub(crate) struct ApiArgs {
     /// Where the API listens; without it a free port on 127.0.0.1 is chosen once and kept.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Another name or IP address by which clients reach this server, a load balancer's for example, so that its certificate
+    /// has it; may be given several times
+    #[arg(long, value_name = "NAME")]
+    tls_san: Vec<String>,
     /// A PostgreSQL database for the objects, as a URL: postgres://USER@HOST/DATABASE?sslmode=verify-full; a
     /// password may also come from PGPASSWORD or .pgpass [default: the SQLite file DIR/state.db]
     // Not parsed by clap, which would print it, password included.
@@ -69,6 +73,7 @@ pub(crate) struct ApiArgs {
 pub(crate) struct ApiPlan {
     root: PathBuf,
     listen: Option<SocketAddr>,
+    names: Vec<String>,
     database: Option<Database>,
     quota: Option<u64>,
     audit: Option<apiserver::AuditConfig>,
@@ -96,6 +101,7 @@ impl ApiArgs {
         Ok(ApiPlan {
             root: self.root,
             listen: self.listen,
+            names: self.tls_san,
             database,
             quota: (quota > 0).then_some(quota),
             audit: self.audit_log_path.map(|path| apiserver::AuditConfig {
@@ -123,6 +129,7 @@ impl ApiPlan {
         let mut config = apiserver::Config::new(store.clone(), root.path());
         config.registry = Arc::clone(&registry);
         config.audit = self.audit.clone();
+        config.names.clone_from(&self.names);
         if let Some(listen) = self.listen {
             config.listen = listen;
         }

@@ -39,6 +39,9 @@ pub enum ServeError {
     /// A certificate cannot be made.
     #[error("cannot make the server's certificate: {0}")]
     Certificate(String),
+    /// A certificate cannot have this name.
+    #[error("{0:?} is neither a host's name in ASCII nor an IP address, so no certificate can have it")]
+    Name(String),
     /// One of the namespaces that a cluster always has cannot be created.
     #[error("cannot create namespace {name}: {why}")]
     Namespace {

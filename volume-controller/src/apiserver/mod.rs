@@ -91,6 +91,8 @@ pub struct Config {
     pub root: PathBuf,
     /// Where to listen. Port 0 is a free port at first and the same one ever after.
     pub listen: SocketAddr,
+    /// Other names and IP addresses by which it is reached: of a load balancer, for example. Its certificate has them.
+    pub names: Vec<String>,
     /// Where the server's metrics go, and what `/metrics` shows.
     pub registry: SharedRegistry,
     /// Where requests are noted, if they are.
@@ -110,6 +112,7 @@ impl Config {
             store,
             root: root.into(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            names: Vec::new(),
             registry: SharedRegistry::default(),
             audit: None,
             bookmark_interval: Duration::from_secs(10),
@@ -160,7 +163,8 @@ pub(crate) struct Api {
 /// # Errors
 /// See [`ServeError`]. A failed start leaves nothing that hinders the next one.
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, ServeError> {
-    let Config { store, root, listen, registry, audit, bookmark_interval, max_converted_list } = config;
+    let Config { store, root, listen, names, registry, audit, bookmark_interval, max_converted_list } =
+        config;
     let pki = root.join("pki");
     durable::private_folder(&pki).map_err(|source| ServeError::File {
         doing: "create",
@@ -179,7 +183,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     let audit =
         audit.map(|config| audit::Audit::open(&config, &mut registry.lock()).map(Arc::new)).transpose()?;
     let (listener, address) = listen::bind(listen, &pki).await?;
-    let identity = tls::Identity::new(authority, address.ip(), now)?;
+    let identity = tls::Identity::new(authority, address.ip(), names, now)?;
     let acceptor = TlsAcceptor::from(Arc::new(identity.tls(&clients)?));
     let (local, socket) = local::bind(&root, &pki)?;
     // Written last: whoever waits for the file can connect at once.

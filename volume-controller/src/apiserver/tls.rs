@@ -107,8 +107,8 @@ impl Authority {
         Ok((key.serialize_pem(), signed.pem()))
     }
 
-    /// A new key and certificate for a server that is reached at `address`.
-    fn issue(&self, address: IpAddr, now: Timestamp) -> Result<CertifiedKey, ServeError> {
+    /// A new key and certificate for a server that is reached at `address`, and by other names and addresses.
+    fn issue(&self, address: IpAddr, names: &[String], now: Timestamp) -> Result<CertifiedKey, ServeError> {
         let key = KeyPair::generate().map_err(certificate)?;
         let mut parameters = parameters("holdfast-apiserver", SERVER_DAYS, now)?;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -125,6 +125,16 @@ impl Authority {
         if !address.is_unspecified() && !addresses.contains(&address) {
             addresses.push(address);
         }
+        for name in names {
+            match name.parse() {
+                Ok(address) if addresses.contains(&address) => {}
+                Ok(address) => addresses.push(address),
+                Err(_) => {
+                    let known = name.as_str().try_into().map_err(|_| ServeError::Name(name.clone()))?;
+                    parameters.subject_alt_names.push(SanType::DnsName(known));
+                }
+            }
+        }
         parameters.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
         let signed = parameters.signed_by(&key, &self.issuer).map_err(certificate)?;
         let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
@@ -136,6 +146,7 @@ impl Authority {
 pub(crate) struct Identity {
     authority: Authority,
     address: IpAddr,
+    names: Vec<String>,
     current: RwLock<Arc<CertifiedKey>>,
 }
 
@@ -146,19 +157,20 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// The identity of a server that is reached at `address`.
+    /// The identity of a server that is reached at `address`, and by `names`.
     pub(crate) fn new(
         authority: Authority,
         address: IpAddr,
+        names: Vec<String>,
         now: Timestamp,
     ) -> Result<Arc<Self>, ServeError> {
-        let current = RwLock::new(Arc::new(authority.issue(address, now)?));
-        Ok(Arc::new(Self { authority, address, current }))
+        let current = RwLock::new(Arc::new(authority.issue(address, &names, now)?));
+        Ok(Arc::new(Self { authority, address, names, current }))
     }
 
     /// Replaces the certificate for new connections.
     pub(crate) fn renew(&self, now: Timestamp) -> Result<(), ServeError> {
-        let fresh = Arc::new(self.authority.issue(self.address, now)?);
+        let fresh = Arc::new(self.authority.issue(self.address, &self.names, now)?);
         *self.current.write() = fresh;
         Ok(())
     }
@@ -216,7 +228,7 @@ mod tests {
         let first = Authority::open(folder.path(), now).unwrap();
         let second = Authority::open(folder.path(), now).unwrap();
         assert_eq!(first.pem, second.pem);
-        let identity = Identity::new(second, Ipv4Addr::LOCALHOST.into(), now).unwrap();
+        let identity = Identity::new(second, Ipv4Addr::LOCALHOST.into(), Vec::new(), now).unwrap();
         let before = identity.current.read().clone();
         identity.renew(now).unwrap();
         assert_ne!(before.cert, identity.current.read().cert);

@@ -188,3 +188,43 @@ async fn kubectl_with_a_certificate() {
     })
     .await;
 }
+
+/// Whether a client that looks for this name believes the server.
+async fn is_believed(cluster: &Cluster, name: &str) -> bool {
+    let config = kube::config::Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
+    config.default_retry = false;
+    config.tls_server_name = Some(name.to_owned());
+    let client = kube::Client::try_from(config).unwrap();
+    client.apiserver_version().await.is_ok()
+}
+
+#[tokio::test]
+async fn a_server_is_known_by_the_names_that_it_was_given() {
+    let given = ["api.example", "192.0.2.7", "127.0.0.1"].map(str::to_owned).to_vec();
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start_as(folder, |_| {}, |config| config.names.clone_from(&given)).await;
+    for (name, expected) in [
+        ("api.example", true),
+        ("192.0.2.7", true),
+        ("127.0.0.1", true),
+        ("localhost", true),
+        ("other.example", false),
+        ("192.0.2.8", false),
+    ] {
+        assert_eq!(is_believed(&cluster, name).await, expected, "{name}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_name_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = holdfast_volume_controller::store::Config::new(folder.path().join("state.db"));
+    let store = holdfast_volume_controller::store::Store::open(config).await.unwrap();
+    let mut config = apiserver::Config::new(store.clone(), folder.path());
+    config.names = vec!["bücher.example".to_owned()];
+    let error = apiserver::serve(config, Default::default()).await.unwrap_err().to_string();
+    assert!(error.contains("\"bücher.example\" is neither a host's name"), "{error}");
+    store.close().await;
+}
