@@ -1,10 +1,17 @@
 //! Learning what other replicas committed. Only the writer makes anything visible, own
 //! changes and foreign ones, so a watch has one order: that of the revisions.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::CommitError;
 use super::dialect::Foreign;
 use super::link::{self, Linked};
 use super::writer::Writer;
+
+/// A connection that the server has ended fails within this.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Writer {
     /// Begins a transaction that knows everything that others have committed.
@@ -54,7 +61,14 @@ impl Writer {
         // Own changes come before those that others built upon them.
         self.settle().await?;
         let seen = self.memory.revision();
-        match self.dialect.tail(seen).await.map_err(|error| error.to_string())? {
+        let started = Instant::now();
+        let mut tail = self.dialect.tail(seen).await;
+        if tail.is_err() && started.elapsed() < AT_ONCE && self.dialect.lost().is_none() {
+            // As in `begin`: who asks for the present is not refused for an old connection. A server that says nothing
+            // is not waited for twice.
+            tail = self.dialect.tail(seen).await;
+        }
+        match tail.map_err(|error| error.to_string())? {
             Foreign::Compacted => self.reload().await,
             foreign => self.learn(foreign),
         }

@@ -42,6 +42,20 @@ async fn servers_are_together_and_nobody_is_alone_meanwhile() {
     Store::open(server(&place, &[])).await.expect("free again").close().await;
 }
 
+/// That the database has ended a connection is noticed by the next who needs it, and is no reason to refuse him.
+#[tokio::test]
+async fn a_lost_connection_is_not_a_database_that_is_away() {
+    let Some(place) = Place::postgres().await else { return };
+    let store = Store::open(server(&place, &[])).await.unwrap();
+    for value in 0..20 {
+        put(&store, key("a"), body("a", value)).await;
+        place.end_sessions().await;
+        store.catch_up().await.unwrap();
+        assert!(store.is_reachable());
+    }
+    store.close().await;
+}
+
 #[tokio::test]
 async fn who_was_overtaken_by_the_other_kind_writes_no_more() {
     let Some(place) = Place::postgres().await else { return };
