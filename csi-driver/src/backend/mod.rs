@@ -132,11 +132,25 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         Err(self.cannot("volumes from files and folders"))
     }
 
-    /// Whether the kernel still uses the data: then it must not be deleted.
+    /// Whether the kernel still uses something in the volume's folder, under whatever name: then
+    /// it must not be deleted.
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error>;
 
+    /// What uses something in the volume's folder that is not its data, or not any more.
+    fn user_of_other_data(&self, folder: &VolumeFolder) -> Result<Option<PathBuf>, Error>;
+
+    /// On what a file system or a device node that is mounted somewhere stands.
+    fn stands(&self, folder: &VolumeFolder, seen: &Seen) -> Result<Stands, Error>;
+
     /// Whether what is mounted at a staging path is this volume.
-    fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error>;
+    fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
+        Ok(matches!(self.stands(folder, seen)?, Stands::OnData | Stands::OnOther))
+    }
+
+    /// Whether what is mounted stands on the volume's data, for looking at many volumes.
+    fn shows_data(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
+        Ok(self.stands(folder, seen)? == Stands::OnData)
+    }
 
     /// Brings the volume to the node: for a file system, mounts it at `staging`, an
     /// empty folder. Idempotent up to the mount, which the caller checks.
@@ -218,6 +232,21 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// What is used of the volume, where its file system does not know it by itself.
     fn quota_usage(&self, folder: &VolumeFolder, volume: &Volume) -> Result<Option<u64>, Error>;
+}
+
+/// On what a mount stands, seen from a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// On the volume's data.
+    OnData,
+    /// On something else in the volume's folder: what was its data before somebody deleted, moved
+    /// or replaced it.
+    OnOther,
+    /// On something of the pool's file system that lies in no volume's folder: where the driver
+    /// recorded that it mounted the volume, data that somebody moved away.
+    Astray,
+    /// On nothing of the volume's.
+    Elsewhere,
 }
 
 /// What a pool can do; a capability is declared when one pool at least has it.

@@ -75,7 +75,7 @@ pub(super) fn detach(
     let Some(folder) = pool.find(&id)? else { return Ok(answer) };
     let Some(mut volume) = folder.read_volume_even_damaged()? else {
         // Where it was attached nobody knows; what is unstaged can go.
-        if pool.backend.is_in_use(&folder)? {
+        if pool.is_in_use(&folder)? {
             return Err(Error::Precondition(format!(
                 "volume {id} is still mounted or attached on this node"
             )));

@@ -257,7 +257,7 @@ pub(super) fn delete(driver: &Driver, request: &DeleteVolumeRequest) -> Result<D
     if let Some(node) = driver.attached_to(&volume) {
         return Err(Error::Precondition(format!("volume {id} is still published to node {node:?}")));
     }
-    if pool.backend.is_in_use(&folder)? {
+    if pool.is_in_use(&folder)? {
         return Err(Error::Precondition(format!("volume {id} is still mounted or attached on this node")));
     }
     pool.discard(&id)?;

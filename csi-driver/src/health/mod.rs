@@ -74,6 +74,9 @@ impl Examination {
         // a target is recorded only after the volume was seen to be staged.
         let was_staged = !journal.targets.is_empty();
         if volume.content == Content::Block {
+            if let Err(Error::Precondition(replaced)) = pool.expect_own_data(folder) {
+                return Ok(vec![replaced]);
+            }
             let lost = was_staged && !pool.backend.is_in_use(folder)?;
             let said = "it is published and its loop device is gone; unpublish, unstage and stage it again";
             return Ok(lost.then(|| said.to_owned()).into_iter().collect());
@@ -93,9 +96,15 @@ impl Examination {
             _ => Vec::new(),
         };
         let place = Place::open("staging_target_path", &staging.path)?;
-        // After a shutdown, as xfs does it when it cannot write its log, everything fails.
-        if let Some(Err(error)) = place.map(|place| place.mounted()) {
-            ailments.push(format!("its file system answers with errors: {error}"));
+        match place.map(|place| place.mounted()) {
+            // After a shutdown, as xfs does it when it cannot write its log, everything fails.
+            Some(Err(error)) => ailments.push(format!("its file system answers with errors: {error}")),
+            Some(Ok(Some(seen))) if !pool.backend.shows_data(folder, &seen)? => ailments.push(format!(
+                "its data was replaced: what is mounted at {} is not what its folder has now, and is not copied and \
+                 goes when it is unstaged; copy it, or put it back",
+                staging.path
+            )),
+            _ => {}
         }
         Ok(ailments)
     }

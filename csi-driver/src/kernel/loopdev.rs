@@ -54,56 +54,140 @@ pub(crate) enum Detach {
 /// spares opening the devices of all others, the file's identity decides.
 pub(crate) fn find(backing: impl AsFd, end: &Path) -> Result<Option<LoopDevice>, Error> {
     let wanted = rfs::fstat(backing).tried(|| "reading the backing file's identity".to_owned())?;
-    scan(
-        |path| path.ends_with(end),
-        |info| is_device(info.device, wanted.st_dev) && info.inode == wanted.st_ino,
-    )
+    Ok(scan(|path| path.ends_with(end), |info| is_of(info, &wanted))?.into_iter().next())
 }
 
-/// The loop device of the file that was at `path`, in the opened folder, and was deleted
-/// since: the kernel shows so. Nobody can be sure of one that is found here but by name and
-/// file system, and none is found that was attached from another root folder.
-pub(crate) fn find_deleted(path: &Path, folder: impl AsFd) -> Result<Option<LoopDevice>, Error> {
+/// The loop devices of all files that lie in the folder at `path`, opened as `folder`, or lay
+/// there when they were deleted. The kernel says only where a file lies and on which file
+/// system, and nothing is found that was attached from another root folder.
+pub(crate) fn find_below(path: &Path, folder: impl AsFd) -> Result<Vec<LoopDevice>, Error> {
     let wanted = rfs::fstat(folder).tried(|| "reading a folder's identity".to_owned())?;
-    let mut shown = path.as_os_str().to_owned();
-    shown.push(" (deleted)");
-    scan(|path| path == Path::new(&shown), |info| is_device(info.device, wanted.st_dev))
+    scan(|backing| backing.starts_with(path), |info| is_device(info.device, wanted.st_dev))
 }
 
-/// The first device whose backing file has such a path and such an identity.
-fn scan(
-    is_path: impl Fn(&Path) -> bool,
-    is_file: impl Fn(&raw::LoopInfo) -> bool,
-) -> Result<Option<LoopDevice>, Error> {
-    for entry in fs::read_dir("/sys/block").tried(|| "listing /sys/block".to_owned())? {
-        let entry = entry.tried(|| "listing /sys/block".to_owned())?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with("loop")) else { continue };
-        // Only attached devices have this file.
-        match fs::read(entry.path().join("loop/backing_file")) {
-            Ok(path) if is_path(Path::new(OsStr::from_bytes(path.trim_ascii_end()))) => {}
-            Ok(_) => continue,
-            // Not attached, or going away just now.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO | libc::ENODEV)) => {
-                continue;
-            }
-            Err(error) => return Err(error).tried(|| format!("asking what {name} stands on")),
+/// What the device with this number stands on; `None` where it is no loop device, or not attached.
+pub(crate) fn backing(rdev: u64) -> Result<Option<Backing>, Error> {
+    let Some(name) = name_of(rdev)? else { return Ok(None) };
+    let Some(path) = backing_path(&name)? else { return Ok(None) };
+    let Some((_, info)) = look_at(&name, false)? else { return Ok(None) };
+    Ok(Some(Backing { path, info }))
+}
+
+/// As [`backing`], where the file is alone: the device is not opened for it.
+pub(crate) fn path_of_backing(rdev: u64) -> Result<Option<PathBuf>, Error> {
+    name_of(rdev)?.map_or(Ok(None), |name| backing_path(&name))
+}
+
+/// What a loop device stands on.
+pub(crate) struct Backing {
+    /// Where it is, or was when it was deleted: ` (deleted)` follows then.
+    pub(crate) path: PathBuf,
+    info: raw::LoopInfo,
+}
+
+impl Backing {
+    /// Whether it is this file.
+    pub(crate) fn is(&self, file: &rfs::Stat) -> bool {
+        is_of(&self.info, file)
+    }
+
+    /// Whether it is on the file system on which this is.
+    pub(crate) fn is_beside(&self, file: &rfs::Stat) -> bool {
+        is_device(self.info.device, file.st_dev)
+    }
+}
+
+fn is_of(info: &raw::LoopInfo, file: &rfs::Stat) -> bool {
+    is_device(info.device, file.st_dev) && info.inode == file.st_ino
+}
+
+/// The kernel's name of the loop device with this number.
+fn name_of(rdev: u64) -> Result<Option<String>, Error> {
+    let link = format!("/sys/dev/block/{}:{}", rfs::major(rdev), rfs::minor(rdev));
+    match fs::read_link(&link) {
+        Ok(path) => {
+            Ok(path.file_name().and_then(OsStr::to_str).filter(|name| is_loop(name)).map(str::to_owned))
         }
-        let path = Path::new("/dev").join(name);
-        let device = match open(path.clone()) {
-            Ok(device) => device,
-            // It went away since it was listed.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => continue,
-            Err(error) => return Err(error).tried(|| format!("opening {}", path.display())),
-        };
-        match raw::loop_status(device.file.as_fd()) {
-            Ok(info) if is_file(&info) => return Ok(Some(device)),
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
-            Err(error) => return Err(error).tried(|| format!("asking what {} stands on", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).tried(|| format!("reading {link}")),
+    }
+}
+
+fn is_loop(name: &str) -> bool {
+    name.starts_with("loop")
+}
+
+/// Where the file of a loop device lies; `None` where none is attached.
+fn backing_path(name: &str) -> Result<Option<PathBuf>, Error> {
+    // Only attached devices have this file.
+    match fs::read(Path::new("/sys/block").join(name).join("loop/backing_file")) {
+        Ok(path) => Ok(Some(OsStr::from_bytes(path.trim_ascii_end()).into())),
+        // Not attached, or going away just now.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO | libc::ENODEV)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error).tried(|| format!("asking what {name} stands on")),
+    }
+}
+
+/// Opens a loop device and asks what it stands on; `None` where it went away.
+fn look_at(name: &str, to_write: bool) -> Result<Option<(LoopDevice, raw::LoopInfo)>, Error> {
+    let path = Path::new("/dev").join(name);
+    let device = match open(path.clone(), to_write) {
+        Ok(device) => device,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => return Ok(None),
+        Err(error) => return Err(error).tried(|| format!("opening {}", path.display())),
+    };
+    match raw::loop_status(device.file.as_fd()) {
+        Ok(info) => Ok(Some((device, info))),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error).tried(|| format!("asking what {} stands on", path.display())),
+    }
+}
+
+/// The loop device of the file, whatever its path is now. Every device is opened for it, if only to
+/// look: who detaches one at that moment is done a moment later.
+pub(crate) fn find_by_any_name(file: impl AsFd) -> Result<Option<PathBuf>, Error> {
+    let wanted = rfs::fstat(file).tried(|| "reading a file's identity".to_owned())?;
+    for (name, _) in attached()? {
+        if let Some((device, info)) = look_at(&name, false)?
+            && is_of(&info, &wanted)
+        {
+            return Ok(Some(device.path));
         }
     }
     Ok(None)
+}
+
+/// The names of the loop devices that have a file, and where it lies.
+fn attached() -> Result<Vec<(String, PathBuf)>, Error> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/sys/block").tried(|| "listing /sys/block".to_owned())? {
+        let name = entry.tried(|| "listing /sys/block".to_owned())?.file_name();
+        if let Some(name) = name.to_str().filter(|name| is_loop(name))
+            && let Some(path) = backing_path(name)?
+        {
+            all.push((name.to_owned(), path));
+        }
+    }
+    Ok(all)
+}
+
+/// The devices whose backing file has such a path and such an identity.
+fn scan(
+    is_path: impl Fn(&Path) -> bool,
+    is_file: impl Fn(&raw::LoopInfo) -> bool,
+) -> Result<Vec<LoopDevice>, Error> {
+    let mut found = Vec::new();
+    for (name, path) in attached()? {
+        if is_path(&path)
+            && let Some((device, info)) = look_at(&name, true)?
+            && is_file(&info)
+        {
+            found.push(device);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether loop devices can be made here.
@@ -156,7 +240,7 @@ pub(crate) fn attach(
         let number =
             raw::loop_get_free(control.as_fd()).tried(|| "asking for a free loop device".to_owned())?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
-        let device = open(path.clone()).tried(|| format!("opening {}", path.display()))?;
+        let device = open(path.clone(), true).tried(|| format!("opening {}", path.display()))?;
         match raw::loop_configure(device.file.as_fd(), backing.as_fd(), sector, flags) {
             Ok(()) => {
                 step::passed("loop device attached");
@@ -282,8 +366,8 @@ pub(crate) fn device_size(rdev: u64) -> Result<u64, Error> {
         .map_err(|_| Error::Corrupt { path: path.into(), reason: format!("{text:?} is not a number") })
 }
 
-fn open(path: PathBuf) -> io::Result<LoopDevice> {
-    let file = match File::options().read(true).write(true).open(&path) {
+fn open(path: PathBuf, to_write: bool) -> io::Result<LoopDevice> {
+    let file = match File::options().read(true).write(to_write).open(&path) {
         // A device that refuses writes can still be asked and detached.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES)) => {
             File::options().read(true).open(&path)?

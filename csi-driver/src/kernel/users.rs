@@ -33,9 +33,9 @@ pub(crate) fn expect_none(place: &Place, seen: &Seen) -> Result<(), Error> {
         }
     }
     if seen.kind == FileType::RegularFile {
-        let name = path.file_name().map(Path::new).unwrap_or(path);
-        if let Some(device) = loopdev::find(place.open_here()?, name)? {
-            return busy(format!("is attached to {}; detach it", device.path.display()));
+        // It may have been attached by another name that it had, or has.
+        if let Some(device) = loopdev::find_by_any_name(place.open_here()?)? {
+            return busy(format!("is attached to {}; detach it", device.display()));
         }
     }
     if let Some((process, name)) = process(path, seen)? {

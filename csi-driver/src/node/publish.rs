@@ -14,6 +14,7 @@ use rustix::{
 
 use super::{ephemeral, stage::staged_at};
 use crate::{
+    backend::Stands,
     capability::{Access, Capability},
     controller::check_use,
     error::{Error, Tried as _},
@@ -228,13 +229,16 @@ pub(super) fn unpublish(
 
 /// Whether a mount may be taken away as this volume's: by `asked`, what the kernel says. The
 /// record counts only where that cannot be had, of a mount that is dead and of a volume
-/// whose data or device is gone, so that a pod can end.
-pub(super) fn by_record(recorded: bool, seen: &Seen, asked: Result<bool, Error>) -> Result<bool, Error> {
+/// whose data or device is gone, or says no more than that it may be, of data that was moved out
+/// of the volume's folder, so that a pod can end.
+pub(super) fn by_record(recorded: bool, seen: &Seen, asked: Result<Stands, Error>) -> Result<bool, Error> {
     match asked {
-        Ok(false) => Ok(recorded && seen.is_dead()),
+        Ok(Stands::OnData | Stands::OnOther) => Ok(true),
+        Ok(Stands::Astray) => Ok(recorded),
+        Ok(Stands::Elsewhere) => Ok(recorded && seen.is_dead()),
         Err(_) if recorded => Ok(true),
         Err(Error::Precondition(_)) => Ok(false),
-        asked => asked,
+        Err(error) => Err(error),
     }
 }
 
@@ -250,12 +254,16 @@ pub(super) fn is_this_volume(
 
 /// As [`is_this_volume`], with an error for a raw volume that is not attached: the kernel
 /// knows no device of it then. Where nobody knows what the volume holds, what is mounted shows.
-fn ask(pool: &Pool, folder: &VolumeFolder, content: Option<Content>, seen: &Seen) -> Result<bool, Error> {
+fn ask(pool: &Pool, folder: &VolumeFolder, content: Option<Content>, seen: &Seen) -> Result<Stands, Error> {
     match (content, seen.kind) {
         (Some(Content::Block) | None, FileType::BlockDevice) => {
-            Ok(device_number(&pool.backend.device(folder)?)? == seen.rdev)
+            if pool.backend.is_staged_at(folder, seen)? {
+                return Ok(Stands::OnData);
+            }
+            let is_it = device_number(&pool.backend.device(folder)?)? == seen.rdev;
+            Ok(if is_it { Stands::OnData } else { Stands::Elsewhere })
         }
-        (Some(Content::Block), _) => Ok(false),
-        _ => pool.backend.is_staged_at(folder, seen),
+        (Some(Content::Block), _) => Ok(Stands::Elsewhere),
+        _ => pool.backend.stands(folder, seen),
     }
 }

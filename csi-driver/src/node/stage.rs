@@ -83,6 +83,7 @@ pub(super) fn stage(
     }
 
     pool.expect_in_place()?;
+    pool.expect_own_data(&folder)?;
     journal.staging = Some(wanted.clone());
     // Before the mount: a crash after it leaves a record that allows taking it away.
     folder.write_journal(&journal)?;
@@ -186,7 +187,7 @@ pub(super) fn unstage(
     if let Some(place) = &place
         && let Some(seen) = place.mounted_even_dead()?
     {
-        let is_ours = |seen: &Seen| by_record(recorded, seen, pool.backend.is_staged_at(&folder, seen));
+        let is_ours = |seen: &Seen| by_record(recorded, seen, pool.backend.stands(&folder, seen));
         if !is_ours(&seen)? {
             return Err(mount::foreign(place, &seen, id.as_str()));
         }

@@ -23,6 +23,7 @@ mod still;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trash;
+mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -219,6 +220,7 @@ impl Pool {
         source: Option<&VolumeFolder>,
         promise: Reservation,
     ) -> Result<(), Error> {
+        source.map_or(Ok(()), |source| self.expect_own_data(source))?;
         let made = self.make_volume(volume, &|folder| match source {
             Some(source) => self.backend.populate(&Cut { source, into: folder }, volume),
             None => self.backend.create(folder, volume),

@@ -145,6 +145,9 @@ impl Pool {
         promised: &BTreeMap<SnapshotId, u64>,
         group: Option<&GroupId>,
     ) -> Result<Vec<(VolumeFolder, Snapshot)>, Error> {
+        for wish in wishes {
+            self.expect_own_data(wish.source)?;
+        }
         let path = self.snapshots_path();
         let mut folders = Vec::with_capacity(wishes.len());
         for wish in wishes {

@@ -346,3 +346,83 @@ async fn a_replaced_image_leaves_its_pod() {
     driver.delete(&id).await.unwrap();
     driver.assert_nothing_left("pool").await;
 }
+
+/// Data that somebody moved aside while it was in use, in the volume's folder or out of it, with a
+/// copy in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_was_moved_aside() {
+    needs!("btrfs");
+    let raw = block(Mode::SingleNodeMultiWriter);
+    for (backend, capability, data) in [
+        ("image", mounted("ext4"), "disk.img"),
+        ("image", mounted("btrfs"), "disk.img"),
+        ("image", raw.clone(), "disk.img"),
+        ("directory", mounted(""), "data"),
+        ("btrfs", mounted(""), "data"),
+    ] {
+        for (out_of_it, forgotten) in [(false, false), (false, true), (true, false)] {
+            if out_of_it && capability == raw {
+                // Nothing of it is in the volume's folder, nor does its node keep it.
+                continue;
+            }
+            println!("{backend}, {capability:?}, out of the folder {out_of_it}, journal lost {forgotten}");
+            let scratch = Scratch::new();
+            let disk = filesystem(&scratch, "btrfs");
+            let pool = match backend {
+                "image" => PoolConfig::image("default", disk.join("pool")),
+                "directory" => PoolConfig::directory("default", disk.join("pool")),
+                _ => PoolConfig::btrfs("default", disk.join("pool")),
+            };
+            let mut driver = Driver::with(scratch, vec![pool]).await;
+            let id = driver.bring_up("v", 128 * MIB, &capability, "pod").await;
+            let folder = disk.join("pool/volumes").join(&id);
+            let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+            let aside = if out_of_it { disk.join("aside") } else { folder.join("aside") };
+            let (now, aside) = (text(folder.join(data)), text(aside));
+            command("mv", &[&now, &aside]).unwrap();
+            command("cp", &["-r", &aside, &now]).unwrap();
+            if forgotten {
+                fs::remove_file(folder.join("node.json")).unwrap();
+            } else {
+                assert_said(&driver.condition(&id).await, "was replaced");
+                if capability != raw {
+                    driver.assert_abnormal(&id, "pod", "was replaced").await;
+                }
+            }
+            if backend != "directory" {
+                assert_code(driver.snapshot("s", &id).await, Code::FailedPrecondition, "was replaced");
+                let clone = csi::CreateVolumeRequest {
+                    volume_content_source: Some(csi::VolumeContentSource {
+                        r#type: Some(csi::volume_content_source::Type::Volume(
+                            csi::volume_content_source::VolumeSource { volume_id: id.clone() },
+                        )),
+                    }),
+                    ..volume("clone", 128 * MIB, &capability)
+                };
+                assert_code(driver.create(clone).await, Code::FailedPrecondition, "was replaced");
+            }
+            let elsewhere = driver.path("elsewhere");
+            fs::create_dir(&elsewhere).unwrap();
+            let request = csi::NodeStageVolumeRequest {
+                volume_id: id.clone(),
+                staging_target_path: elsewhere,
+                volume_capability: Some(capability.clone()),
+                ..Default::default()
+            };
+            let staged = driver.node.node_stage_volume(request).await;
+            assert_code(staged, Code::FailedPrecondition, "unstage it");
+            driver.detach(&id).await.unwrap();
+            assert_code(driver.delete(&id).await, Code::FailedPrecondition, "still mounted or attached");
+            driver.unpublish(&id, "pod").await.unwrap();
+            assert_code(driver.delete(&id).await, Code::FailedPrecondition, "still mounted or attached");
+            driver.unstage(&id).await.unwrap();
+            assert_eq!(driver.scratch.mounts(), std::slice::from_ref(&disk));
+            driver.delete(&id).await.unwrap();
+            until("the trash is empty", || fs::read_dir(disk.join("pool/trash")).unwrap().next().is_none())
+                .await;
+            assert_eq!(fs::exists(&aside).unwrap(), out_of_it);
+            assert_eq!(driver.scratch.loops().len(), 1, "that of the disk");
+            driver.end().await;
+        }
+    }
+}

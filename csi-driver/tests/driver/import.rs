@@ -201,6 +201,14 @@ async fn what_is_refused_stays_as_it_was() {
     assert!(refused.contains(&format!("is attached to {device}")), "{refused}");
     command("losetup", &["-d", &device]).unwrap();
     drop(open);
+    // By a name that it has no more.
+    let second = folder.join("second");
+    fs::hard_link(&path, &second).unwrap();
+    let device = command("losetup", &["-f", "--show", second.to_str().unwrap()]).unwrap().trim().to_owned();
+    fs::remove_file(&second).unwrap();
+    let refused = driver.import(0, of(&path)).await.unwrap_err();
+    assert!(refused.contains(&format!("is attached to {device}")), "{refused}");
+    command("losetup", &["-d", &device]).unwrap();
     let mut reader = sleeper(&path);
     let refused = driver.import(0, of(&path)).await.unwrap_err();
     assert!(refused.contains(&format!("in use by process {}", reader.id())), "{refused}");

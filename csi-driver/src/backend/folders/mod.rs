@@ -15,7 +15,7 @@ use std::{
 
 use rustix::fs::{self as rfs, AtFlags, OFlags, StatxFlags, statx};
 
-use super::{Abilities, Backend, Cut, Stage, btrfs::Copies};
+use super::{Abilities, Backend, Cut, Stage, Stands, btrfs::Copies};
 use crate::{
     capability::Access,
     clock::Moment,
@@ -206,21 +206,43 @@ impl Backend for Folders {
     }
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
-        let (root, device) = place_of_data(folder)?;
+        let (root, device) = place_of(folder)?;
         Ok(mountinfo::all()?.iter().any(|mount| mount.device == device && mount.root.starts_with(&root)))
     }
 
-    fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
-        let data = folder.open_child(DATA, OFlags::PATH)?;
-        let stat = rfs::fstat(&data).tried(|| format!("looking at {}", folder.child(DATA).display()))?;
-        if (stat.st_dev, stat.st_ino) == (seen.dev, seen.ino) {
-            return Ok(true);
+    fn user_of_other_data(&self, folder: &VolumeFolder) -> Result<Option<PathBuf>, Error> {
+        let (root, device) = place_of(folder)?;
+        let mut mounts = mountinfo::all()?.into_iter();
+        Ok(mounts
+            .find(|mount| {
+                mount.device == device
+                    && (is_deleted_data(&mount.root, &root)
+                        || mount.root.starts_with(&root) && !mount.root.starts_with(root.join(DATA)))
+            })
+            .map(|mount| mount.mount_point))
+    }
+
+    fn stands(&self, folder: &VolumeFolder, seen: &Seen) -> Result<Stands, Error> {
+        if let Some(data) = folder.try_open_child(DATA, OFlags::PATH)? {
+            let stat = rfs::fstat(&data).tried(|| format!("looking at {}", folder.child(DATA).display()))?;
+            if (stat.st_dev, stat.st_ino) == (seen.dev, seen.ino) {
+                return Ok(Stands::OnData);
+            }
         }
-        // Somebody deleted the data and put other in its place: the kernel says where it was.
-        let (mut root, device) = place_of_data(folder)?;
-        root.as_mut_os_string().push("//deleted");
-        let mount = mountinfo::by_id(seen.mount_id)?;
-        Ok(mount.is_some_and(|mount| mount.device == device && mount.root.as_os_str() == root.as_os_str()))
+        // Somebody deleted the data, or moved it away, and may have put other in its place: the kernel
+        // says where it is, or was.
+        let (root, device) = place_of(folder)?;
+        let Some(mount) = mountinfo::by_id(seen.mount_id)?.filter(|mount| mount.device == device) else {
+            return Ok(Stands::Elsewhere);
+        };
+        Ok(match root.parent() {
+            _ if is_deleted_data(&mount.root, &root) => Stands::OnOther,
+            // A part of the data is not the volume.
+            _ if mount.root.starts_with(root.join(DATA)) => Stands::Elsewhere,
+            _ if mount.root.starts_with(&root) => Stands::OnOther,
+            Some(volumes) if mount.root.starts_with(volumes) => Stands::Elsewhere,
+            _ => Stands::Astray,
+        })
     }
 
     fn stage(&self, stage: &Stage<'_>) -> Result<(), Error> {
@@ -294,18 +316,27 @@ impl Backend for Folders {
     }
 }
 
-/// Where the data is within its file system, as mounts of it show it, and on which device.
-fn place_of_data(folder: &VolumeFolder) -> Result<(PathBuf, String), Error> {
-    let data = folder.child(DATA);
+/// Whether `mounted` is how the kernel shows data that was in the folder at `root` and was deleted.
+fn is_deleted_data(mounted: &Path, root: &Path) -> bool {
+    let mut deleted = root.join(DATA);
+    deleted.as_mut_os_string().push("//deleted");
+    // As paths they would be the same as that of a folder of this name.
+    mounted.as_os_str() == deleted.as_os_str()
+}
+
+/// Where the volume's folder is within its file system, as mounts of it show it, and on which
+/// device.
+fn place_of(folder: &VolumeFolder) -> Result<(PathBuf, String), Error> {
+    let path = folder.path();
     let fd = sizes::open(folder)?;
     let stat = statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-        .tried(|| format!("looking at {}", folder.path().display()))?;
+        .tried(|| format!("looking at {}", path.display()))?;
     let place = mountinfo::by_id(stat.stx_mnt_id)?.and_then(|pool| {
-        let inside = data.strip_prefix(&pool.mount_point).ok()?;
+        let inside = path.strip_prefix(&pool.mount_point).ok()?;
         Some((pool.root.join(inside), pool.device))
     });
     place.ok_or_else(|| Error::Corrupt {
-        path: data,
+        path: path.to_owned(),
         reason: "its file system is not in this process's mount table".to_owned(),
     })
 }

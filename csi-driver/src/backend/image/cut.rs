@@ -85,20 +85,7 @@ fn shareable(all: &[Copying<'_>]) -> Result<bool, Error> {
 }
 
 fn used(source: &VolumeFolder) -> Result<Use, Error> {
-    let device = match Image::find_device(source)? {
-        Some(device) => device,
-        None => match Image::find_device_even_deleted(source)? {
-            None => return Ok(Use::Idle),
-            Some(device) => {
-                return Err(Error::Precondition(format!(
-                    "the image of {} was replaced while {} uses the one before: a copy would not have what is written \
-                     now; unstage it first (stop its pods)",
-                    source.path().display(),
-                    device.path.display()
-                )));
-            }
-        },
-    };
+    let Some(device) = Image::find_device(source)? else { return Ok(Use::Idle) };
     // The driver attaches no snapshot, so somebody else did.
     if source.is_snapshot()? {
         return match device.is_read_only()? {

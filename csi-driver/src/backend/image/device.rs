@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::{
+    fs::{self as rfs, FileType, OFlags},
+    io::Errno,
+};
 
 use super::{IMAGE, Image};
 use crate::{
-    error::Error,
+    backend::Stands,
+    error::{Error, Tried as _},
     kernel::{
         loopdev::{self, LoopDevice},
         mountinfo,
@@ -24,17 +28,27 @@ impl Image {
         loopdev::find(&Self::look_at_image(folder)?, &end)
     }
 
-    /// As [`Image::find_device`], for taking the volume away: also where someone deleted the
-    /// image. That it is not there is certain then, and a device may have it still.
-    pub(super) fn find_device_even_deleted(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
-        let there = match folder.try_open_child(IMAGE, OFlags::PATH)? {
-            Some(_) => Self::find_device(folder)?,
+    /// All devices on what is in the volume's folder: on the image, and on what was it before
+    /// somebody deleted, moved or replaced it.
+    pub(super) fn devices(folder: &VolumeFolder) -> Result<Vec<LoopDevice>, Error> {
+        let mut devices = loopdev::find_below(folder.path(), folder.open_child(".", OFlags::PATH)?)?;
+        // Attached from another root folder, the kernel shows another path.
+        if folder.try_open_child(IMAGE, OFlags::PATH)?.is_some()
+            && let Some(device) = Self::find_device(folder)?
+            && devices.iter().all(|known| known.rdev != device.rdev)
+        {
+            devices.push(device);
+        }
+        Ok(devices)
+    }
+
+    /// A device on something in the volume's folder that is not the image, or not any more.
+    pub(super) fn device_on_other(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
+        let image = match folder.try_open_child(IMAGE, OFlags::PATH)? {
+            Some(_) => Self::find_device(folder)?.map(|device| device.rdev),
             None => None,
         };
-        match there {
-            None => loopdev::find_deleted(&folder.child(IMAGE), folder.open_child(".", OFlags::PATH)?),
-            there => Ok(there),
-        }
+        Ok(Self::devices(folder)?.into_iter().find(|device| Some(device.rdev) != image))
     }
 
     /// Gives the device the volume's limits and no others: the number may have those of a
@@ -55,22 +69,57 @@ impl Image {
         })
     }
 
-    /// Whether what is seen at a path is the volume's device or its file system.
-    pub(super) fn shows(folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
-        let Some(device) = Self::find_device_even_deleted(folder)? else { return Ok(false) };
+    /// The number of the device on which what is seen at a path stands.
+    fn device_of(seen: &Seen) -> Result<Option<u64>, Error> {
         if seen.kind == FileType::BlockDevice {
-            return Ok(seen.rdev == device.rdev);
+            return Ok(Some(seen.rdev));
         }
-        if seen.dev == device.rdev {
-            return Ok(true);
+        if rfs::major(seen.dev) != 0 {
+            return Ok(Some(seen.dev));
         }
         // btrfs shows a device number of its own; the mount table names the real one.
-        Ok(mountinfo::by_id(seen.mount_id)?.is_some_and(|mount| mount.source == device.path))
+        let Some(mount) = mountinfo::by_id(seen.mount_id)?.filter(|mount| mount.source.is_absolute()) else {
+            return Ok(None);
+        };
+        match rfs::stat(&mount.source) {
+            Ok(stat) => Ok(Some(stat.st_rdev)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error).tried(|| format!("looking at {}", mount.source.display())),
+        }
     }
 
-    /// Ends the device, which nothing mounts any more.
+    pub(super) fn stands_on(folder: &VolumeFolder, seen: &Seen) -> Result<Stands, Error> {
+        let Some(backing) = Self::device_of(seen)?.map_or(Ok(None), loopdev::backing)? else {
+            return Ok(Stands::Elsewhere);
+        };
+        let looking = || format!("looking at {}", folder.path().display());
+        if let Some(image) = folder.try_open_child(IMAGE, OFlags::PATH)?
+            && backing.is(&rfs::fstat(image).tried(looking)?)
+        {
+            return Ok(Stands::OnData);
+        }
+        let own = rfs::fstat(folder.open_child(".", OFlags::PATH)?).tried(looking)?;
+        Ok(match folder.path().parent() {
+            _ if !backing.is_beside(&own) => Stands::Elsewhere,
+            _ if backing.path.starts_with(folder.path()) => Stands::OnOther,
+            Some(volumes) if backing.path.starts_with(volumes) => Stands::Elsewhere,
+            // A node keeps no device: its number may have gone to another file.
+            _ if seen.kind == FileType::BlockDevice => Stands::Elsewhere,
+            _ => Stands::Astray,
+        })
+    }
+
+    /// As [`Image::stands_on`], by the path that the kernel shows where that says enough: to open a
+    /// device holds up who detaches it.
+    pub(super) fn shows_image(folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
+        let path = Self::device_of(seen)?.map_or(Ok(None), loopdev::path_of_backing)?;
+        Ok(path.is_some_and(|path| path == folder.child(IMAGE))
+            || Self::stands_on(folder, seen)? == Stands::OnData)
+    }
+
+    /// Ends the devices, which nothing mounts any more.
     pub(super) fn detach(folder: &VolumeFolder) -> Result<(), Error> {
-        if let Some(device) = Self::find_device_even_deleted(folder)? {
+        for device in Self::devices(folder)? {
             // A target holds the node, not the device: detached, the number would go to
             // another volume, and the target would show that one's data.
             if let Some(target) = device.bound_at()? {
@@ -82,7 +131,7 @@ impl Image {
             }
             device.detach()?;
         }
-        if let Some(device) = Self::find_device_even_deleted(folder)? {
+        for device in Self::devices(folder)? {
             // Someone else has it open, another mount namespace for one. It goes when
             // they let go; until then the volume is not deleted (is_in_use).
             tracing::warn!(device = %device.path.display(), folder = %folder.path().display(),

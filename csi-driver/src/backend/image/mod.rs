@@ -20,7 +20,7 @@ use std::{
 
 use rustix::fs::{self as rfs, OFlags};
 
-use super::{Abilities, Backend, Cut, Stage, Surroundings};
+use super::{Abilities, Backend, Cut, Stage, Stands, Surroundings};
 use crate::{
     capability::Access,
     clock::Moment,
@@ -254,11 +254,19 @@ impl Backend for Image {
     }
 
     fn is_in_use(&self, folder: &VolumeFolder) -> Result<bool, Error> {
-        Ok(Self::find_device_even_deleted(folder)?.is_some())
+        Ok(!Self::devices(folder)?.is_empty())
     }
 
-    fn is_staged_at(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
-        Self::shows(folder, seen)
+    fn user_of_other_data(&self, folder: &VolumeFolder) -> Result<Option<PathBuf>, Error> {
+        Ok(Self::device_on_other(folder)?.map(|device| device.path))
+    }
+
+    fn stands(&self, folder: &VolumeFolder, seen: &Seen) -> Result<Stands, Error> {
+        Self::stands_on(folder, seen)
+    }
+
+    fn shows_data(&self, folder: &VolumeFolder, seen: &Seen) -> Result<bool, Error> {
+        Self::shows_image(folder, seen)
     }
 
     fn stage(&self, stage: &Stage<'_>) -> Result<(), Error> {
@@ -317,11 +325,8 @@ impl Backend for Image {
 
     fn leave(&self, folder: &VolumeFolder) -> Result<(), Error> {
         let Some(group) = &self.io_group else { return Ok(()) };
-        // While the device is held here, nobody else is on it.
-        match Self::find_device_even_deleted(folder)? {
-            Some(device) => group.clear(device.rdev),
-            None => Ok(()),
-        }
+        // While a device is held here, nobody else is on it.
+        Self::devices(folder)?.iter().try_for_each(|device| group.clear(device.rdev))
     }
 
     fn unstage(&self, folder: &VolumeFolder) -> Result<(), Error> {
