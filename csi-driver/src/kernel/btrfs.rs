@@ -39,6 +39,9 @@ const LEVEL: u64 = 0x4846;
 /// Where in a group's number its level begins.
 const LEVEL_SHIFT: u32 = 48;
 
+/// There where the kernel knows simple quotas (Documentation/ABI/testing/sysfs-fs-btrfs).
+const SIMPLE_QUOTAS: &str = "/sys/fs/btrfs/features/simple_quota";
+
 /// How a file system counts what subvolumes use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counting {
@@ -172,6 +175,22 @@ impl FileSystem {
             }
         }
         Ok(None)
+    }
+
+    /// Whether all the `bytes` in a subvolume would count against a limit. Full quotas count what it
+    /// refers to; simple quotas, nothing that was written before they were switched on, that
+    /// another subvolume wrote, or that lies in one nested in it.
+    pub(crate) fn counts_all(&self, subvolume: &OwnedFd, bytes: u64) -> Result<bool, Error> {
+        let simple = match self.counting()? {
+            Some(counting) => counting == Counting::Simple,
+            None => self.preferred == Counting::Simple && Path::new(SIMPLE_QUOTAS).exists(),
+        };
+        if !simple {
+            return Ok(true);
+        }
+        // What is in memory only is counted when it is written.
+        rfs::syncfs(subvolume).tried(|| format!("syncing the btrfs at {}", self.path.display()))?;
+        Ok(self.used(subvolume)?.unwrap_or(0) >= bytes)
     }
 
     /// How many bytes of those that count for the subvolume will not need room anew when it

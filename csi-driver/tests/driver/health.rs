@@ -9,7 +9,8 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use tonic::{Code, Status};
 
 use crate::harness::{
-    Driver, MIB, Scratch, assert_code, block, command, filesystem, mounted, mounted_as, needs, until, volume,
+    Driver, MIB, Scratch, assert_code, block, command, filesystem, filesystem_of, mounted, mounted_as, needs,
+    until, volume,
 };
 
 impl Driver {
@@ -367,14 +368,14 @@ async fn data_that_was_moved_aside() {
             }
             println!("{backend}, {capability:?}, out of the folder {out_of_it}, journal lost {forgotten}");
             let scratch = Scratch::new();
-            let disk = filesystem(&scratch, "btrfs");
+            let disk = filesystem_of(&scratch, "btrfs", 1024 * MIB);
             let pool = match backend {
                 "image" => PoolConfig::image("default", disk.join("pool")),
                 "directory" => PoolConfig::directory("default", disk.join("pool")),
                 _ => PoolConfig::btrfs("default", disk.join("pool")),
             };
             let mut driver = Driver::with(scratch, vec![pool]).await;
-            let id = driver.bring_up("v", 128 * MIB, &capability, "pod").await;
+            let id = driver.bring_up("v", 256 * MIB, &capability, "pod").await;
             let folder = disk.join("pool/volumes").join(&id);
             let text = |path: PathBuf| path.to_str().unwrap().to_owned();
             let aside = if out_of_it { disk.join("aside") } else { folder.join("aside") };
@@ -397,7 +398,7 @@ async fn data_that_was_moved_aside() {
                             csi::volume_content_source::VolumeSource { volume_id: id.clone() },
                         )),
                     }),
-                    ..volume("clone", 128 * MIB, &capability)
+                    ..volume("clone", 256 * MIB, &capability)
                 };
                 assert_code(driver.create(clone).await, Code::FailedPrecondition, "was replaced");
             }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _},
         net::{UnixListener, UnixStream},
@@ -11,6 +12,7 @@ use std::{
 
 use holdfast_csi_driver::{Config, Error, Import, Order, Outcome, PoolConfig, carry_out};
 use holdfast_proto::csi::{self, volume_capability::access_mode::Mode};
+use holdfast_test_needs::cannot_run;
 
 use crate::{
     crash::{killed, listening, start},
@@ -264,6 +266,13 @@ async fn folders() {
     ];
     let mut driver = Driver::with(scratch, pools).await;
     let sized = |path: &Path| Import { size: Some(16 * MIB as u64), ..of(path) };
+    // Simple quotas, which the first volume switches on, count nothing that was there before.
+    let first = csi::CreateVolumeRequest {
+        parameters: parameters(&[("pool", "dirs")]),
+        ..volume("first", MIB, &mounted(""))
+    };
+    let first = driver.create(first).await.unwrap().volume_id;
+    driver.delete(&first).await.unwrap();
     for pool in [0, 2] {
         let name = driver.config.pools[pool].name.clone();
         // A subvolume is moved, anything else has to be copied.
@@ -323,6 +332,55 @@ async fn folders() {
     assert_eq!(entries(&ext4.join("pool/volumes")), Vec::<String>::new());
     driver.import(1, Import { copy: true, ..elsewhere }).await.unwrap();
     assert_filled(&ext4.join("pool/volumes/plain.v/data"));
+    driver.end().await;
+}
+
+/// What simple quotas do not count is not held to a size: a subvolume that was there before them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_quota_counts() {
+    needs!("btrfs");
+    if !Path::new("/sys/fs/btrfs/features/simple_quota").exists() {
+        cannot_run("the kernel has no simple quotas");
+        return;
+    }
+    let scratch = Scratch::new();
+    let btrfs = filesystem(&scratch, "btrfs");
+    let mut driver = Driver::with(scratch, vec![PoolConfig::directory("dirs", btrfs.join("pool"))]).await;
+    let subvolume = |name: &str| {
+        let old = btrfs.join(name);
+        command("btrfs", &["-q", "subvolume", "create", old.to_str().unwrap()]).unwrap();
+        fs::write(old.join("file"), vec![1; 10 * MIB as usize]).unwrap();
+        // Counted is what is written, when it is.
+        command("sync", &["--file-system", old.to_str().unwrap()]).unwrap();
+        old
+    };
+    let before = subvolume("before");
+    let sized = |path: &Path| Import { size: Some(16 * MIB as u64), ..of(path) };
+    let refused = driver.import(0, sized(&before)).await.unwrap_err();
+    assert!(refused.contains("simple quotas") && refused.contains("use --copy"), "{refused}");
+    let capability = mounted("");
+    for (name, copy) in [("before", true), ("before", false), ("after", false)] {
+        let from = if name == "after" { subvolume(name) } else { before.clone() };
+        let done = driver.import(0, Import { copy, ..sized(&from) }).await;
+        if !copy && name == "before" {
+            // Quotas are on now, and count it as little.
+            let refused = done.unwrap_err();
+            assert!(refused.contains("use --copy"), "{refused}");
+            assert!(driver.import(0, Import { enforce_size: false, ..sized(&from) }).await.is_ok());
+            driver.delete("dirs.v").await.unwrap();
+            continue;
+        }
+        let (id, _) = done.unwrap();
+        driver.attach(&id, &capability).await.unwrap();
+        driver.stage(&id, &capability).await.unwrap();
+        let more = fs::File::create(format!("{}/more", driver.staging(&id))).unwrap();
+        let written = (&more).write_all(&[2; 10 * MIB as usize]).and_then(|()| more.sync_all());
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::QuotaExceeded, "{name}, copy {copy}");
+        drop(more);
+        driver.unstage(&id).await.unwrap();
+        driver.detach(&id).await.unwrap();
+        driver.delete(&id).await.unwrap();
+    }
     driver.end().await;
 }
 
@@ -436,6 +494,8 @@ async fn killed_at_every_step() {
                     .unwrap();
                 });
                 let disk = folder.join("disk");
+                // Simple ones would not count what was there before them.
+                command("btrfs", &["quota", "enable", disk.to_str().unwrap()]).unwrap();
                 let old = disk.join("old");
                 command("btrfs", &["-q", "subvolume", "create", old.to_str().unwrap()]).unwrap();
                 fill(&old);

@@ -48,7 +48,7 @@ impl Folders {
         if import.copy {
             census.expect_whole(original)?;
         } else {
-            self.sizes.expect_adoptable(original, import.enforce_size)?;
+            self.sizes.expect_adoptable(original, import.enforce_size, census.bytes)?;
         }
         Ok(Appraisal { content: Content::Folder, least: occupied, occupied })
     }
@@ -63,7 +63,7 @@ impl Folders {
     }
 
     /// Copies the folder with everything that it has, durably: owners, modes, times, links,
-    /// holes, attributes; blocks are shared where that is possible. Whoever writes into it
+    /// holes, attributes; blocks are shared where that is possible and they count. Whoever writes into it
     /// meanwhile is found out.
     pub(super) fn copy_folder(
         &self,
@@ -74,9 +74,14 @@ impl Folders {
     ) -> Result<(), Error> {
         self.sizes.make(folder, volume.enforced.then_some(volume.capacity))?;
         let data = folder.child(sizes::DATA);
+        let reflink = if volume.enforced && self.sizes.leaves_shared_out()? {
+            "--reflink=never"
+        } else {
+            "--reflink=auto"
+        };
         let args: [&OsStr; 6] = [
             "--archive".as_ref(),
-            "--reflink=auto".as_ref(),
+            reflink.as_ref(),
             "--one-file-system".as_ref(),
             "--no-target-directory".as_ref(),
             original.place.path().as_os_str(),

@@ -92,18 +92,40 @@ impl Sizes {
     }
 
     /// Refuses a folder that cannot be a volume's data as it is, only a copy of it.
-    pub(super) fn expect_adoptable(&self, original: &Original, enforce: bool) -> Result<(), Error> {
+    /// `bytes` is how much is in it.
+    pub(super) fn expect_adoptable(
+        &self,
+        original: &Original,
+        enforce: bool,
+        bytes: u64,
+    ) -> Result<(), Error> {
         let why = match self {
-            Self::Btrfs(btrfs) => match btrfs.check_writable_subvolume(&original.open()?)? {
-                None => return Ok(()),
-                Some(why) => why,
-            },
+            Self::Btrfs(btrfs) => {
+                let folder = original.open()?;
+                match btrfs.check_writable_subvolume(&folder)? {
+                    None if !enforce || btrfs.counts_all(&folder, bytes)? => return Ok(()),
+                    None => {
+                        "holds more than btrfs would count against the volume's size: simple quotas count nothing that \
+                         was written before they were switched on, that is shared or nested, and what is compressed as \
+                         what it occupies"
+                    }
+                    Some(why) => why,
+                }
+            }
             Self::Projects(_) if enforce => {
                 "would keep the projects of its files, which do not count against the volume's size"
             }
             Self::Projects(_) | Self::None { .. } => return Ok(()),
         };
         Err(Error::Precondition(format!("{} {why}: use --copy", original.place.path().display())))
+    }
+
+    /// Whether blocks that the data shares with others do not count against its size.
+    pub(super) fn leaves_shared_out(&self) -> Result<bool, Error> {
+        match self {
+            Self::Btrfs(btrfs) => Ok(btrfs.counting()? == Some(Counting::Simple)),
+            _ => Ok(false),
+        }
     }
 
     /// Holds the data to so many bytes from now on.
