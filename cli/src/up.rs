@@ -119,7 +119,7 @@ impl Machine {
             let mut registry = api.registry.lock();
             driver.metrics.register(&mut registry);
             node.metrics.register(&mut registry);
-            sidecars.metrics.register(&mut registry);
+            sidecars.metrics.register_beside(&mut registry);
             controllers.metrics.register(&mut registry);
         }
         let stop = parts.stop.clone();

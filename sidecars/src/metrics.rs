@@ -58,12 +58,23 @@ impl Metrics {
     /// `driver_name`, `method_name`, `grpc_status_code`; seconds), `workqueue_depth` and
     /// `workqueue_oldest_age_seconds` (label `name`).
     pub fn register(&self, registry: &mut Registry) {
+        self.register_calls(registry);
+        registry.register_collector(Box::new(self.queues.clone()));
+    }
+
+    /// As [`Metrics::register`], where others in the process have queues of these names: a metric is
+    /// described once. The sidecars' are `sidecar_workqueue_…` then.
+    pub fn register_beside(&self, registry: &mut Registry) {
+        self.register_calls(registry);
+        registry.sub_registry_with_prefix("sidecar").register_collector(Box::new(self.queues.clone()));
+    }
+
+    fn register_calls(&self, registry: &mut Registry) {
         registry.register(
             "csi_sidecar_operations_seconds",
             "Duration of CSI calls in seconds, by gRPC status code",
             self.calls.clone(),
         );
-        registry.register_collector(Box::new(self.queues.clone()));
     }
 
     pub(crate) fn observe_call(&self, driver: &str, method: &str, code: Code, took: Duration) {

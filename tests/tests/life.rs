@@ -120,6 +120,15 @@ impl Life {
         })
         .await?;
         self.at(Moment::Attached).await?;
+        if self.end.is_none() {
+            let text = self
+                .machine
+                .client()
+                .await?
+                .request_text(http::Request::get("/metrics").body(Vec::new())?)
+                .await?;
+            each_is_described_once(&text)?;
+        }
         let mounted = |ending: &'static str| {
             let root = root.clone();
             move || {
@@ -221,6 +230,21 @@ impl Life {
 /// Bytes that no file system makes by accident.
 fn content() -> Vec<u8> {
     (0u32..1 << 18).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+/// Scrapers refuse an answer that describes a metric twice.
+fn each_is_described_once(metrics: &str) -> Result<()> {
+    let mut names: Vec<&str> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for part in
+        ["apiserver_request", "workqueue_depth", "sidecar_workqueue_depth", "csi_sidecar_operations_seconds"]
+    {
+        ensure!(names.contains(&part), "{part} is missing: {names:?}");
+    }
+    names.sort_unstable();
+    let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    ensure!(twice.is_empty(), "described twice: {twice:?}");
+    Ok(())
 }
 
 fn write_durably(path: &Path, content: &[u8]) -> Result<()> {

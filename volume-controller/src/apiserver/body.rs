@@ -23,17 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Reads the whole body, up to [`MAX_BODY`] and for at most [`PATIENCE`]. What was written so
 /// far of one that does not come to its end does nothing.
 pub(crate) async fn read(body: Body) -> Result<Bytes, ApiError> {
-    read_within(PATIENCE, body).await
+    read_at_most(MAX_BODY, body).await
 }
 
-async fn read_within(patience: Duration, body: Body) -> Result<Bytes, ApiError> {
-    let read = timeout(patience, Limited::new(body, MAX_BODY).collect());
+/// As [`read`], with another limit of bytes.
+pub(crate) async fn read_at_most(most: usize, body: Body) -> Result<Bytes, ApiError> {
+    read_within(PATIENCE, most, body).await
+}
+
+async fn read_within(patience: Duration, most: usize, body: Body) -> Result<Bytes, ApiError> {
+    let read = timeout(patience, Limited::new(body, most).collect());
     let Ok(read) = read.await else { return Err(ApiError::SlowBody) };
     match read {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(ApiError::TooLarge(format!("limit is {MAX_BODY}")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(format!("limit is {most}"))),
         Err(error) => Err(ApiError::BadRequest(format!("the request's body could not be read: {error}"))),
     }
 }
@@ -198,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn bodies_end_in_time() {
         let patience = Duration::from_millis(200);
-        assert!(matches!(read_within(patience, endless()).await, Err(ApiError::SlowBody)));
+        assert!(matches!(read_within(patience, MAX_BODY, endless()).await, Err(ApiError::SlowBody)));
         assert_eq!(read(Body::from("abc")).await.unwrap(), "abc");
         assert!(matches!(read(Body::from(vec![0; MAX_BODY + 1])).await, Err(ApiError::TooLarge(_))));
         assert_eq!(read(Body::from(vec![0; MAX_BODY])).await.unwrap().len(), MAX_BODY);

@@ -132,6 +132,10 @@ pub(crate) fn decode(object: &Object) -> Result<Value, ApiError> {
         .map_err(|e| ApiError::Internal(format!("the stored body of {} is damaged: {e}", object.key)))
 }
 
+/// Characters of one warning, and bytes of all: upstream's limits. Clients take a bounded number of headers.
+const MAX_WARNING: usize = 256;
+const MAX_WARNINGS: usize = 4 * 1024;
+
 /// Bytes of JSON as an answer in the given syntax.
 pub(crate) fn finish(
     code: StatusCode,
@@ -146,7 +150,13 @@ pub(crate) fn finish(
     };
     let mut response = respond(code, Body::from(bytes), syntax);
     let headers = response.headers_mut();
+    let mut bytes = 0;
     for warning in warnings {
+        let warning: String = warning.chars().take(MAX_WARNING).collect();
+        bytes += warning.len();
+        if bytes > MAX_WARNINGS {
+            break;
+        }
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
         // RFC 9111: 299 is a persistent miscellaneous warning. One that is not ASCII cannot be sent.
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {

@@ -143,11 +143,19 @@ async fn handle(
             let known = api.store.catch_up().await;
             known.map_err(|error| ApiError::Unavailable(error.to_string()))?;
         }
+        let there = match verb {
+            Verb::Get | Verb::List | Verb::Watch => 0,
+            _ => api.store.get(&call.target.key()).map_or(0, |object| object.body.len()),
+        };
+        let _turn = api.turns.wait(call.body.len().max(there)).await;
         verbs::run(verb, call).await
     };
     let result = call.await;
     (Some(labels), result)
 }
+
+/// The largest review, in bytes of its body: a token is the longest that one holds.
+const MAX_REVIEW: usize = 64 * 1024;
 
 async fn review(
     api: &Api,
@@ -162,7 +170,8 @@ async fn review(
     }
     // Nothing is ever stored, but what a client says must make sense.
     Options::parse(&parts.uri)?.is_dry_run(review.resource())?;
-    let bytes = body::read(body.take().unwrap_or_default()).await?;
+    // Everybody may ask, also who may do nothing else.
+    let bytes = body::read_at_most(MAX_REVIEW, body.take().unwrap_or_default()).await?;
     let answer = review.answer(api, user, namespace, &parts.headers, &bytes)?;
     reply::finish(StatusCode::CREATED, Bytes::from(answer.to_string()), Syntax::Json, &[])
 }

@@ -1,9 +1,11 @@
 //! How large an object may be, and what is done about much work.
 
 use std::io;
+use std::num::NonZero;
 
 use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::block_in_place;
 
 use super::status::ApiError;
@@ -14,6 +16,22 @@ pub(crate) const MAX_OBJECT: usize = 3 * 512 * 1024;
 
 /// Work on more bytes than this is not done where other tasks wait for it.
 const AT_ONCE: usize = 64 * 1024;
+
+/// Turns at much work: what is read of a body may take dozens of times its bytes, so only as many large ones
+/// are in memory as there are processors to work on them.
+pub(crate) struct Turns(Semaphore);
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        Self(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get).max(2)))
+    }
+
+    /// Waits for a turn, where there are many bytes. It ends when what is returned is dropped.
+    pub(crate) async fn wait(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        if bytes > AT_ONCE { self.0.acquire().await.ok() } else { None }
+    }
+}
 
 /// Refuses an object that is too large. One that was already may be changed while it does not grow.
 pub(crate) fn check(old: Option<&Value>, new: &Value) -> Result<(), ApiError> {
@@ -84,6 +102,19 @@ mod tests {
             aside(AT_ONCE + 1, || told.recv_timeout(Duration::from_secs(20)))
         });
         done.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn large_ones_take_turns_and_small_ones_do_not_wait() {
+        let turns = Turns::new();
+        let mut held = Vec::new();
+        while let Ok(turn) = tokio::time::timeout(Duration::from_millis(50), turns.wait(AT_ONCE + 1)).await {
+            held.push(turn.unwrap());
+            assert!(held.len() <= 1024, "they do not wait");
+        }
+        assert!(turns.wait(AT_ONCE).await.is_none());
+        held.pop();
+        assert!(turns.wait(AT_ONCE + 1).await.is_some());
     }
 
     #[tokio::test]

@@ -26,6 +26,10 @@ pub(crate) const PIECE: usize = 16 * 1024;
 /// How long an answer of which nothing is read is kept; upstream's limit for a whole request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Marks an answer that goes on for as long as something happens: a watch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streamed;
+
 /// The client took too long.
 #[derive(Debug, Error)]
 #[error("the answer was not read in time")]
@@ -44,14 +48,22 @@ fn hold_within(
     version: Version,
 ) -> Response {
     let room = response.extensions_mut().remove::<Arc<Room>>();
-    if permit.is_none() && room.is_none() {
+    let is_streamed = response.extensions_mut().remove::<Streamed>().is_some();
+    if permit.is_none() && room.is_none() && !is_streamed {
         return response;
     }
     let (parts, body) = response.into_parts();
     let size = body.size_hint();
     let is_small = size.exact().is_some_and(|bytes| bytes <= PIECE as u64);
-    let waiting =
-        Waiting { body, rest: Bytes::new(), is_shared: true, taken: 0, _permit: permit, _room: room };
+    let waiting = Waiting {
+        body,
+        rest: Bytes::new(),
+        is_shared: true,
+        taken: 0,
+        is_awaited: false,
+        _permit: permit,
+        _room: room,
+    };
     let waiting = Arc::new(Mutex::new(Some(waiting)));
     // Over HTTP/1 a small answer is taken at once, whoever reads it when.
     let is_taken_at_once = is_small && version < Version::HTTP_2;
@@ -69,6 +81,8 @@ struct Waiting {
     is_shared: bool,
     /// How many pieces were handed on.
     taken: u64,
+    /// Whether the client has taken everything and waits for more, as of a quiet watch.
+    is_awaited: bool,
     _permit: Option<Permit>,
     _room: Option<Arc<Room>>,
 }
@@ -115,7 +129,9 @@ impl HttpBody for Held {
             return Poll::Ready(Some(Err(axum::Error::new(NotRead))));
         };
         if waiting.rest.is_empty() {
-            match ready!(Pin::new(&mut waiting.body).poll_frame(cx)) {
+            let polled = Pin::new(&mut waiting.body).poll_frame(cx);
+            waiting.is_awaited = polled.is_pending();
+            match ready!(polled) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => waiting.rest = data,
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
@@ -152,9 +168,9 @@ async fn give_up(patience: Duration, waiting: Weak<Mutex<Option<Waiting>>>) {
         sleep(patience).await;
         let Some(waiting) = waiting.upgrade() else { return };
         let mut slot = waiting.lock();
-        match slot.as_ref().map(|waiting| waiting.taken) {
+        match slot.as_ref() {
             None => return,
-            Some(taken) if taken > seen => seen = taken,
+            Some(waiting) if waiting.is_awaited || waiting.taken > seen => seen = waiting.taken,
             Some(_) => {
                 tracing::debug!("an answer that was not read in time is given up");
                 slot.take();
@@ -233,6 +249,28 @@ mod tests {
             let error = body.frame().await.unwrap().unwrap_err();
             assert!(error.to_string().contains("not read in time"), "{error}");
         }
+    }
+
+    /// A watch on which nothing happens is no answer that is not read; one with something to tell is.
+    #[tokio::test]
+    async fn a_quiet_watch_stays_and_an_unread_one_goes() {
+        let patience = Duration::from_millis(100);
+        let watch = |events: usize| {
+            let events =
+                futures::stream::iter((0..events).map(|_| Ok::<_, axum::Error>(Bytes::from("event"))));
+            let stream = futures::StreamExt::chain(events, futures::stream::pending());
+            let mut response = Response::new(Body::from_stream(stream));
+            response.extensions_mut().insert(Streamed);
+            hold_within(patience, response, None, Version::HTTP_11).into_body()
+        };
+        let mut quiet = watch(1);
+        quiet.frame().await.unwrap().unwrap();
+        let next = tokio::time::timeout(patience * 5, quiet.frame()).await;
+        assert!(next.is_err(), "it was ended: {next:?}");
+        let mut unread = watch(2);
+        unread.frame().await.unwrap().unwrap();
+        sleep(patience * 5).await;
+        assert!(unread.frame().await.unwrap().is_err(), "it is kept");
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use crate::apiserver::route::Target;
 use crate::apiserver::selection::Selection;
 use crate::apiserver::status::ApiError;
 use crate::apiserver::table::IncludeObject;
-use crate::apiserver::{protobuf, reply};
+use crate::apiserver::{protobuf, reply, unread};
 use crate::store::{Change, ChangeKind, Expired, Next, Object, Watch, WatchError};
 
 /// How long a watch stays open whose client does not say, at least; upstream's
@@ -44,6 +44,8 @@ pub(super) fn watch(call: &Call) -> Result<Response, ApiError> {
     });
     let mut response = Response::new(Body::from_stream(stream));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    // What a client that reads nothing has yet to hear is kept in memory, for a while only.
+    response.extensions_mut().insert(unread::Streamed);
     Ok(response)
 }
 
