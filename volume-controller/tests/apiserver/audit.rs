@@ -229,10 +229,15 @@ async fn refusals_do_not_quote_secrets() {
         assert!(!answer.text.contains(HIDDEN), "{}", answer.text);
     }
     assert!(answers[3].text.contains("data[a] must be text"), "{}", answers[3].text);
+    // A value that is copied to where it is quoted: who asks may see it, who reads the log may not.
+    let copy = json!([{"op": "copy", "from": "/data/a", "path": "/metadata/uid"}]);
+    let media = [("content-type", "application/json-patch+json")];
+    let quoted = cluster.raw(Method::PATCH, &path, &media, copy.to_string()).await;
+    assert!(quoted.refused(409, "Conflict").contains(CODED), "{}", quoted.text);
     let count = answers.len();
     let folder = cluster.stop().await;
     let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
-    assert!(!text.contains(HIDDEN) && text.lines().count() > count);
+    assert!(!text.contains(HIDDEN) && !text.contains(CODED) && text.lines().count() > count);
 }
 
 /// A client that leaves before the answer has done what it did.

@@ -102,7 +102,8 @@ impl Event {
     ) {
         let mut status = json!({"metadata": {}, "code": code.as_u16()});
         // What is said of the body of a secret is not kept, in case it quotes it.
-        let is_about_body = matches!(code, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
+        let is_about_body =
+            matches!(code, StatusCode::BAD_REQUEST | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY);
         let is_hidden = self.is_secret && is_about_body;
         for field in
             ["status", "message", "reason"].into_iter().filter(|field| !is_hidden || *field != "message")
