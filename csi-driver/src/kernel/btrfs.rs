@@ -28,7 +28,7 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 
-use super::raw::btrfs as raw;
+use super::{raw::btrfs as raw, removal::loosen};
 use crate::{
     error::{Error, Tried as _},
     step,
@@ -254,6 +254,7 @@ impl FileSystem {
             when_not_sent(|| raw::subvol_set_read_only(subvolume.as_fd(), false))
                 .map_err(|error| self.refused(&format!("making subvolume {id} writable"), error))?;
         }
+        loosen(&subvolume);
         let nested = self.nested(id)?;
         // First: in a volume that is full nothing can be removed either (EDQUOT).
         self.forget_limits(id);

@@ -194,7 +194,8 @@ fn device_number(path: &Path) -> Result<u64, Error> {
 }
 
 /// CSI v1.12, NodeUnpublishVolume: the mount goes, then the empty folder or file under
-/// it. Never what a folder holds: only what is unmounted and empty is removed.
+/// it. Never what a folder holds: only what is unmounted and empty is removed, and nothing
+/// at a path where the volume was not published.
 pub(super) fn unpublish(
     driver: &Driver,
     request: &NodeUnpublishVolumeRequest,
@@ -215,10 +216,14 @@ pub(super) fn unpublish(
     if let Some(place) = place {
         // An empty folder goes, and a pool has some that must not.
         driver.expect_outside_of_pools(TARGET, &place)?;
+        let was_mounted = place.mounted_even_dead()?.is_some();
         mount::unmount_all(&place, id.as_str(), &|seen| {
             by_record(recorded, seen, ask(pool, &folder, content, seen))
         })?;
-        place.remove()?;
+        // Only what was made to publish this volume.
+        if was_mounted || folder.read_journal_of_any_boot()?.targets.contains_key(&path) {
+            place.remove()?;
+        }
     }
     if journal.targets.remove(&path).is_some() {
         folder.shorten_journal(&journal)?;

@@ -148,15 +148,21 @@ impl VolumeFolder {
     /// damaged, speaks of mounts that are gone: it counts as empty.
     pub(crate) fn read_journal(&self) -> Result<NodeJournal, Error> {
         let boot = kernel::boot_id()?;
-        let journal = match self.read::<NodeJournal>(NODE_FILE) {
-            Ok(journal) => journal.unwrap_or_default(),
+        let journal = self.read_journal_of_any_boot()?;
+        if journal.boot == boot { Ok(journal) } else { Ok(NodeJournal { boot, ..NodeJournal::default() }) }
+    }
+
+    /// The node's journal as it was written, by whichever boot: the folders and files that were made
+    /// to mount on are there still. One that is damaged counts as empty.
+    pub(crate) fn read_journal_of_any_boot(&self) -> Result<NodeJournal, Error> {
+        match self.read::<NodeJournal>(NODE_FILE) {
+            Ok(journal) => Ok(journal.unwrap_or_default()),
             Err(Error::Corrupt { path, reason }) => {
                 tracing::warn!(path = %path.display(), %reason, "the node's journal is damaged; the mount table decides");
-                NodeJournal::default()
+                Ok(NodeJournal::default())
             }
-            Err(error) => return Err(error),
-        };
-        if journal.boot == boot { Ok(journal) } else { Ok(NodeJournal { boot, ..NodeJournal::default() }) }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the node's journal: whole after the end of this process, not

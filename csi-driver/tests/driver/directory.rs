@@ -200,6 +200,44 @@ async fn what_a_folder_cannot_be() {
     assert_code(driver.create(volume("xfs", 20 * MIB, &mounted("xfs"))).await, Code::InvalidArgument, "xfs");
 }
 
+/// What its owner made immutable is freed all the same, once the volume is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn marked_files_are_freed() {
+    needs!("btrfs");
+    for (mut driver, on) in [(on_btrfs().await, "disk/pool"), (on_ext4().await, "pool")] {
+        let capability = mounted("");
+        let request = csi::CreateVolumeRequest {
+            parameters: parameters(&[("enforceSize", "false")]),
+            ..volume("marked", 20 * MIB, &capability)
+        };
+        let id = driver.create(request).await.unwrap().volume_id;
+        driver.attach(&id, &capability).await.unwrap();
+        driver.stage(&id, &capability).await.unwrap();
+        let at = |name: &str| format!("{}/{name}", driver.staging(&id));
+        fs::create_dir_all(at("folder/inner")).unwrap();
+        for name in ["folder/inner/file", "only-more", "folder/fixed"] {
+            fs::write(at(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("only-more", at("folder/link")).unwrap();
+        for (mark, name) in [
+            ("+i", "folder/inner"),
+            ("+i", "folder/fixed"),
+            ("+a", "only-more"),
+            ("+a", "folder"),
+            ("+i", ""),
+        ] {
+            command("chattr", &[mark, &at(name)]).unwrap();
+        }
+        assert!(fs::remove_file(at("only-more")).is_err(), "the marks are of this file system");
+        driver.unstage(&id).await.unwrap();
+        driver.detach(&id).await.unwrap();
+        driver.delete(&id).await.unwrap();
+        let trash = driver.scratch.path().join(on).join("trash");
+        until("the trash is empty", || crate::harness::entries(&trash).is_empty()).await;
+        driver.end().await;
+    }
+}
+
 /// A tree deeper than any stack is removed all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_very_deep_tree_is_freed() {

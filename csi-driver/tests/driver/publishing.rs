@@ -104,9 +104,16 @@ async fn other_peoples_files_stay() {
     // A folder with files, nothing mounted.
     fs::create_dir(driver.path("folder")).unwrap();
     fs::write(driver.path("folder/file"), "x").unwrap();
-    assert_code(driver.unpublish(&id, "folder").await, Code::FailedPrecondition, "not empty");
+    driver.unpublish(&id, "folder").await.unwrap();
     fs::write(driver.path("plain"), "x").unwrap();
-    assert_code(driver.unpublish(&id, "plain").await, Code::FailedPrecondition, "not this driver's");
+    driver.unpublish(&id, "plain").await.unwrap();
+    assert!(fs::exists(driver.path("folder/file")).unwrap() && fs::exists(driver.path("plain")).unwrap());
+    // Where it was published, someone unmounted it and wrote into the folder below.
+    command("umount", &[&driver.path("pod")]).unwrap();
+    fs::write(driver.path("pod/below"), "x").unwrap();
+    assert_code(driver.unpublish(&id, "pod").await, Code::FailedPrecondition, "not empty");
+    fs::remove_file(driver.path("pod/below")).unwrap();
+    driver.publish(&id, "pod", &capability).await.unwrap();
     // Something else that is mounted.
     fs::create_dir(driver.path("tmpfs")).unwrap();
     command("mount", &["-t", "tmpfs", "none", &driver.path("tmpfs")]).unwrap();
@@ -230,4 +237,37 @@ async fn order_is_kept() {
     driver.node.node_unstage_volume(elsewhere).await.unwrap();
     assert_eq!(driver.scratch.mounts().len(), 1, "unstaging another path takes nothing away");
     driver.unstage(&id).await.unwrap();
+}
+
+/// An empty folder or file goes only where the volume was published.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_published_stays() {
+    needs!();
+    let mut driver = Driver::image().await;
+    let capability = mounted("");
+    let id = driver.bring_up("v", 16 * MIB, &capability, "pod").await;
+    fs::create_dir(driver.path("folder")).unwrap();
+    fs::write(driver.path("file"), "").unwrap();
+    for name in ["folder", "file"] {
+        driver.unpublish(&id, name).await.unwrap();
+        assert!(fs::exists(driver.path(name)).unwrap(), "{name} is somebody's");
+    }
+    // The journal may be lost: what is mounted shows.
+    let journal = driver.volume_folder(&id).join("node.json");
+    fs::remove_file(&journal).unwrap();
+    driver.unpublish(&id, "pod").await.unwrap();
+    assert!(!fs::exists(driver.path("pod")).unwrap());
+
+    // After a power cut the folder is there, without a mount, and the journal is of the boot before.
+    driver.publish(&id, "pod", &capability).await.unwrap();
+    command("umount", &[&driver.path("pod")]).unwrap();
+    let mut written: serde_json::Value = serde_json::from_slice(&fs::read(&journal).unwrap()).unwrap();
+    written["boot"] = "another".into();
+    fs::write(&journal, written.to_string()).unwrap();
+    driver.unpublish(&id, "pod").await.unwrap();
+    assert!(!fs::exists(driver.path("pod")).unwrap());
+    driver.unstage(&id).await.unwrap();
+    driver.detach(&id).await.unwrap();
+    driver.delete(&id).await.unwrap();
+    driver.assert_nothing_left("pool").await;
 }
