@@ -8,6 +8,12 @@ mib=1048576
 
 one_pool directory
 
+# size_is FOLDER BYTES
+size_is() {
+  holds "$1" "$2"
+  [ "$df" = no ] || shows_full "$1" "$2"
+}
+
 # The whole way from a claim to a full volume.
 sizes_are_enforced() {
   holdfast driver check-config /run/pools.toml
