@@ -10,7 +10,7 @@
 use std::{
     fs,
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -71,6 +71,15 @@ impl Drop for Running {
     }
 }
 
+/// A driver with one pool, its folder, configuration and socket.
+fn with_driver() -> (tempfile::TempDir, String, PathBuf, Running) {
+    let scratch = tempfile::tempdir().unwrap();
+    let config = pools(scratch.path(), POOLS);
+    let socket = scratch.path().join("csi.sock");
+    let driver = Running::start(&config, &socket);
+    (scratch, config, socket, driver)
+}
+
 #[expect(clippy::disallowed_methods, reason = "between two looks at a condition")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(10));
@@ -85,10 +94,7 @@ fn it_serves_until_it_is_told_to_stop() {
     if missing(&[Need::Root, Need::LoopDevices]) {
         return;
     }
-    let scratch = tempfile::tempdir().unwrap();
-    let config = pools(scratch.path(), POOLS);
-    let socket = scratch.path().join("csi.sock");
-    let driver = Running::start(&config, &socket);
+    let (scratch, config, socket, driver) = with_driver();
     let second = holdfast(&["--config", &config, "--endpoint", scratch.path().join("b").to_str().unwrap()]);
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("is in use by another driver"), "{}", stderr(&second));
@@ -109,10 +115,7 @@ fn a_check_that_is_stopped_cleans_up() {
     if missing(&[Need::Root, Need::LoopDevices]) {
         return;
     }
-    let scratch = tempfile::tempdir().unwrap();
-    let config = pools(scratch.path(), POOLS);
-    let socket = scratch.path().join("csi.sock");
-    let driver = Running::start(&config, &socket);
+    let (scratch, _, socket, driver) = with_driver();
     let mut check = Command::new(env!("CARGO_BIN_EXE_holdfast"))
         .args(["csi-check", socket.to_str().unwrap()])
         .stdout(Stdio::piped())

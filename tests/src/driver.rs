@@ -3,18 +3,18 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
 };
 
-use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::Result;
+use rustix::process::Signal;
 
-use crate::{machine::binary, wait};
+use crate::process::Process;
 
 /// A running `holdfast driver`. Dropping it kills the process; what is mounted stays.
 pub struct Driver {
     folder: PathBuf,
-    process: Option<Child>,
+    process: Process,
 }
 
 impl Driver {
@@ -24,7 +24,8 @@ impl Driver {
     /// When the process cannot be started. That it is ready is for its clients to see.
     pub fn start(folder: &Path, config: &str) -> Result<Self> {
         fs::write(folder.join("pools.toml"), config)?;
-        let mut driver = Self { folder: folder.to_owned(), process: None };
+        let process = Process::new("holdfast driver", folder.join("log"));
+        let mut driver = Self { folder: folder.to_owned(), process };
         driver.start_again()?;
         Ok(driver)
     }
@@ -32,9 +33,9 @@ impl Driver {
     /// Kills the process as `kill -9` does, waits until it is gone, and starts another.
     ///
     /// # Errors
-    /// As [`Driver::start`].
+    /// When it had ended by itself, or as [`Driver::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.kill();
+        self.process.kill()?;
         self.start_again()
     }
 
@@ -43,16 +44,8 @@ impl Driver {
     /// # Errors
     /// When it does not end, or was not running.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
-        let process = self.process.as_mut().context("holdfast driver is not running")?;
-        let pid = Pid::from_raw(i32::try_from(process.id())?).context("a process has a pid")?;
-        kill_process(pid, Signal::TERM)?;
-        let status = wait::until("holdfast driver ends after SIGTERM", || {
-            let status = process.try_wait();
-            async move { Ok(status?) }
-        })
-        .await?;
-        self.process = None;
-        Ok(status)
+        self.process.signal(Signal::TERM)?;
+        self.process.end().await
     }
 
     /// Its socket.
@@ -64,42 +57,20 @@ impl Driver {
     /// What it wrote to its log.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.folder.join("log")
+        self.process.log()
     }
 
     fn start_again(&mut self) -> Result<()> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
-        let process = Command::new(binary())
-            .arg("driver")
-            .arg("--config")
-            .arg(self.folder.join("pools.toml"))
-            .arg("--endpoint")
-            .arg(format!("unix://{}", self.socket().display()))
-            .args(["--node-id", "here"])
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start holdfast driver")?;
-        self.process = Some(process);
-        Ok(())
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().ok();
-            process.wait().ok();
-        }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.kill();
+        let endpoint = format!("unix://{}", self.socket().display());
+        let config = self.folder.join("pools.toml");
+        self.process.start([
+            "driver".as_ref(),
+            "--config".as_ref(),
+            config.as_os_str(),
+            "--endpoint".as_ref(),
+            endpoint.as_ref(),
+            "--node-id".as_ref(),
+            "here".as_ref(),
+        ])
     }
 }

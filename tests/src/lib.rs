@@ -8,6 +8,7 @@ pub mod hang;
 pub mod leftovers;
 pub mod machine;
 pub mod objects;
+pub mod process;
 pub mod server;
 pub mod wait;
 

@@ -2,45 +2,25 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Command, ExitStatus, Output},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::{leftovers, wait};
-
-/// The binary under test: `HOLDFAST_BIN`, or the one that was built beside the tests.
-///
-/// # Panics
-/// When there is none: the tests would otherwise test nothing.
-#[must_use]
-#[expect(clippy::panic, reason = "without the binary there is nothing to test")]
-pub fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("HOLDFAST_BIN") {
-        return path.into();
-    }
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| exe.ancestors().nth(2).map(|profile| profile.join("holdfast")))
-        .filter(|path| path.exists());
-    beside.unwrap_or_else(|| {
-        panic!("no holdfast binary: run `cargo build -p holdfast` first, or set HOLDFAST_BIN")
-    })
-}
+use crate::{leftovers, process::Process};
 
 /// A machine that runs `holdfast up`. Dropping it ends the process and removes
 /// whatever a failed test left behind.
 pub struct Machine {
     root: PathBuf,
     arguments: Vec<String>,
-    process: Option<Child>,
+    process: Process,
 }
 
 impl Machine {
@@ -52,7 +32,9 @@ impl Machine {
         // Not /tmp: on many machines that is a tmpfs, which has no direct I/O.
         let root = tempfile::Builder::new().prefix("holdfast-test-").tempdir_in("/var/tmp")?.keep();
         let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
-        let mut machine = Self { root: root.canonicalize()?, arguments, process: None };
+        let root = root.canonicalize()?;
+        let process = Process::new("holdfast up", root.with_extension("log"));
+        let mut machine = Self { root, arguments, process };
         machine.restart().await?;
         Ok(machine)
     }
@@ -62,32 +44,11 @@ impl Machine {
     /// # Errors
     /// As [`Machine::start`].
     pub async fn restart(&mut self) -> Result<()> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
-        let process = Command::new(binary())
-            .args(["up", "--root"])
-            .arg(&self.root)
-            .args(&self.arguments)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start holdfast up")?;
-        self.process = Some(process);
-        wait::until("holdfast up is ready", || {
-            let ended = self.process.as_mut().and_then(|p| p.try_wait().ok().flatten());
-            let root = self.root.clone();
-            async move {
-                if let Some(status) = ended {
-                    return Ok(Some(Err(status)));
-                }
-                let client = client(&root).await?;
-                let ready = crate::objects::driver_is_registered(&client).await?;
-                Ok(ready.then_some(Ok(())))
-            }
-        })
-        .await?
-        .map_err(|status| anyhow::anyhow!("holdfast up ended with {status}:\n{}", self.log_end()))
+        let own = ["up".as_ref(), "--root".as_ref(), self.root.as_os_str()];
+        self.process.start(own.into_iter().chain(self.arguments.iter().map(AsRef::as_ref)))?;
+        let root = self.root.clone();
+        let is_ready = || async { crate::objects::driver_is_registered(&client(&root).await?).await };
+        self.process.ready(is_ready).await
     }
 
     /// Kills the process as `kill -9` does, and waits until it is gone.
@@ -95,15 +56,7 @@ impl Machine {
     /// # Errors
     /// When it was not running.
     pub fn kill(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("holdfast up is not running")?;
-        process.kill()?;
-        let status = process.wait()?;
-        ensure!(
-            status.signal() == Some(9),
-            "holdfast up had ended before the kill: {status}\n{}",
-            self.log_end()
-        );
-        Ok(())
+        self.process.kill()
     }
 
     /// Presses Ctrl-C and waits for the end.
@@ -111,19 +64,8 @@ impl Machine {
     /// # Errors
     /// When it was not running.
     pub async fn interrupt(&mut self) -> Result<ExitStatus> {
-        let mut process = self.process.take().context("holdfast up is not running")?;
-        let pid = Pid::from_raw(i32::try_from(process.id())?).context("a process has a pid")?;
-        kill_process(pid, Signal::INT)?;
-        let ended = wait::until("holdfast up ends after Ctrl-C", || {
-            let status = process.try_wait();
-            async move { Ok(status?) }
-        })
-        .await;
-        if ended.is_err() {
-            process.kill().ok();
-            process.wait().ok();
-        }
-        ended
+        self.process.signal(Signal::INT)?;
+        self.process.end().await
     }
 
     /// A client of its API, made from its kubeconfig.
@@ -170,34 +112,19 @@ impl Machine {
     /// Its process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Child::id)
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.root.with_extension("log")
+        self.process.id()
     }
 
     /// The last lines of its log.
     #[must_use]
     pub fn log_end(&self) -> String {
-        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        self.process.log_end()
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // A test that ends in the middle has failed, or is one of those that do not stop the
-        // process; the harness shows this only for those that failed.
-        if let Some(mut process) = self.process.take() {
-            process.kill().ok();
-            process.wait().ok();
-            #[expect(clippy::print_stderr, reason = "a failed test shows what holdfast said")]
-            {
-                eprintln!("--- the end of {} ---\n{}", self.log_path().display(), self.log_end());
-            }
-        }
+        self.process.end_of_test();
         for mount in leftovers::mounts(&self.root) {
             rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH).ok();
         }
@@ -206,7 +133,7 @@ impl Drop for Machine {
         }
         if leftovers::mounts(&self.root).is_empty() {
             fs::remove_dir_all(&self.root).ok();
-            fs::remove_file(self.log_path()).ok();
+            fs::remove_file(self.process.log_path()).ok();
         }
     }
 }

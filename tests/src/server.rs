@@ -3,24 +3,24 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::{machine::binary, wait};
+use crate::process::Process;
 
 /// One server. Dropping it ends the process and removes its root.
 pub struct Server {
     folder: tempfile::TempDir,
     /// Of the database; none for a file in the root.
     url: Option<String>,
-    process: Option<Child>,
+    process: Process,
 }
 
 impl Server {
@@ -42,7 +42,8 @@ impl Server {
 
     fn at(url: Option<&str>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("holdfast-test-").tempdir_in("/var/tmp")?;
-        Ok(Self { folder, url: url.map(str::to_owned), process: None })
+        let process = Process::new("holdfast server", folder.path().join("log"));
+        Ok(Self { folder, url: url.map(str::to_owned), process })
     }
 
     /// A root with what the documentation says has to be copied from that of another server.
@@ -69,18 +70,12 @@ impl Server {
     /// # Errors
     /// When that is not possible.
     pub fn spawn(&mut self) -> Result<()> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.root().join("log"))?;
-        let process = Command::new(binary())
-            .args(["server", "--root"])
-            .arg(self.root())
-            .args(self.url.iter().flat_map(|url| ["--store", url]))
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn();
-        self.process = Some(process.context("cannot start holdfast server")?);
-        Ok(())
+        let mut arguments = vec!["server".as_ref(), "--root".as_ref(), self.folder.path().as_os_str()];
+        if let Some(url) = &self.url {
+            arguments.push("--store".as_ref());
+            arguments.push(url.as_ref());
+        }
+        self.process.start(arguments)
     }
 
     /// Waits until it serves.
@@ -88,22 +83,9 @@ impl Server {
     /// # Errors
     /// When it ends instead; the end of its log is part of the error.
     pub async fn ready(&mut self) -> Result<()> {
-        let ended = wait::until("holdfast server is ready", || {
-            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
-            let root = self.root().to_owned();
-            async move {
-                if let Some(status) = ended {
-                    return Ok(Some(Err(status)));
-                }
-                let text = client(&root).await?.request_text(get("/readyz")?).await?;
-                Ok((text == "ok").then_some(Ok(())))
-            }
-        });
-        match ended.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(status)) => bail!("holdfast server ended with {status}:\n{}", self.log_end()),
-            Err(error) => Err(error.context(self.log_end())),
-        }
+        let root = self.root().to_owned();
+        let is_ready = || async { Ok(client(&root).await?.request_text(get("/readyz")?).await? == "ok") };
+        self.process.ready(is_ready).await
     }
 
     /// As `kill -9` does; waits until it is gone.
@@ -111,12 +93,7 @@ impl Server {
     /// # Errors
     /// When it was not running any more.
     pub fn kill(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("holdfast server is not running")?;
-        let ended = process.try_wait()?;
-        ensure!(ended.is_none(), "holdfast server had ended before the kill: {ended:?}\n{}", self.log_end());
-        process.kill()?;
-        process.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     /// Sends a signal.
@@ -124,9 +101,7 @@ impl Server {
     /// # Errors
     /// When it is not running.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let process = self.process.as_ref().context("holdfast server is not running")?;
-        let pid = Pid::from_raw(i32::try_from(process.id())?).context("a process has a pid")?;
-        Ok(kill_process(pid, signal)?)
+        self.process.signal(signal)
     }
 
     /// Presses Ctrl-C and waits for the end.
@@ -143,20 +118,13 @@ impl Server {
     /// # Errors
     /// When it was not running, or does not end.
     pub async fn end(&mut self) -> Result<ExitStatus> {
-        let process = self.process.as_mut().context("holdfast server is not running")?;
-        let status = wait::until("holdfast server ends", || {
-            let status = process.try_wait();
-            async move { Ok(status?) }
-        })
-        .await?;
-        self.process = None;
-        Ok(status)
+        self.process.end().await
     }
 
     /// Whether it runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.process.is_some()
+        self.process.id().is_some()
     }
 
     /// The root folder.
@@ -187,26 +155,13 @@ impl Server {
     /// The whole log.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(self.root().join("log")).unwrap_or_default()
-    }
-
-    fn log_end(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        self.process.log()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().ok();
-            process.wait().ok();
-            #[expect(clippy::print_stderr, reason = "a failed test shows what holdfast said")]
-            {
-                eprintln!("--- the end of {}/log ---\n{}", self.root().display(), self.log_end());
-            }
-        }
+        self.process.end_of_test();
     }
 }
 

@@ -12,8 +12,9 @@ use anyhow::{Context, Result, ensure};
 use holdfast_test_needs::postgres::{Cluster, Durability};
 use holdfast_tests::{
     cannot_run,
-    machine::{Machine, binary},
+    machine::Machine,
     objects::{self, Objects, bound_volume},
+    process::binary,
     wait::until,
 };
 use k8s_openapi::api::core::v1::Secret;

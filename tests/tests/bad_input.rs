@@ -11,8 +11,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use holdfast_tests::{
     cannot_run, leftovers,
-    machine::{Machine, binary},
+    machine::Machine,
     objects::{self, Objects},
+    process::binary,
     wait::until,
 };
 

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use holdfast_test_needs::postgres::{Cluster, Durability};
 use holdfast_tests::{
     cannot_run, leftovers,
-    machine::{Machine, binary},
+    machine::Machine,
     objects::{self, Objects, bound_volume, is_published},
+    process::binary,
     wait::until,
 };
 

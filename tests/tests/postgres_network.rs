@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use holdfast_test_needs::postgres::{Cluster, Durability};
-use holdfast_tests::{cannot_run, machine::binary, wait::until};
+use holdfast_tests::{cannot_run, process::binary, wait::until};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, copy_bidirectional},

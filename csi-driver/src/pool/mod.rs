@@ -306,9 +306,9 @@ impl Pool {
         Ok(Volume { capacity, ..volume })
     }
 
-    /// Gives a volume, as it is written down in `volume`, the size that `grown` says, with the promise made before. The data grows
-    /// before the metadata says so: a crash between leaves more room than promised, and the
-    /// repeated call ends it.
+    /// Gives a volume, as it is written down in `volume`, the size that `grown` says, with the promise
+    /// made before. The data grows before the metadata says so: a crash between leaves more room than
+    /// promised, and the repeated call or the next start ends it.
     pub(crate) fn grow(&self, folder: &VolumeFolder, volume: &Volume, grown: &Volume) -> Result<(), Error> {
         self.expect_in_place()?;
         let promise = self.ledger.reserve(&grown.id, grown.capacity, &|sizes| self.measure(sizes))?;

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Output, time::Duration};
 use anyhow::{Context, Result, ensure};
 use holdfast_test_needs::postgres::{Cluster, Durability};
 use holdfast_tests::{
-    machine::binary,
+    process::binary,
     server::{Server, get},
 };
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;

@@ -147,7 +147,7 @@ async fn handle(
             Verb::Get | Verb::List | Verb::Watch => 0,
             _ => api.store.get(&call.target.key()).map_or(0, |object| object.body.len()),
         };
-        let _turn = api.turns.wait(call.body.len().max(there)).await;
+        let _turn = api.turns.wait(call.body.len().max(there)).await?;
         verbs::run(verb, call).await
     };
     let result = call.await;

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::num::NonZero;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::block_in_place;
+use tokio::time::timeout;
 
 use super::status::ApiError;
 
@@ -17,6 +19,9 @@ pub(crate) const MAX_OBJECT: usize = 3 * 512 * 1024;
 /// Work on more bytes than this is not done where other tasks wait for it.
 const AT_ONCE: usize = 64 * 1024;
 
+/// How long one waits for a turn.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Turns at much work: what is read of a body may take dozens of times its bytes, so only as many large ones
 /// are in memory as there are processors to work on them.
 pub(crate) struct Turns(Semaphore);
@@ -26,10 +31,25 @@ impl Turns {
         Self(Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get).max(2)))
     }
 
-    /// Waits for a turn, where there are many bytes. It ends when what is returned is dropped.
-    pub(crate) async fn wait(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        if bytes > AT_ONCE { self.0.acquire().await.ok() } else { None }
+    /// Waits for a turn, where there are many bytes. It ends when what is returned is dropped. Where those
+    /// before do not come to an end, as while the database does not answer, the client is told to come again.
+    pub(crate) async fn wait(&self, bytes: usize) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+        self.wait_within(PATIENCE, bytes).await
+    }
+
+    async fn wait_within(
+        &self,
+        patience: Duration,
+        bytes: usize,
+    ) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+        if bytes <= AT_ONCE {
+            return Ok(None);
+        }
+        match timeout(patience, self.0.acquire()).await {
+            // It is never closed.
+            Ok(turn) => Ok(turn.ok()),
+            Err(_) => Err(ApiError::TooManyRequests),
+        }
     }
 }
 
@@ -77,7 +97,6 @@ pub(crate) fn aside<R>(bytes: usize, work: impl FnOnce() -> R) -> R {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
     use serde_json::json;
@@ -107,14 +126,16 @@ mod tests {
     #[tokio::test]
     async fn large_ones_take_turns_and_small_ones_do_not_wait() {
         let turns = Turns::new();
+        let patience = Duration::from_millis(50);
         let mut held = Vec::new();
-        while let Ok(turn) = tokio::time::timeout(Duration::from_millis(50), turns.wait(AT_ONCE + 1)).await {
+        while let Ok(turn) = turns.wait_within(patience, AT_ONCE + 1).await {
             held.push(turn.unwrap());
             assert!(held.len() <= 1024, "they do not wait");
         }
-        assert!(turns.wait(AT_ONCE).await.is_none());
+        assert!(matches!(turns.wait_within(patience, AT_ONCE + 1).await, Err(ApiError::TooManyRequests)));
+        assert!(turns.wait(AT_ONCE).await.unwrap().is_none());
         held.pop();
-        assert!(turns.wait(AT_ONCE + 1).await.is_some());
+        assert!(turns.wait(AT_ONCE + 1).await.unwrap().is_some());
     }
 
     #[tokio::test]

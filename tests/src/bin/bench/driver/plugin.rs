@@ -15,7 +15,7 @@ use holdfast_proto::csi::{
     node_client::NodeClient,
     volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume, access_mode::Mode},
 };
-use holdfast_tests::{machine::binary, wait::until};
+use holdfast_tests::{process::binary, wait::until};
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 
