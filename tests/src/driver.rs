@@ -30,12 +30,15 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Kills the process as `kill -9` does, waits until it is gone, and starts another.
+    /// Kills the process as `kill -9` does, waits until it is gone, and starts another; after
+    /// [`Driver::terminate`], only the latter.
     ///
     /// # Errors
     /// When it had ended by itself, or as [`Driver::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.process.kill()?;
+        if self.process.id().is_some() {
+            self.process.kill()?;
+        }
         self.start_again()
     }
 
