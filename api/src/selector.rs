@@ -43,6 +43,9 @@ pub enum SelectorError {
     /// The string form is malformed.
     #[error("unable to parse selector {0:?}: {1}")]
     Malformed(String, &'static str),
+    /// A field selector is malformed.
+    #[error("invalid selector: '{0}'; {1}")]
+    Field(String, String),
     /// An operator that does not exist.
     #[error("{0:?} is not a valid label selector operator: use In, NotIn, Exists or DoesNotExist")]
     Operator(String),
@@ -52,7 +55,7 @@ pub enum SelectorError {
 }
 
 impl Selector {
-    /// Reads the string form of `labelSelector` and `fieldSelector`.
+    /// Reads the string form of `labelSelector`.
     ///
     /// # Errors
     /// [`SelectorError::Malformed`] with the part that was not understood.
@@ -72,6 +75,28 @@ impl Selector {
             })?);
         }
         Ok(Self { requirements })
+    }
+
+    /// Reads the string form of `fieldSelector`: terms `field=value`, `field==value` and `field!=value`, in whose values `,`,
+    /// `=` and `\\` come after a `\\`. Each becomes a requirement with one value. Spaces belong to what is written, and
+    /// there are no sets. Source: `k8s.io/apimachinery/pkg/fields`.
+    ///
+    /// # Errors
+    /// [`SelectorError::Field`] with the term that was not understood, or why.
+    pub fn parse_fields(text: &str) -> Result<Self, SelectorError> {
+        let terms = split_escaped(text).into_iter().filter(|term| !term.is_empty());
+        let requirements = terms.map(|term| {
+            let refuse = |why: String| SelectorError::Field(text.to_owned(), why);
+            let (field, operator, value) =
+                split_field(term).ok_or_else(|| refuse(format!("can't understand '{term}'")))?;
+            let (field, values) = (field.to_owned(), vec![unescape(value).map_err(refuse)?]);
+            Ok(if operator == "!=" {
+                Requirement::NotIn(field, values)
+            } else {
+                Requirement::In(field, values)
+            })
+        });
+        Ok(Self { requirements: requirements.collect::<Result<_, _>>()? })
     }
 
     /// Whether the labels (or fields) satisfy every requirement.
@@ -172,6 +197,45 @@ fn parse_term(term: &str) -> Option<Requirement> {
     key_ok(term).then(|| Requirement::Exists(term.to_owned()))
 }
 
+/// Splits at commas that no `\` comes before.
+fn split_escaped(text: &str) -> Vec<&str> {
+    let (mut terms, mut start, mut is_escaped) = (Vec::new(), 0, false);
+    for (at, c) in text.char_indices() {
+        if c == ',' && !is_escaped {
+            terms.push(&text[start..at]);
+            start = at + 1;
+        }
+        is_escaped = c == '\\' && !is_escaped;
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+/// Splits a term at its first operator.
+fn split_field(term: &str) -> Option<(&str, &'static str, &str)> {
+    term.char_indices().find_map(|(at, _)| {
+        let (field, rest) = term.split_at(at);
+        let operator = ["!=", "==", "="].into_iter().find(|operator| rest.starts_with(operator))?;
+        Some((field, operator, &rest[operator.len()..]))
+    })
+}
+
+fn unescape(value: &str) -> Result<String, String> {
+    let (mut plain, mut chars) = (String::with_capacity(value.len()), value.chars());
+    while let Some(c) = chars.next() {
+        plain.push(match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some(c @ ('\\' | ',' | '='))) => c,
+            ('\\', other) => {
+                let sequence: String = ['\\'].into_iter().chain(other).collect();
+                return Err(format!("invalid escape sequence: {sequence}"));
+            }
+            ('=', _) => return Err("unescaped character in value: =".to_owned()),
+            (c, _) => c,
+        });
+    }
+    Ok(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +279,40 @@ mod tests {
             [",", "a,,b", "a in (b", "a)b(", "a in b", "a is (b)", "=x", "a b", "!", "a=b=c", "é=x"]
         {
             assert!(Selector::parse(selector).is_err(), "{selector}");
+        }
+    }
+
+    #[test]
+    fn fields() {
+        use Requirement::{In, NotIn};
+        let of = |key: &str, value: &str| (key.to_owned(), vec![value.to_owned()]);
+        let (is, not) = (
+            |key: &str, value: &str| In(of(key, value).0, of(key, value).1),
+            |key: &str, value: &str| NotIn(of(key, value).0, of(key, value).1),
+        );
+        for (text, expected) in [
+            ("", vec![]),
+            (",", vec![]),
+            ("a=b", vec![is("a", "b")]),
+            ("a==b,c!=d", vec![is("a", "b"), not("c", "d")]),
+            ("metadata.name=", vec![is("metadata.name", "")]),
+            (r"a=x\,y\=z\\,b=c", vec![is("a", r"x,y=z\"), is("b", "c")]),
+            ("a = b", vec![is("a ", " b")]),
+            ("a=!b", vec![is("a", "!b")]),
+            ("f=spec.containers{ü}", vec![is("f", "spec.containers{ü}")]),
+        ] {
+            assert_eq!(Selector::parse_fields(text).unwrap().requirements, expected, "{text}");
+        }
+        for (text, why) in [
+            ("metadata.name in (a)", "can't understand 'metadata.name in (a)'"),
+            ("a=b,c", "can't understand 'c'"),
+            ("!a", "can't understand '!a'"),
+            ("a=b=c", "unescaped character"),
+            (r"a=\b", r"invalid escape sequence: \b"),
+            (r"a=b\", r"invalid escape sequence: \"),
+        ] {
+            let error = Selector::parse_fields(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 

@@ -53,6 +53,13 @@ pub(crate) struct ApiArgs {
     /// The most that all objects together may have, as a quantity, 0 for no limit. Beyond it nothing new is taken.
     #[arg(long, value_name = "QUANTITY", default_value = "2Gi")]
     store_quota: String,
+    /// The most watches that one user may have open. All users together may have four times as many, members of
+    /// system:masters more
+    #[arg(long, value_name = "NUMBER", default_value_t = apiserver::MAX_WATCHES)]
+    max_watches_per_user: usize,
+    /// The most connections that one user may have, members of system:masters excepted
+    #[arg(long, value_name = "NUMBER", default_value_t = apiserver::MAX_CONNECTIONS)]
+    max_connections_per_user: usize,
     /// Note every request in this file, as lines of JSON (audit.k8s.io/v1)
     #[arg(long, value_name = "FILE")]
     audit_log_path: Option<PathBuf>,
@@ -77,6 +84,8 @@ pub(crate) struct ApiPlan {
     database: Option<Database>,
     quota: Option<u64>,
     audit: Option<apiserver::AuditConfig>,
+    max_watches: usize,
+    max_connections: usize,
 }
 
 impl ApiArgs {
@@ -110,6 +119,8 @@ impl ApiArgs {
                 max_bytes: u64::from(self.audit_log_maxsize.max(1)) << 20,
                 max_backups: self.audit_log_maxbackup.into(),
             }),
+            max_watches: self.max_watches_per_user,
+            max_connections: self.max_connections_per_user,
         })
     }
 }
@@ -130,6 +141,8 @@ impl ApiPlan {
         config.registry = Arc::clone(&registry);
         config.audit = self.audit.clone();
         config.names.clone_from(&self.names);
+        config.max_watches = self.max_watches;
+        config.max_connections = self.max_connections;
         if let Some(listen) = self.listen {
             config.listen = listen;
         }

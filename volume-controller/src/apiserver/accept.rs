@@ -8,7 +8,7 @@ use super::protobuf;
 use super::status::ApiError;
 
 /// The shape of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Shape {
     /// The object itself.
     Object,
@@ -19,7 +19,7 @@ pub(crate) enum Shape {
 }
 
 /// The syntax of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Syntax {
     /// `application/json`
     Json,
@@ -30,7 +30,7 @@ pub(crate) enum Syntax {
 }
 
 /// What the client wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Accepted {
     pub(crate) shape: Shape,
     pub(crate) syntax: Syntax,

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 
-use super::audit::{Audit, Event, Level};
+use super::audit::{Event, Level};
 use super::connection::Known;
-use super::limits::Permit;
+use super::limits::{NoRoom, Permit};
 use super::peer::Peer;
 use super::rbac::Decision;
 use super::rbac::attributes::Attributes;
 use super::status::ApiError;
-use super::unread;
+use super::unread::{self, Noted};
 use super::user::{MASTERS, User};
 use super::{Api, admin, body, impersonation};
 
@@ -38,7 +38,7 @@ struct Judged {
 }
 
 /// The largest answer that is written down, in bytes; what upstream cuts off with `--audit-log-truncate-enabled`.
-const LARGEST: u64 = 10 << 20;
+const LARGEST: usize = 10 << 20;
 
 /// Every request of every path goes through here.
 pub(crate) async fn admit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -58,7 +58,8 @@ pub(crate) async fn admit(State(api): State<Arc<Api>>, request: Request, next: N
     let mut event = Event::new(request.method(), request.uri(), request.headers(), &asked, received);
     describe(&mut event, &judged, &request);
     let is_streamed = asked.verb == "watch" || request.uri().path() == admin::BACKUP_PATH;
-    let work = noted(audit.clone(), event, level, is_streamed, outcome, judged, request, next);
+    let noting = Noting { api: api.clone(), event, level, is_streamed };
+    let work = noted(noting, outcome, judged, request, next);
     let done = audit.finish(async move { unread::hold(work.await, permit, version) }).await;
     done.unwrap_or_else(|| {
         ApiError::Internal("the request was not done to its end".to_owned()).into_response()
@@ -71,11 +72,11 @@ fn judge(api: &Api, request: &Request, judged: &mut Judged) -> Result<(), ApiErr
     let peer = request.extensions().get::<Peer>().unwrap_or(&Peer::Unknown);
     let sender = api.authenticator.user(peer, headers, Timestamp::now())?;
     let has_proof = peer.is_known() || headers.contains_key(header::AUTHORIZATION);
-    if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
-        known.set();
-    }
     if api.audit.is_some() {
         judged.sender = Some(sender.clone());
+    }
+    if let Some(known) = request.extensions().get::<Known>().filter(|_| has_proof) {
+        known.set(&api.limits, &sender)?;
     }
     let user = Arc::new(impersonation::user(&api.access, sender, headers)?);
     judged.user = Some(user.clone());
@@ -96,6 +97,8 @@ fn judge(api: &Api, request: &Request, judged: &mut Judged) -> Result<(), ApiErr
     }
     if is_short {
         judged.permit = Some(api.limits.enter(&user.name, is_reading)?);
+    } else if asked.verb == "watch" {
+        judged.permit = Some(api.limits.watch(&user.name)?);
     }
     Ok(())
 }
@@ -132,20 +135,28 @@ fn describe(event: &mut Event, judged: &Judged, request: &Request) {
     }
 }
 
-/// Does a request, and notes what came of it.
-#[expect(clippy::too_many_arguments, reason = "everything of one request")]
-async fn noted(
-    audit: Arc<Audit>,
-    mut event: Event,
+/// What is to be noted of a request.
+struct Noting {
+    api: Arc<Api>,
+    event: Event,
     level: Level,
+    /// Whether it is noted when it begins.
     is_streamed: bool,
+}
+
+/// Does a request, and notes what came of it. What is noted of bodies is in memory until it is written, and of an
+/// answer until the client has taken it: large ones are left out while others have the room.
+async fn noted(
+    noting: Noting,
     outcome: Result<(), ApiError>,
     judged: Judged,
     request: Request,
     next: Next,
 ) -> Response {
+    let Noting { api, mut event, level, is_streamed } = noting;
     let mut request = request;
     let mut outcome = outcome;
+    let mut sent_room = None;
     // Bodies of those who may not are not even read.
     if level >= Level::Request && outcome.is_ok() && !matches!(*request.method(), Method::GET | Method::HEAD)
     {
@@ -154,7 +165,13 @@ async fn noted(
             outcome = Err(error);
             Bytes::new()
         });
-        event.body("requestObject", &parts.headers, &sent);
+        match api.limits.note(sent.len()) {
+            Ok(room) => {
+                event.body("requestObject", &parts.headers, &sent);
+                sent_room = room;
+            }
+            Err(NoRoom) => event.truncated(),
+        }
         request = Request::from_parts(parts, Body::from(sent));
     }
     let response = go_on(outcome, judged, request, next).await;
@@ -163,23 +180,34 @@ async fn noted(
     let is_wanted = level == Level::RequestResponse && (!is_streamed || is_error);
     // What has no length is no object, such as a backup, and may be larger than memory.
     let size = response.body().size_hint().exact().filter(|_| is_error || is_wanted);
-    let (response, answer) = match size {
-        Some(bytes) if bytes <= LARGEST => copied(response).await,
-        _ => (response, Bytes::new()),
+    let room = match size.and_then(|bytes| usize::try_from(bytes).ok()) {
+        Some(bytes) if bytes <= LARGEST => api.limits.note(bytes),
+        _ => Err(NoRoom),
     };
+    let mut answer = Bytes::new();
+    let mut response = response;
+    match room {
+        Ok(room) => {
+            (response, answer) = copied(response).await;
+            if let Some(room) = room {
+                response.extensions_mut().insert(Noted(room));
+            }
+        }
+        Err(NoRoom) if is_wanted && size.is_some() => event.truncated(),
+        Err(NoRoom) => {}
+    }
     if is_wanted {
         event.body("responseObject", response.headers(), &answer);
-        if size.is_some_and(|bytes| bytes > LARGEST) {
-            event.truncated();
-        }
     }
     let refusal = is_error.then(|| body::content(response.headers(), &answer)).flatten();
     event.answered(level, is_streamed, code, refusal.as_ref());
-    let mut response = response;
     if let Ok(id) = HeaderValue::from_str(&event.id) {
         response.headers_mut().insert(super::audit::AUDIT_ID, id);
     }
-    audit.put(event).await;
+    if let Some(audit) = &api.audit {
+        audit.put(event).await;
+    }
+    drop(sent_room);
     response
 }
 

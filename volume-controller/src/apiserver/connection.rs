@@ -21,7 +21,10 @@ use tower::ServiceExt;
 
 use super::admit::Source;
 use super::client_certificates::Believed;
+use super::limits::{Limits, Permit};
 use super::peer::Peer;
+use super::status::ApiError;
+use super::user::{MASTERS, User};
 
 /// How long a client has for its part of the handshake, for the head of a request, or to say who it is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,16 +33,25 @@ const MAX_HEAD: usize = 128 * 1024;
 const MAX_HEAD_LIST: u32 = 128 * 1024;
 /// Streams of one HTTP/2 connection: client-go runs all its watches over one.
 const MAX_STREAMS: u32 = 1000;
+/// Bytes of one stream that wait to be sent: each watch that is not read has so many.
+const MAX_SENT: usize = 64 * 1024;
 
 /// Set on a connection once a request over it came from a user. One over which nobody is
-/// known soon is closed, so that strangers cannot take all the files a process may open.
+/// known soon is closed, so that strangers cannot take all the files a process may open; and nor can one user.
 #[derive(Clone, Default)]
-pub(crate) struct Known(Arc<SetOnce<()>>);
+pub(crate) struct Known(Arc<SetOnce<Option<Permit>>>);
 
 impl Known {
-    pub(crate) fn set(&self) {
-        // An error means that it was set before.
-        let _ = self.0.set(());
+    /// Counts the connection as that of whoever first made themselves known over it. Refused where they have too
+    /// many: it is then closed soon.
+    pub(crate) fn set(&self, limits: &Limits, user: &User) -> Result<(), ApiError> {
+        if self.0.initialized() {
+            return Ok(());
+        }
+        let permit = if user.is_in(MASTERS) { None } else { Some(limits.connect(&user.name)?) };
+        // An error means that another request was faster.
+        let _ = self.0.set(permit);
+        Ok(())
     }
 }
 
@@ -60,6 +72,7 @@ impl Conversation {
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEAD_LIST)
+            .max_send_buf_size(MAX_SENT)
             // A client that vanished without a word frees its watches within a minute.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));

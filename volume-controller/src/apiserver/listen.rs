@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,9 @@ use super::tls::{Identity, RENEWAL};
 
 /// How long requests under way have when the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Files that connections leave alone, where that is not more than an eighth.
+const OTHER_FILES: u64 = 512;
 
 /// Listens on the address. Port 0 means the port of the last time, so that
 /// kubeconfigs that people copied stay good; where somebody else took that port
@@ -63,6 +68,14 @@ pub(crate) struct Doors {
     pub(crate) local: UnixListener,
 }
 
+/// How many connections over the network there may be. Of the files that the process may open, some are left for
+/// everything else: the database, whoever is root on this machine.
+fn places() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let places = files - (files / 8).min(OTHER_FILES);
+    usize::try_from(places).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
 /// Serves until told to stop, then lets requests under way end.
 pub(crate) async fn serve(doors: Doors, router: Router, stop: CancellationToken) {
     let Doors { network, acceptor, identity, clients, local } = doors;
@@ -71,6 +84,7 @@ pub(crate) async fn serve(doors: Doors, router: Router, stop: CancellationToken)
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     let conversation = Conversation::new(router, stop.clone());
+    let places = Arc::new(Semaphore::new(places()));
     let mut renewal = tokio::time::interval(RENEWAL);
     renewal.tick().await;
     loop {
@@ -82,7 +96,10 @@ pub(crate) async fn serve(doors: Doors, router: Router, stop: CancellationToken)
                 }
                 continue;
             }
-            accepted = network.accept() => match accepted {
+            (place, accepted) = async {
+                // Whoever connects while there is none waits in the kernel's queue. Nobody closes it.
+                (places.clone().acquire_owned().await, network.accept().await)
+            } => match accepted {
                 Ok((stream, address)) => {
                     let source = Some(Source(address.ip()));
                     let (acceptor, clients) = (acceptor.clone(), clients.clone());
@@ -91,6 +108,7 @@ pub(crate) async fn serve(doors: Doors, router: Router, stop: CancellationToken)
                         if let Some((stream, peer)) = handshake(&acceptor, &clients, stream).await {
                             conversation.hold(stream, peer, source).await;
                         }
+                        drop(place);
                     }));
                     continue;
                 }

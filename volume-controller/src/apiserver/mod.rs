@@ -83,6 +83,12 @@ pub type SharedRegistry = Arc<Mutex<Registry>>;
 /// The namespaces that a cluster always has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
+/// The most watches and connections of one user, where nothing else is said: several clients of a dozen watches each on each
+/// of hundreds of machines.
+pub const MAX_WATCHES: usize = 5_000;
+/// See [`MAX_WATCHES`].
+pub const MAX_CONNECTIONS: usize = 2_000;
+
 /// What an API server is started with.
 pub struct Config {
     /// The objects. Whoever opened the store closes it, after the server has stopped.
@@ -102,6 +108,12 @@ pub struct Config {
     /// The most bytes of stored objects in one list that is not sent as it is stored: as a table, as YAML,
     /// in protobuf, metadata only, or in another version. Four times that may be in memory at once.
     pub max_converted_list: usize,
+    /// The most watches that one user may have open, members of `system:masters` excepted. All users together may have four
+    /// times as many.
+    pub max_watches: usize,
+    /// The most connections that one user may have, members of `system:masters` excepted. A connection is that of whoever
+    /// is first known over it.
+    pub max_connections: usize,
 }
 
 impl Config {
@@ -117,6 +129,8 @@ impl Config {
             audit: None,
             bookmark_interval: Duration::from_secs(10),
             max_converted_list: 256 << 20,
+            max_watches: MAX_WATCHES,
+            max_connections: MAX_CONNECTIONS,
         }
     }
 }
@@ -150,6 +164,8 @@ pub(crate) struct Api {
     pub(crate) access: rbac::Access,
     pub(crate) limits: limits::Limits,
     pub(crate) turns: size::Turns,
+    /// What those who watch are told, made once for all of them.
+    pub(crate) shared: verbs::watch::Shared,
     pub(crate) audit: Option<Arc<audit::Audit>>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) registry: SharedRegistry,
@@ -164,8 +180,12 @@ pub(crate) struct Api {
 /// # Errors
 /// See [`ServeError`]. A failed start leaves nothing that hinders the next one.
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, ServeError> {
-    let Config { store, root, listen, names, registry, audit, bookmark_interval, max_converted_list } =
-        config;
+    let most = limits::Most {
+        list: config.max_converted_list,
+        watches: config.max_watches,
+        connections: config.max_connections,
+    };
+    let Config { store, root, listen, names, registry, audit, bookmark_interval, .. } = config;
     let pki = root.join("pki");
     durable::private_folder(&pki).map_err(|source| ServeError::File {
         doing: "create",
@@ -190,7 +210,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     // Written last: whoever waits for the file can connect at once.
     let kubeconfig = credentials::write_kubeconfig(&root, address, &certificate, &token)?;
     let metrics = metrics::Metrics::register(&mut registry.lock());
-    let limits = limits::Limits::register(&mut registry.lock(), max_converted_list);
+    let limits = limits::Limits::register(&mut registry.lock(), most);
     let tokens = tokens::Tokens::new(keys, store.clone());
     let authenticator = auth::Authenticator::new(&token, tokens);
     let access = rbac::Access::new(store.clone());
@@ -201,6 +221,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
         access,
         limits,
         turns: size::Turns::new(),
+        shared: verbs::watch::Shared::default(),
         audit,
         metrics,
         registry,

@@ -38,21 +38,11 @@ impl Selection {
     pub(crate) fn parse(target: &Target, options: &Options) -> Result<Self, ApiError> {
         let refuse = |e: &dyn std::error::Error| ApiError::BadRequest(e.to_string());
         let labels = Selector::parse(&options.label_selector).map_err(|e| refuse(&e))?;
-        let mut fields = Selector::parse(&options.field_selector).map_err(|e| refuse(&e))?;
+        let mut fields = Selector::parse_fields(&options.field_selector).map_err(|e| refuse(&e))?;
         let mut read = Vec::new();
         for requirement in &fields.requirements {
-            let (Requirement::In(key, values) | Requirement::NotIn(key, values)) = requirement else {
-                return Err(ApiError::BadRequest(format!(
-                    "invalid field selector {:?}: a term must be field=value or field!=value",
-                    options.field_selector
-                )));
-            };
-            if values.len() != 1 {
-                return Err(ApiError::BadRequest(format!(
-                    "invalid field selector {:?}: sets are for label selectors only",
-                    options.field_selector
-                )));
-            }
+            // The only ones that fields have.
+            let (Requirement::In(key, _) | Requirement::NotIn(key, _)) = requirement else { continue };
             if key == "metadata.name" || key == "metadata.namespace" {
                 continue;
             }

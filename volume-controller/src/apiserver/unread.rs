@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streamed;
 
+/// The room of a copy that the audit log has made of an answer: the answer is that copy from then on.
+#[derive(Clone)]
+pub(crate) struct Noted(pub(crate) Arc<Room>);
+
 /// The client took too long.
 #[derive(Debug, Error)]
 #[error("the answer was not read in time")]
@@ -48,8 +52,9 @@ fn hold_within(
     version: Version,
 ) -> Response {
     let room = response.extensions_mut().remove::<Arc<Room>>();
+    let noted = response.extensions_mut().remove::<Noted>();
     let is_streamed = response.extensions_mut().remove::<Streamed>().is_some();
-    if permit.is_none() && room.is_none() && !is_streamed {
+    if permit.is_none() && room.is_none() && noted.is_none() && !is_streamed {
         return response;
     }
     let (parts, body) = response.into_parts();
@@ -62,7 +67,7 @@ fn hold_within(
         taken: 0,
         is_awaited: false,
         _permit: permit,
-        _room: room,
+        _rooms: [room, noted.map(|Noted(room)| room)],
     };
     let waiting = Arc::new(Mutex::new(Some(waiting)));
     // Over HTTP/1 a small answer is taken at once, whoever reads it when.
@@ -84,7 +89,7 @@ struct Waiting {
     /// Whether the client has taken everything and waits for more, as of a quiet watch.
     is_awaited: bool,
     _permit: Option<Permit>,
-    _room: Option<Arc<Room>>,
+    _rooms: [Option<Arc<Room>>; 2],
 }
 
 impl Waiting {
@@ -188,10 +193,10 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::apiserver::limits::Limits;
+    use crate::apiserver::limits::{Limits, Most};
 
     fn limits() -> Limits {
-        Limits::register(&mut Registry::default(), 1000)
+        Limits::register(&mut Registry::default(), Most { list: 1000, watches: 1, connections: 1 })
     }
 
     fn answer(patience: Duration, limits: &Limits, size: usize, version: Version) -> Body {

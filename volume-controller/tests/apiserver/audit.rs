@@ -346,3 +346,52 @@ async fn a_head_without_end_is_refused() {
     cluster.get("/version").await.expect(200);
     cluster.stop().await;
 }
+
+/// What is copied for the log is in memory until the client has read its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_answers_that_nobody_reads_are_left_out() {
+    const OBJECTS: usize = 8;
+    const SIZE: usize = 700_000;
+    const LISTS: usize = 60;
+    let cluster = audited(Some("rules: [{level: RequestResponse, verbs: [list]}]")).await;
+    for number in 0..OBJECTS {
+        let mut map = map(&format!("m{number}"));
+        map["data"]["a"] = json!("x".repeat(SIZE));
+        cluster.post(MAPS, &map).await.expect(201);
+    }
+    let before = super::hostile::memory();
+    let mut unread = Vec::new();
+    for _ in 0..LISTS {
+        let mut stream = UnixStream::connect(&cluster.server.socket).await.unwrap();
+        stream.write_all(format!("GET {MAPS} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut start = [0; 15];
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut start)).await.expect("no answer").unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200 OK");
+        unread.push(stream);
+    }
+    let grown = super::hostile::memory().saturating_sub(before);
+    println!("{LISTS} unread lists of {} MB: {} MB", OBJECTS * SIZE / 1_000_000, grown / 1_000_000);
+    assert!(grown < LISTS * OBJECTS * SIZE / 2, "{grown} bytes for copies");
+    drop(unread);
+    // Once they are gone there is room again.
+    let whole =
+        |events: &[Value]| events.iter().filter(|event| event["responseObject"]["items"].is_array()).count();
+    let again = async {
+        loop {
+            cluster.get(MAPS).await.expect(200);
+            let text = std::fs::read_to_string(cluster.folder.path().join("audit.log")).unwrap();
+            let last = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+            if last.is_some_and(|event| whole(&[event]) == 1) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("there is no room any more");
+    let folder = cluster.stop().await;
+    let events = events(folder.path());
+    let cut = |event: &&Value| event["annotations"]["audit.k8s.io/truncated"] == "true";
+    let left_out = events[..LISTS].iter().filter(cut).count();
+    assert_eq!(whole(&events[..LISTS]) + left_out, LISTS, "each is whole or says that it is not");
+    assert!((1..=8).contains(&whole(&events[..LISTS])), "{left_out} were left out");
+}

@@ -71,6 +71,13 @@ impl Kind {
         self.kind != "Namespace"
     }
 
+    /// Whether upstream counts the changes of its `spec` in `metadata.generation`, besides the kinds that are custom
+    /// resources there. Source: `PrepareForCreate` of the strategies below `pkg/registry`; pods since 1.33 (KEP-5067).
+    #[must_use]
+    pub fn has_generation(&self) -> bool {
+        matches!(self.kind, "Pod" | "CSIDriver")
+    }
+
     /// `v1` or `storage.k8s.io/v1`.
     #[must_use]
     pub fn api_version(&self) -> String {

@@ -63,8 +63,8 @@ pub(crate) fn begin(
     );
     metadata.insert("uid".to_owned(), json!(uid));
     metadata.insert("creationTimestamp".to_owned(), json!(lifecycle::time(now)));
-    let is_counted = value["spec"].is_object() || writer::is_custom_upstream(target.stored);
-    set_or_remove(&mut metadata, "generation", is_counted.then(|| json!(1)));
+    let has_generation = target.stored.has_generation() || writer::is_custom_upstream(target.stored);
+    set_or_remove(&mut metadata, "generation", has_generation.then(|| json!(1)));
     value["metadata"] = Value::Object(metadata);
     Ok(())
 }

@@ -116,3 +116,13 @@ fn lists_and_events() {
     let wrong = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": ["a"]});
     assert_eq!(encode(&wrong), Err(ProtobufError::Unfit("data")));
 }
+
+/// Upstream's JSON of an Event always has the two; in its protobuf everything is always there.
+#[test]
+fn empty_fields_that_upstream_tells() {
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}, "involvedObject": {}, "reason": "r",
+        "reportingComponent": "", "reportingInstance": "",
+    });
+    assert_eq!(decode(&encode(&event).unwrap()).unwrap(), event);
+}

@@ -124,7 +124,7 @@ impl Attributes {
 
 /// The one name that a field selector leaves.
 fn selected_name(selector: &str) -> Option<String> {
-    let selector = Selector::parse(selector).ok()?;
+    let selector = Selector::parse_fields(selector).ok()?;
     selector.requirements.into_iter().find_map(|requirement| match requirement {
         Requirement::In(key, mut values) if key == "metadata.name" && values.len() == 1 => values.pop(),
         _ => None,

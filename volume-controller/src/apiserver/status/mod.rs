@@ -100,6 +100,9 @@ pub(crate) enum ApiError {
     SlowBody,
     #[error("too many requests, please try again later")]
     TooManyRequests,
+    /// Of one user, or of all together.
+    #[error("too many {what} are open: one user may have {most} {what}, please try again later")]
+    TooManyOpen { what: &'static str, most: usize },
     #[error("{0}")]
     Expired(String),
     /// The state of a list's first page is forgotten; with the token that goes on all the same.
@@ -186,7 +189,9 @@ impl ApiError {
             }
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "Timeout"),
             Self::Expired(_) | Self::ContinueExpired(_) => (StatusCode::GONE, "Expired"),
-            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Self::TooManyRequests | Self::TooManyOpen { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests")
+            }
             Self::FutureVersion { .. } | Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
@@ -199,6 +204,7 @@ impl ApiError {
         matches!(
             self,
             Self::TooManyRequests
+                | Self::TooManyOpen { .. }
                 | Self::FutureVersion { .. }
                 | Self::Internal(_)
                 | Self::Unavailable(_)

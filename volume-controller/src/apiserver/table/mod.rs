@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::kinds::Kind;
 
 /// How much of each object goes with its row (`?includeObject=`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IncludeObject {
     /// Cells only.
     None,

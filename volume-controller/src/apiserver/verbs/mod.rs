@@ -8,7 +8,7 @@ mod get;
 mod list;
 mod patch;
 pub(crate) mod update;
-mod watch;
+pub(crate) mod watch;
 
 #[cfg(test)]
 pub(crate) use list::is_token as is_continue_token;

@@ -1,5 +1,7 @@
 //! Following changes.
 
+mod event;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,20 +11,20 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, header};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::Call;
 use crate::apiserver::Api;
-use crate::apiserver::accept::{Accepted, Shape, Syntax};
+use crate::apiserver::accept::{Shape, Syntax};
 use crate::apiserver::metrics::OpenWatch;
 use crate::apiserver::route::Target;
 use crate::apiserver::selection::Selection;
 use crate::apiserver::status::ApiError;
-use crate::apiserver::table::IncludeObject;
-use crate::apiserver::{protobuf, reply, unread};
+use crate::apiserver::{reply, unread};
 use crate::store::{Change, ChangeKind, Expired, Next, Object, Watch, WatchError};
+pub(crate) use event::Shared;
+use event::{Became, Event, Form};
 
 /// How long a watch stays open whose client does not say, at least; upstream's
 /// `--min-request-timeout`. Up to twice that, so that clients do not come back together.
@@ -52,11 +54,11 @@ pub(super) fn watch(call: &Call) -> Result<Response, ApiError> {
 /// One open watch.
 struct Feed {
     api: Arc<Api>,
-    target: Target,
     selection: Selection,
-    accepted: Accepted,
-    include: IncludeObject,
+    form: Form,
     allow_bookmarks: bool,
+    /// Bytes that are next to be sent.
+    out: VecDeque<Bytes>,
     /// The state at the start, sent as ADDED events.
     initial: VecDeque<Arc<Object>>,
     /// The revision of that state, while its bookmark is still to be sent.
@@ -114,12 +116,10 @@ impl Feed {
         let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
         let timeout = timeout.unwrap_or_else(|| DEFAULT_TIMEOUT.mul_f64(1.0 + rand::random::<f64>()));
         let now = Instant::now();
-        let include = reply::include_object(&options.include_object)?;
         Ok(Self {
             selection,
-            accepted: call.accepted,
-            include,
             allow_bookmarks: options.allow_bookmarks,
+            out: VecDeque::new(),
             initial,
             initial_end: (wants_state == Some(true)).then_some(from),
             changes,
@@ -130,12 +130,16 @@ impl Feed {
             deadline: now + timeout.min(Duration::from_secs(365 * 24 * 3600)),
             is_over: false,
             metrics: call.api.metrics.open_watch(&call.labels),
-            target: Target {
-                kind: target.kind,
-                stored: target.stored,
-                namespace: target.namespace.clone(),
-                name: target.name.clone(),
-                part: target.part,
+            form: Form {
+                accepted: call.accepted,
+                include: reply::include_object(&options.include_object)?,
+                target: Target {
+                    kind: target.kind,
+                    stored: target.stored,
+                    namespace: target.namespace.clone(),
+                    name: target.name.clone(),
+                    part: target.part,
+                },
             },
             api: call.api.clone(),
         })
@@ -143,11 +147,14 @@ impl Feed {
 
     /// The next bytes for the client; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
+        if !self.initial.is_empty() && self.out.is_empty() {
+            self.initial_events();
+        }
+        if let Some(bytes) = self.out.pop_front() {
+            return Some(bytes);
+        }
         if self.is_over {
             return None;
-        }
-        if let Some(bytes) = self.initial_events() {
-            return Some(bytes);
         }
         if let Some(revision) = self.initial_end.take()
             && self.allow_bookmarks
@@ -179,9 +186,11 @@ impl Feed {
                     Ok(Next::Change(change)) => {
                         self.progress = change.revision;
                         match self.event(&change) {
-                            Ok(Some(bytes)) => {
+                            Ok(Some(event)) => {
                                 self.told = change.revision;
-                                return Some(bytes);
+                                self.metrics.sent(event.len());
+                                event.append_to(&mut self.out);
+                                return self.out.pop_front();
                             }
                             Ok(None) => {}
                             Err(error) => return Some(self.fail(&error)),
@@ -199,35 +208,37 @@ impl Feed {
         }
     }
 
-    fn initial_events(&mut self) -> Option<Bytes> {
+    /// Puts some of the state at the start in line to be sent: small objects together, large ones as they are.
+    fn initial_events(&mut self) {
         let mut bytes = Vec::new();
         while bytes.len() < CHUNK
+            && self.out.is_empty()
             && let Some(object) = self.initial.pop_front()
         {
-            match self.encode("ADDED", &object) {
-                Ok(event) => bytes.extend_from_slice(&event),
+            let event = self.form.initial(&self.api.shared, &object);
+            match event.inspect(|event| self.metrics.sent(event.len())) {
+                Ok(Event::Whole(event)) if event.len() < CHUNK => bytes.extend_from_slice(&event),
+                Ok(event) => event.append_to(&mut self.out),
                 Err(error) => {
+                    self.initial.clear();
                     bytes.extend_from_slice(&self.fail(&error));
-                    break;
                 }
             }
         }
-        (!bytes.is_empty()).then(|| bytes.into())
+        if !bytes.is_empty() {
+            self.out.push_front(bytes.into());
+        }
     }
 
     /// What a change is to this client: an object that begins to match is added,
     /// one that ceases to match is deleted.
-    fn event(&self, change: &Change) -> Result<Option<Bytes>, ApiError> {
-        let key = &change.object.key;
-        if !self.target.namespace.is_empty() && *key.namespace != *self.target.namespace {
+    fn event(&self, change: &Change) -> Result<Option<Event>, ApiError> {
+        let target = &self.form.target;
+        if !target.namespace.is_empty() && *change.object.key.namespace != *target.namespace {
             return Ok(None);
         }
         let matches = |object: &Object| {
-            if self.selection.is_everything() {
-                Ok(true)
-            } else {
-                self.selection.matches(&self.target, object)
-            }
+            if self.selection.is_everything() { Ok(true) } else { self.selection.matches(target, object) }
         };
         let did = match (&change.previous, change.kind) {
             (Some(previous), _) => matches(previous)?,
@@ -236,46 +247,19 @@ impl Feed {
             (None, _) => false,
         };
         let does = change.kind != ChangeKind::Deleted && matches(&change.object)?;
-        match (did, does) {
-            (false, false) => Ok(None),
-            (false, true) => self.encode("ADDED", &change.object).map(Some),
-            (true, true) => self.encode("MODIFIED", &change.object).map(Some),
-            (true, false) if change.kind == ChangeKind::Deleted => {
-                self.encode("DELETED", &change.object).map(Some)
-            }
-            (true, false) => {
-                let last = change.previous.as_ref().unwrap_or(&change.object);
-                let mut body = reply::decode(last)?;
-                body["metadata"]["resourceVersion"] = json!(change.revision.to_string());
-                self.encode_value("DELETED", body).map(Some)
-            }
-        }
-    }
-
-    fn encode(&self, event: &str, object: &Object) -> Result<Bytes, ApiError> {
-        if reply::is_verbatim(&self.target, self.accepted) {
-            let bytes = line(event, &object.body);
-            self.metrics.sent(bytes.len());
-            return Ok(bytes);
-        }
-        self.encode_value(event, reply::decode(object)?)
-    }
-
-    fn encode_value(&self, event: &str, value: Value) -> Result<Bytes, ApiError> {
-        let shaped = reply::shape(&self.target, self.accepted.shape, self.include, value, Timestamp::now());
-        self.write(event, &shaped)
-    }
-
-    /// An event as it goes over the wire.
-    fn write(&self, event: &str, object: &Value) -> Result<Bytes, ApiError> {
-        let bytes = match self.accepted.syntax {
-            Syntax::Json | Syntax::Yaml => line(event, object.to_string().as_bytes()),
-            Syntax::Protobuf => protobuf::event(event, object)
-                .map_err(|e| ApiError::Internal(format!("cannot write protobuf: {e}")))?
-                .into(),
+        let (became, object) = match (did, does) {
+            (false, false) => return Ok(None),
+            (false, true) => (Became::Added, &change.object),
+            (true, true) => (Became::Modified, &change.object),
+            (true, false) if change.kind == ChangeKind::Deleted => (Became::Deleted, &change.object),
+            (true, false) => (Became::Deleted, change.previous.as_ref().unwrap_or(&change.object)),
         };
-        self.metrics.sent(bytes.len());
-        Ok(bytes)
+        self.form.event(&self.api.shared, became, object, change.revision).map(Some)
+    }
+
+    /// An event that is this client's alone.
+    fn write(&self, event: &str, object: &Value) -> Result<Bytes, ApiError> {
+        self.form.write(event, object).inspect(|bytes| self.metrics.sent(bytes.len()))
     }
 
     fn bookmark(&mut self, revision: u64, is_initial_end: bool) -> Bytes {
@@ -285,8 +269,8 @@ impl Feed {
         if is_initial_end {
             metadata["annotations"] = json!({INITIAL_END: "true"});
         }
-        let kind = self.target.kind;
-        let object = match self.accepted.shape {
+        let kind = self.form.target.kind;
+        let object = match self.form.accepted.shape {
             Shape::Object => {
                 // Typed clients expect a time, even where there is none.
                 metadata["creationTimestamp"] = Value::Null;
@@ -305,21 +289,11 @@ impl Feed {
     /// The last event of a watch that cannot go on. Upstream answers so, rather than
     /// with an HTTP error, and clients rely on it to list again.
     fn fail(&mut self, error: &ApiError) -> Bytes {
-        tracing::debug!(resource = self.target.kind.plural, %error, "watch ends");
+        tracing::debug!(resource = self.form.target.kind.plural, %error, "watch ends");
         self.is_over = true;
         let status = error.status();
-        self.write("ERROR", &status).unwrap_or_else(|_| line("ERROR", status.to_string().as_bytes()))
+        self.write("ERROR", &status).unwrap_or_else(|_| event::line("ERROR", &status))
     }
-}
-
-fn line(event: &str, object: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(object.len() + 40);
-    bytes.extend_from_slice(b"{\"type\":\"");
-    bytes.extend_from_slice(event.as_bytes());
-    bytes.extend_from_slice(b"\",\"object\":");
-    bytes.extend_from_slice(object);
-    bytes.extend_from_slice(b"}\n");
-    bytes.into()
 }
 
 /// Whether the state at the start is wanted: `None` when the client does not say.
