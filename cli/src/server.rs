@@ -20,19 +20,25 @@ const SOCKET: &str = "pki/api.sock";
 pub(crate) struct ServerArgs {
     #[command(flatten)]
     api: ApiArgs,
+    /// Let the keys of this root take the place of those by which the servers of a PostgreSQL database know one another.
+    /// No other server may run, nor come, until this one is started again without it
+    #[arg(long)]
+    replace_keys: bool,
 }
 
 /// Runs until a signal.
 pub(crate) fn main(args: ServerArgs) -> Result<()> {
     let plan = args.api.check(SOCKET)?;
     let root = plan.take_root()?;
-    run_to_the_end(run(plan, root))
+    // Who must be alone replaces what was noted of others.
+    let purpose = if args.replace_keys { Purpose::Alone } else { Purpose::Serve };
+    run_to_the_end(run(plan, root, purpose))
 }
 
-async fn run(plan: ApiPlan, root: Root) -> Result<()> {
+async fn run(plan: ApiPlan, root: Root, purpose: Purpose) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut api = tokio::select! {
-        api = plan.start(&root, Purpose::Serve) => api?,
+        api = plan.start(&root, purpose) => api?,
         // What was under way in the database is rolled back there when the connection ends.
         () = signals.recv() => return Ok(()),
     };

@@ -1,6 +1,7 @@
 //! `holdfast server`: processes on one database, each with a root of its own.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -70,7 +71,16 @@ impl Server {
     /// # Errors
     /// When that is not possible.
     pub fn spawn(&mut self) -> Result<()> {
+        self.spawn_with(&[])
+    }
+
+    /// Starts the process with further arguments.
+    ///
+    /// # Errors
+    /// As [`Server::spawn`].
+    pub fn spawn_with(&mut self, more: &[&str]) -> Result<()> {
         let mut arguments = vec!["server".as_ref(), "--root".as_ref(), self.folder.path().as_os_str()];
+        arguments.extend(more.iter().map(OsStr::new));
         if let Some(url) = &self.url {
             arguments.push("--store".as_ref());
             arguments.push(url.as_ref());
@@ -125,6 +135,12 @@ impl Server {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.process.id().is_some()
+    }
+
+    /// The number of the process, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
     }
 
     /// The root folder.

@@ -91,6 +91,45 @@ async fn whom_one_server_knows_all_know() -> Result<()> {
     Ok(())
 }
 
+/// What was lost, or may be in wrong hands, is replaced by one server, alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_keys_take_the_place_of_the_old_ones() -> Result<()> {
+    let Some(cluster) = Cluster::start(Durability::Full) else { return Ok(()) };
+    let url = cluster.database();
+    let mut servers = super::servers_on(&url, 2).await?;
+    let [one, other] = &mut servers[..] else { unreachable!() };
+    ensure!(one.interrupt().await?.success(), "it ends in order:\n{}", one.log());
+    for file in ["admin.token", "ca.crt", "ca.key"] {
+        fs::remove_file(one.root().join("pki").join(file))?;
+    }
+    let said = refused("server", one.root(), &url).await?;
+    ensure!(said.contains("has not their pki/admin.token, pki/ca.crt. "), "{said}");
+    let replace = &["--replace-keys", "--store", &url];
+    let output = holdfast("server", one.root(), replace).await?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("is in use by holdfast process"), "{said}");
+
+    ensure!(other.interrupt().await?.success(), "it ends in order:\n{}", other.log());
+    one.spawn_with(&["--replace-keys"])?;
+    one.ready().await?;
+    let said = refused("server", other.root(), &url).await?;
+    ensure!(said.contains("is in use by holdfast process"), "{said}");
+    ensure!(one.interrupt().await?.success(), "it ends in order:\n{}", one.log());
+    one.spawn()?;
+    one.ready().await?;
+    let said = refused("server", other.root(), &url).await?;
+    ensure!(said.contains("has not their pki/admin.token, pki/ca.crt. "), "{said}");
+    let mut joining = Server::joining(one)?;
+    joining.spawn()?;
+    joining.ready().await?;
+    let admin = Kubeconfig::read_from(one.root().join("kubeconfig"))?;
+    ensure!(name_at(&joining, admin).await? == "admin", "the new token is known to all");
+    for server in [one, &mut joining] {
+        ensure!(server.interrupt().await?.success(), "it ends in order:\n{}", server.log());
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_other_keys_is_told_what_to_copy() -> Result<()> {
     let Some(cluster) = Cluster::start(Durability::Full) else { return Ok(()) };

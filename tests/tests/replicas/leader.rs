@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 /// Which of those that run leads, once it is one.
-async fn leader(servers: &[Server], not: Option<usize>) -> Result<usize> {
+pub(crate) async fn leader(servers: &[Server], not: Option<usize>) -> Result<usize> {
     until("one server leads", || async {
         let mut leaders = Vec::new();
         for (number, server) in servers.iter().enumerate().filter(|(_, server)| server.is_running()) {

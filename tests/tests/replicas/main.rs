@@ -2,6 +2,7 @@
 //! and the database restarts; who leads; and who is let in.
 
 mod clients;
+mod fencing;
 mod joining;
 mod leader;
 mod log;
@@ -20,9 +21,13 @@ const SEED: &str = "HOLDFAST_TEST_SEED";
 /// Acknowledged writes, and each watcher's changes, between two disturbances.
 const CALM: usize = 60;
 
-/// So many servers, all of which serve.
+/// So many servers, all of which serve, on a database of their own.
 async fn servers(cluster: &Cluster, count: usize) -> Result<Vec<Server>> {
-    let mut first = Server::new(&cluster.database())?;
+    servers_on(&cluster.database(), count).await
+}
+
+async fn servers_on(url: &str, count: usize) -> Result<Vec<Server>> {
+    let mut first = Server::new(url)?;
     first.spawn()?;
     first.ready().await?;
     let mut servers = vec![first];
