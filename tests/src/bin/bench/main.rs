@@ -14,8 +14,8 @@ async fn main() -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "bench: needs root for loop devices and mounts");
     let chosen: Vec<_> = std::env::args().skip(1).collect();
     let chosen: Vec<_> = chosen.iter().map(String::as_str).collect();
-    if let ["serve-api", root] = chosen.as_slice() {
-        return api::serve(Path::new(root)).await;
+    if let ["serve-api", root, database @ ..] = chosen.as_slice() {
+        return api::serve(Path::new(root), database.first().copied()).await;
     }
     for name in if chosen.is_empty() { &["api", "claims", "driver"] } else { chosen.as_slice() } {
         match *name {

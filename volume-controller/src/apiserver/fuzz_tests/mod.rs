@@ -188,8 +188,16 @@ fn yaml_bodies() {
 
 #[test]
 fn protobuf_bodies() {
-    let seeds: Vec<_> = objects().iter().map(|object| protobuf::encode(object).unwrap()).collect();
-    let words = ["\u{0}", "\u{7f}", "\u{8}\u{1}", "v1", "Pod", "k8s\u{0}"];
+    let times = [
+        json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}, "involvedObject": {"kind": "Pod"},
+            "eventTime": "2026-11-21T10:00:00.123456Z", "series": {"count": 2, "lastObservedTime": "2026-11-21T10:00:01.000001Z"}}),
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"},
+            "spec": {"leaseDurationSeconds": 15, "renewTime": "2026-11-21T10:00:00.123456Z"}}),
+    ];
+    let seeds: Vec<_> =
+        objects().iter().chain(&times).map(|object| protobuf::encode(object).unwrap()).collect();
+    // Also the second field of a message with a number of 62 bits.
+    let words = ["\u{0}", "\u{7f}", "\u{8}\u{1}", "v1", "Pod", "k8s\u{0}", "\u{10}ÿÿÿÿ\u{7f}"];
     fuzz("protobuf_bodies", &seeds, &words, |bytes| {
         for kind in kinds_of() {
             if let Some(document) = is_read(accept::PROTOBUF, bytes) {
@@ -269,7 +277,8 @@ fn selectors() {
     let seeds = strings(&["a=b,c!=d", "a in (b,c),!d", "x notin (),y", "metadata.name=a", "a==b"]);
     fuzz("selectors", &seeds, &["in", "notin", "(", ")", ",", "=", "!", " ", "\\", "ü"], |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if let Ok(selector) = Selector::parse(text) {
+        for selector in [Selector::parse(text).ok(), Selector::parse_fields(text).ok()].into_iter().flatten()
+        {
             selector.matches(|_| None);
             selector.matches(|_| Some("b"));
         }

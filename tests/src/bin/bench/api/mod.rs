@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark runs the server in a process of its own")]
 
 mod connection;
+mod postgres;
 mod server;
 mod watchers;
 
@@ -50,10 +51,11 @@ pub(crate) async fn run() -> Result<()> {
     let server = Server::start(&root).await?;
     let empty = resident(server.pid())?;
     table.row("resident memory, empty", &mebibytes(empty), "");
-    writes(&server, bare, &table).await?;
+    writes(&server, "SQLite", bare, &table).await?;
     reads(&server, &table).await?;
     watchers::measure(&server, &table).await?;
     drop(server);
+    postgres::measure(&folder.path().join("postgres"), &table).await?;
     many(&folder.path().join("many"), &table).await
 }
 
@@ -122,7 +124,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-async fn writes(server: &Server, bare: Duration, table: &Table) -> Result<()> {
+/// Durable writes, one at a time and by many; returns how many a second these did.
+async fn writes(server: &Server, on: &str, bare: Duration, table: &Table) -> Result<f64> {
     for door in [Door::Unix, Door::Tls] {
         let mut connection = server.connect(door).await?;
         let mut times = Vec::new();
@@ -134,7 +137,7 @@ async fn writes(server: &Server, bare: Duration, table: &Table) -> Result<()> {
         }
         let median = median(times);
         table.row(
-            &format!("a claim created over {door}, one at a time, median of {SINGLE}"),
+            &format!("a claim created over {door} on {on}, one at a time, median of {SINGLE}"),
             &millis(median),
             &format!("{:.2} of the bare commit", ratio(median, bare)),
         );
@@ -143,11 +146,11 @@ async fn writes(server: &Server, bare: Duration, table: &Table) -> Result<()> {
         .await?;
     let rate = (CLIENTS * EACH) as f64 / took.as_secs_f64();
     table.row(
-        &format!("claims created by {CLIENTS} clients over unix"),
+        &format!("claims created by {CLIENTS} clients over unix on {on}"),
         &format!("{rate:.0}/s"),
         &format!("{:.1} in the time of a bare commit", rate * bare.as_secs_f64()),
     );
-    Ok(())
+    Ok(rate)
 }
 
 /// Creates so many objects by so many clients; how long it took.

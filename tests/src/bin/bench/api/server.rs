@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use holdfast_volume_controller::{
     apiserver,
-    store::{self, Store},
+    store::{self, Location, Store},
 };
 use rustix::process::{Resource, Rlimit, Signal};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
@@ -24,10 +24,14 @@ use super::connection::{Connection, Door};
 /// What the process prints when it serves.
 const READY: &str = "serving";
 
-/// The process itself: serves until its input ends.
-pub(crate) async fn serve(root: &Path) -> Result<()> {
+/// The process itself: serves until its input ends. Without the URL of a database the objects are in a file.
+pub(crate) async fn serve(root: &Path, database: Option<&str>) -> Result<()> {
     allow_many_files()?;
-    let store = Store::open(store::Config::new(root.join("state.db"))).await?;
+    let location = match database {
+        Some(url) => Location::Postgres(url.parse()?),
+        None => Location::File(root.join("state.db")),
+    };
+    let store = Store::open(store::Config::new(location)).await?;
     let stop = CancellationToken::new();
     let server = apiserver::serve(apiserver::Config::new(store.clone(), root), stop.clone()).await?;
     say(READY);
@@ -61,11 +65,17 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(root: &Path) -> Result<Self> {
+        Self::start_on(root, None).await
+    }
+
+    /// With the objects in the database of this URL, where there is one.
+    pub(super) async fn start_on(root: &Path, database: Option<&str>) -> Result<Self> {
         std::fs::create_dir_all(root)?;
         let start = Instant::now();
         let mut process = Command::new(std::env::current_exe()?)
             .arg("serve-api")
             .arg(root)
+            .args(database)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
