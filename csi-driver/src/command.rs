@@ -1,6 +1,7 @@
 //! The one runner for outside commands (mkfs, blkid, resize2fs, …): no shell, the
 //! C locale, a timeout that kills, and errors that carry stderr's last lines.
 
+mod ends;
 pub(crate) mod pipe;
 
 use std::{
@@ -109,7 +110,7 @@ impl Tool {
 pub(crate) struct Finished {
     /// The exit code; one of those that the caller accepts.
     pub(crate) code: i32,
-    /// What it wrote to stdout.
+    /// What it wrote to stdout, unless that was somebody else's.
     pub(crate) stdout: String,
 }
 
@@ -157,7 +158,7 @@ impl Runner {
 
     /// Runs the tool to its end; any exit code but 0 is an error.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, tool: Tool, args: &[A]) -> Result<Finished, CommandError> {
-        self.start(tool, args, &[0], Stdio::null())
+        self.start(tool, args, &[0], [Stdio::null(), Stdio::piped()])
     }
 
     /// Runs the tool on a device to its end; an exit code that is not in `accepted` is
@@ -173,7 +174,7 @@ impl Runner {
         accepted: &[i32],
         device: File,
     ) -> Result<Finished, CommandError> {
-        self.start(tool, args, accepted, device.into())
+        self.start(tool, args, accepted, [device.into(), Stdio::piped()])
     }
 
     fn start<A: AsRef<OsStr>>(
@@ -181,10 +182,10 @@ impl Runner {
         tool: Tool,
         args: &[A],
         accepted: &[i32],
-        stdin: Stdio,
+        [stdin, stdout]: [Stdio; 2],
     ) -> Result<Finished, CommandError> {
         let (mut command, line) = self.prepare(tool, args)?;
-        command.stdin(stdin);
+        command.stdin(stdin).stdout(stdout);
         let limit = self.limit(tool);
         let output =
             self.handle.block_on(async { attend(&mut spawn(command, &line)?, &line, limit).await })?;

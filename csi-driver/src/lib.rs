@@ -44,7 +44,9 @@ mod step;
 mod volume;
 mod volume_id;
 
-pub use admin::{Order, Outcome, Trashed, carry_out, carry_out_watched, list_trash};
+pub use admin::{
+    Order, Outcome, SnapshotInfo, Trashed, carry_out, carry_out_watched, list_snapshots, list_trash,
+};
 pub use config::{
     Attach, BackendKind, Config, ConfigError, ConfigFile, DRIVER_NAME, Limits, PoolConfig, ProjectIds,
     TOPOLOGY_NODE, Trash, parse_duration,

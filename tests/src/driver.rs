@@ -2,14 +2,18 @@
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitStatus,
 };
 
 use anyhow::Result;
+use holdfast_proto::csi::controller_client::ControllerClient;
+use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
+use tonic::transport::{Channel, Endpoint};
 
-use crate::process::Process;
+use crate::{process::Process, wait};
 
 /// A running `holdfast driver`. Dropping it kills the process; what is mounted stays.
 pub struct Driver {
@@ -51,6 +55,30 @@ impl Driver {
         self.process.end().await
     }
 
+    /// A client of its controller service, as soon as it listens.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub async fn controller(&self) -> Result<ControllerClient<Channel>> {
+        let socket = self.socket();
+        wait::until("the driver listens", || async {
+            Ok(UnixStream::connect(&socket).is_ok().then_some(()))
+        })
+        .await?;
+        let to_socket = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(tokio::net::UnixStream::connect(socket).await?)) }
+        });
+        let channel = Endpoint::from_static("http://csi.sock").connect_with_connector(to_socket).await?;
+        Ok(ControllerClient::new(channel))
+    }
+
+    /// Where its configuration is.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("pools.toml")
+    }
+
     /// Its socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -65,7 +93,7 @@ impl Driver {
 
     fn start_again(&mut self) -> Result<()> {
         let endpoint = format!("unix://{}", self.socket().display());
-        let config = self.folder.join("pools.toml");
+        let config = self.config();
         self.process.start([
             "driver".as_ref(),
             "--config".as_ref(),

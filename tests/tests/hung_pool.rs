@@ -1,41 +1,19 @@
 //! A pool whose storage answers nothing any more: the driver's other pools go on, and the
 //! process ends when it is told to.
 
-use std::{
-    collections::HashMap,
-    os::unix::{net::UnixStream, process::ExitStatusExt as _},
-    time::Duration,
-};
+use std::{collections::HashMap, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use anyhow::{Result, ensure};
 use holdfast_proto::csi::{
     self, CapacityRange, VolumeCapability,
-    controller_client::ControllerClient,
     volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode},
 };
 use holdfast_test_needs::{Need, missing};
-use holdfast_tests::{disk::Disk, driver::Driver, hang::Hang, wait::until};
-use hyper_util::rt::TokioIo;
+use holdfast_tests::{disk::Disk, driver::Driver, hang::Hang};
 use tokio::time::timeout;
-use tonic::transport::{Channel, Endpoint};
 
 /// Calls of the pool that hangs: as many as may run there at once, and more.
 const HANGING: usize = 80;
-
-async fn connect(driver: &Driver) -> Result<ControllerClient<Channel>> {
-    let socket = driver.socket();
-    until("the driver listens", || async { Ok(UnixStream::connect(&socket).is_ok().then_some(())) }).await?;
-    let channel =
-        Endpoint::from_static("http://csi.sock")
-            .connect_with_connector(tower::service_fn(move |_| {
-                let socket = socket.clone();
-                async move {
-                    Ok::<_, std::io::Error>(TokioIo::new(tokio::net::UnixStream::connect(socket).await?))
-                }
-            }))
-            .await?;
-    Ok(ControllerClient::new(channel))
-}
 
 fn volume(pool: &str, name: &str) -> csi::CreateVolumeRequest {
     let access_type = Some(AccessType::Mount(MountVolume::default()));
@@ -62,7 +40,7 @@ async fn one_pool_hangs() -> Result<()> {
     };
     let config = pool("hung", &hung) + &pool("well", &well);
     let mut driver = Driver::start(folder.path(), &config)?;
-    let mut controller = connect(&driver).await?;
+    let mut controller = driver.controller().await?;
     for pool in ["hung", "well"] {
         controller.create_volume(volume(pool, &format!("before-{pool}"))).await?;
     }
@@ -97,7 +75,7 @@ async fn one_pool_hangs() -> Result<()> {
 
     // Whatever was begun: the next driver has both pools, and each volume once.
     driver.restart()?;
-    let mut controller = connect(&driver).await?;
+    let mut controller = driver.controller().await?;
     for number in 0..HANGING {
         controller.create_volume(volume("hung", &format!("v{number}"))).await?;
     }

@@ -2,16 +2,18 @@
 
 use std::{
     fmt::Write as _,
-    io::{IsTerminal as _, Write as _},
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use holdfast_api::{names, quantity};
+use holdfast_api::quantity;
 use holdfast_csi_driver::{
     Bytes, Config, ConfigFile, Import, Order, Outcome, PoolConfig, Progress, TOPOLOGY_NODE, carry_out_watched,
 };
+
+use super::{end_progress, manifest_line, object_name, show_progress};
 
 /// Works whether a driver runs or not: one that has the pool carries the order out itself.
 ///
@@ -84,13 +86,13 @@ pub(crate) fn main(args: ImportArgs) -> Result<()> {
     let shown = std::io::stderr().is_terminal();
     let watcher: Arc<dyn Fn(Progress) + Send + Sync> = Arc::new(move |progress| {
         if shown {
-            show(progress);
+            show_progress("copied", progress);
         }
     });
-    let done = super::runtime()?.block_on(carry_out_watched(pool, config.tool_path.clone(), order, watcher));
+    let done =
+        super::runtime()?.block_on(carry_out_watched(pool, config.tool_path.clone(), order, None, watcher));
     if shown && args.copy {
-        // The line of the progress goes.
-        let _ = write!(std::io::stderr(), "\r\x1b[K");
+        end_progress();
     }
     let Outcome::Imported { volume_id, capacity, fs_type, raw_block, context, node_id, .. } = done? else {
         bail!("the driver answered something else");
@@ -99,32 +101,28 @@ pub(crate) fn main(args: ImportArgs) -> Result<()> {
         None => println!("imported {volume_id} ({})", Bytes(capacity)),
         Some(Output::Yaml) => {
             let mut yaml = String::new();
-            let line = |yaml: &mut String, text: &str, value: &str| {
-                // JSON strings are YAML strings.
-                writeln!(yaml, "{text} {}", serde_json::Value::from(value)).context("writing the manifest")
-            };
             yaml.push_str("apiVersion: v1\nkind: PersistentVolume\nmetadata:\n");
-            line(&mut yaml, "  name:", &object_name(&args.name, &volume_id))?;
+            manifest_line(&mut yaml, "  name:", &object_name(&args.name, &volume_id, "imported"))?;
             yaml.push_str("spec:\n  capacity:\n");
-            line(&mut yaml, "    storage:", &capacity.to_string())?;
+            manifest_line(&mut yaml, "    storage:", &capacity.to_string())?;
             yaml.push_str("  accessModes: [ReadWriteOnce]\n  persistentVolumeReclaimPolicy: Retain\n");
             yaml.push_str("  storageClassName: \"\"\n");
-            line(&mut yaml, "  volumeMode:", if raw_block { "Block" } else { "Filesystem" })?;
+            manifest_line(&mut yaml, "  volumeMode:", if raw_block { "Block" } else { "Filesystem" })?;
             yaml.push_str("  csi:\n");
-            line(&mut yaml, "    driver:", &config.driver_name)?;
-            line(&mut yaml, "    volumeHandle:", &volume_id)?;
+            manifest_line(&mut yaml, "    driver:", &config.driver_name)?;
+            manifest_line(&mut yaml, "    volumeHandle:", &volume_id)?;
             if let Some(fs_type) = fs_type {
-                line(&mut yaml, "    fsType:", &fs_type)?;
+                manifest_line(&mut yaml, "    fsType:", &fs_type)?;
             }
             yaml.push_str("    volumeAttributes:\n");
             for (key, value) in &context {
-                line(&mut yaml, &format!("      {key}:"), value)?;
+                manifest_line(&mut yaml, &format!("      {key}:"), value)?;
             }
             yaml.push_str(
                 "  nodeAffinity:\n    required:\n      nodeSelectorTerms:\n      - matchExpressions:\n",
             );
             writeln!(yaml, "        - key: {TOPOLOGY_NODE}\n          operator: In\n          values:")?;
-            line(&mut yaml, "          -", node_id.as_deref().unwrap_or(&config.node_id))?;
+            manifest_line(&mut yaml, "          -", node_id.as_deref().unwrap_or(&config.node_id))?;
             print!("{yaml}");
         }
     }
@@ -165,21 +163,4 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     );
     let folder = folder.canonicalize().with_context(|| path.display().to_string())?;
     Ok(folder.join(name))
-}
-
-/// The volume's name, where it can be that of an object.
-fn object_name(name: &str, id: &str) -> String {
-    if names::is_subdomain(name) {
-        return name.to_owned();
-    }
-    let safe: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    format!("imported-{safe}")
-}
-
-fn show(progress: Progress) {
-    let percent = progress.done.saturating_mul(100).checked_div(progress.total).unwrap_or(100);
-    let (done, total) = (Bytes(progress.done), Bytes(progress.total));
-    // Nobody is served by an error here.
-    let _ = write!(std::io::stderr(), "\r\x1b[Kcopied {done} of {total} ({percent} %)");
-    let _ = std::io::stderr().flush();
 }

@@ -2,12 +2,15 @@
 
 mod check_config;
 mod import;
+mod snapshot;
 mod trash;
 
-use std::path::PathBuf;
+use std::{fmt::Write as _, io::Write as _, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use holdfast_csi_driver::{ConfigFile, run};
+use holdfast_api::names;
+use holdfast_csi_driver::{Bytes, ConfigFile, PoolConfig, Progress, run};
+use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +35,8 @@ enum DriverCommand {
     CheckConfig(check_config::CheckConfigArgs),
     /// Make a volume of an image file or a folder that is there already.
     Import(import::ImportArgs),
+    /// List snapshots, write one to the output, or make one of the input.
+    Snapshot(snapshot::SnapshotArgs),
     /// List, restore or free deleted volumes.
     Trash(trash::TrashArgs),
 }
@@ -56,6 +61,7 @@ pub(crate) fn main(args: DriverArgs) -> Result<()> {
         None => serve(args.run),
         Some(DriverCommand::CheckConfig(args)) => check_config::main(&args),
         Some(DriverCommand::Import(args)) => import::main(args),
+        Some(DriverCommand::Snapshot(args)) => snapshot::main(args),
         Some(DriverCommand::Trash(args)) => trash::main(args),
     }
 }
@@ -96,6 +102,50 @@ fn serve(args: RunArgs) -> Result<()> {
         };
         Ok(ended.context("the CSI driver crashed")??)
     })
+}
+
+/// The pool of an id; an id begins with its pool's name.
+fn holder<'a>(pools: &'a [PoolConfig], id: &str, hint: &str) -> Result<&'a PoolConfig> {
+    let name =
+        id.split_once('.').map(|(pool, _)| pool).with_context(|| format!("{id:?} is no id: see {hint}"))?;
+    let missing = || format!("the configuration has no pool {name:?}, in which {id} would be");
+    pools.iter().find(|pool| pool.name == name).with_context(missing)
+}
+
+/// Shows people how far a copy is.
+fn show_progress(verb: &str, progress: Progress) {
+    let (done, total) = (Bytes(progress.done), Bytes(progress.total));
+    // Nobody is served by an error here.
+    let _ = match progress.done.saturating_mul(100).checked_div(progress.total) {
+        Some(percent) => write!(std::io::stderr(), "\r\x1b[K{verb} {done} of {total} ({percent} %)"),
+        None => write!(std::io::stderr(), "\r\x1b[K{verb} {done}"),
+    };
+    let _ = std::io::stderr().flush();
+}
+
+/// The line of the progress goes.
+fn end_progress() {
+    let _ = write!(std::io::stderr(), "\r\x1b[K");
+}
+
+/// Seconds since 1970 as people write a moment.
+fn moment(seconds: u64) -> String {
+    let moment = i64::try_from(seconds).ok().and_then(|at| Timestamp::from_second(at).ok());
+    moment.map_or_else(|| seconds.to_string(), |moment| moment.to_string())
+}
+
+/// One more line of a manifest. JSON strings are YAML strings.
+fn manifest_line(yaml: &mut String, text: &str, value: &str) -> Result<()> {
+    writeln!(yaml, "{text} {}", serde_json::Value::from(value)).context("writing the manifest")
+}
+
+/// A name from outside, where it can be that of an object; otherwise one made of the id.
+fn object_name(name: &str, id: &str, what: &str) -> String {
+    if names::is_subdomain(name) {
+        return name.to_owned();
+    }
+    let safe: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{what}-{safe}")
 }
 
 fn runtime() -> Result<Runtime> {

@@ -7,8 +7,8 @@ use holdfast_csi_driver::{
     BackendKind, Bytes, ConfigFile, Order, Outcome, PoolConfig, Trashed, carry_out, list_trash,
     parse_duration,
 };
-use jiff::Timestamp;
 
+use super::{holder, moment};
 use crate::table::table;
 
 /// Works whether a driver runs or not: one that has the pool carries the order out itself.
@@ -69,7 +69,7 @@ pub(crate) fn main(args: TrashArgs) -> Result<()> {
     match args.command {
         TrashCommand::List { json } => list(&pools, json),
         TrashCommand::Restore { what } => {
-            let pool = holder(&pools, &what)?;
+            let pool = holder(&pools, &what, "`holdfast driver trash list`")?;
             match order(pool, Order::Restore { what })? {
                 Outcome::Restored { volume_id, capacity, .. } => {
                     println!("restored {volume_id} ({})", Bytes(capacity));
@@ -95,15 +95,6 @@ pub(crate) fn main(args: TrashArgs) -> Result<()> {
     }
 }
 
-/// The pool of an id; an id begins with its pool's name.
-fn holder<'a>(pools: &'a [PoolConfig], id: &str) -> Result<&'a PoolConfig> {
-    let name = id.split_once('.').map(|(pool, _)| pool).with_context(|| {
-        format!("{id:?} is no volume id and no entry of a trash: see `holdfast driver trash list`")
-    })?;
-    let missing = || format!("the configuration has no pool {name:?}, in which {id} would be");
-    pools.iter().find(|pool| pool.name == name).with_context(missing)
-}
-
 #[expect(clippy::print_stdout, reason = "the list is this command's output")]
 fn list(pools: &[PoolConfig], json: bool) -> Result<()> {
     let mut trashed = Vec::new();
@@ -115,13 +106,12 @@ fn list(pools: &[PoolConfig], json: bool) -> Result<()> {
         return Ok(());
     }
     let row = |entry: &Trashed| {
-        let when = i64::try_from(entry.deleted).ok().and_then(|at| Timestamp::from_second(at).ok());
         let damaged = || "damaged".to_owned();
         [
             entry.volume_id.clone(),
             entry.name.clone().unwrap_or_else(damaged),
             entry.capacity.map_or_else(damaged, |bytes| Bytes(bytes).to_string()),
-            when.map_or_else(|| entry.deleted.to_string(), |when| when.to_string()),
+            moment(entry.deleted),
             entry.entry.clone(),
         ]
     };

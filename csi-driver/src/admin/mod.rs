@@ -5,9 +5,10 @@
 //! takes the pool's lock for so long. So there is one way to change a pool, under the
 //! same lock, guards and accounts, whether a driver runs or not.
 
+mod passing;
 pub(crate) mod socket;
 
-use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, fs::File, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, time::Instant};
@@ -16,10 +17,11 @@ use crate::{
     command::Runner,
     config::PoolConfig,
     controller::{check_name, volume_context},
-    error::Error,
-    guard::Guards,
-    pool::{Import, Pool, Progress, Watcher, trash},
+    error::{Error, Tried as _},
+    guard::{Guards, Name},
+    pool::{Import, Pool, Progress, Watcher, envelope::Incoming, look_at_snapshots, trash},
     size::Bytes,
+    snapshot::{Snapshot, SnapshotId},
     volume::Content,
     volume_id::VolumeId,
 };
@@ -48,6 +50,19 @@ pub enum Order {
     },
     /// Make a volume of a file or a folder that is there already.
     Import(Import),
+    /// Write a snapshot into the stream that comes with the order.
+    Send {
+        /// Its id.
+        snapshot_id: String,
+        /// Only what differs from this one, of the same pool.
+        since: Option<String>,
+    },
+    /// Make a snapshot of the stream that comes with the order.
+    Receive {
+        /// Its name, as CreateSnapshot would be called with; that which it had where it was sent
+        /// without.
+        name: Option<String>,
+    },
 }
 
 /// What became of an [`Order`].
@@ -82,6 +97,10 @@ pub enum Outcome {
         /// The node on which it can be reached, where a driver that runs said so.
         node_id: Option<String>,
     },
+    /// The snapshot was written.
+    Sent(SnapshotInfo),
+    /// The snapshot is there.
+    Received(SnapshotInfo),
 }
 
 /// Carries out an order on a pool, here or in the driver that has it.
@@ -94,10 +113,11 @@ pub async fn carry_out(
     tool_path: Option<OsString>,
     order: Order,
 ) -> Result<Outcome, Error> {
-    carry_out_watched(pool, tool_path, order, Arc::new(|_| ())).await
+    carry_out_watched(pool, tool_path, order, None, Arc::new(|_| ())).await
 }
 
-/// As [`carry_out`]; `watcher` is told now and then how far a copy is.
+/// As [`carry_out`]; `stream` is what a snapshot is written to or read from, and `watcher` is
+/// told now and then how far it is.
 ///
 /// # Errors
 /// As [`carry_out`].
@@ -105,6 +125,7 @@ pub async fn carry_out_watched(
     pool: &PoolConfig,
     tool_path: Option<OsString>,
     order: Order,
+    stream: Option<OwnedFd>,
     watcher: Arc<dyn Fn(Progress) + Send + Sync>,
 ) -> Result<Outcome, Error> {
     let runner = Runner::new(tool_path, Handle::current());
@@ -112,9 +133,11 @@ pub async fn carry_out_watched(
     loop {
         let (config, here, told) = (pool.clone(), order.clone(), Arc::clone(&watcher));
         let runner = runner.clone();
+        let shared = stream.as_ref().map(|fd| fd.try_clone().tried(|| "sharing the stream".to_owned()));
+        let shared = shared.transpose()?;
         let done = tokio::task::spawn_blocking(move || {
             let pool = Pool::open_existing(&config, &runner)?;
-            let done = obey(&pool, &Guards::default(), None, &here, &*told);
+            let done = obey(&pool, &Guards::default(), None, &here, shared, &*told);
             pool.let_go();
             done
         });
@@ -123,7 +146,7 @@ pub async fn carry_out_watched(
             done => return done,
         };
         // Nothing was begun where nobody listened.
-        match socket::ask(pool, &order, &*watcher).await? {
+        match socket::ask(pool, &order, stream.as_ref(), &*watcher).await? {
             Some(outcome) => return Ok(outcome),
             None if begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
             None => return Err(taken),
@@ -137,8 +160,11 @@ pub(crate) fn obey(
     guards: &Guards,
     node_id: Option<&str>,
     order: &Order,
+    stream: Option<OwnedFd>,
     watcher: Watcher<'_>,
 ) -> Result<Outcome, Error> {
+    let stream =
+        || stream.map(File::from).ok_or_else(|| Error::Invalid("no stream came with the order".to_owned()));
     match order {
         Order::Restore { what } => {
             let entry = pool.find_entry(what)?;
@@ -171,7 +197,70 @@ pub(crate) fn obey(
                 node_id: node_id.map(str::to_owned),
             })
         }
+        Order::Send { snapshot_id, since } => {
+            let id = SnapshotId::parse(snapshot_id)?;
+            let since = since.as_deref().map(SnapshotId::parse).transpose()?;
+            if since.as_ref().is_some_and(|since| *since == id || since.pool() != id.pool()) {
+                return Err(Error::Invalid("--since takes another snapshot of the same pool".to_owned()));
+            }
+            let _guard = guards.share(&id)?;
+            let _base_guard = since.as_ref().map(|since| guards.share(since)).transpose()?;
+            let snapshot = pool.send(&id, since.as_ref(), stream()?, watcher)?;
+            tracing::info!(snapshot = %id, "sent");
+            Ok(Outcome::Sent(snapshot.into()))
+        }
+        Order::Receive { name } => {
+            let mut incoming = Incoming::open(stream()?)?;
+            let name = name.clone().unwrap_or_else(|| incoming.label().snapshot.name.clone());
+            check_name(&name)?;
+            let id = SnapshotId::derive(&pool.name, &name);
+            let _name = guards.take(&Name::snapshot(&name))?;
+            let _guard = guards.take(&id)?;
+            let base = pool.find_base(incoming.label())?;
+            let _base_guard = base.as_ref().map(|base| guards.share(base)).transpose()?;
+            let snapshot = pool.receive(&id, &name, &mut incoming, watcher)?;
+            tracing::info!(snapshot = %id, source = %snapshot.source, size = %Bytes(snapshot.capacity), "received");
+            Ok(Outcome::Received(snapshot.into()))
+        }
     }
+}
+
+/// A snapshot, as people are shown it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub snapshot_id: String,
+    /// The name that CreateSnapshot was called with.
+    pub name: String,
+    /// The id of the volume that was cut, which may be gone or never have been here.
+    pub source_volume_id: String,
+    /// When it was cut, in seconds since 1970.
+    pub created: u64,
+    /// The volume's size then, in bytes.
+    pub capacity: u64,
+}
+
+impl From<Snapshot> for SnapshotInfo {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot_id: snapshot.id.to_string(),
+            source_volume_id: snapshot.source.to_string(),
+            created: snapshot.created.unix(),
+            capacity: snapshot.capacity,
+            name: snapshot.name,
+        }
+    }
+}
+
+/// The snapshots of a pool, oldest first. Changes nothing, and needs no driver.
+///
+/// # Errors
+/// A pool that is not there or cannot be read.
+pub fn list_snapshots(pool: &PoolConfig) -> Result<Vec<SnapshotInfo>, Error> {
+    let mut found: Vec<SnapshotInfo> = look_at_snapshots(pool)?.into_iter().map(Into::into).collect();
+    found.sort_by(|one, other| (one.created, &one.snapshot_id).cmp(&(other.created, &other.snapshot_id)));
+    Ok(found)
 }
 
 /// A deleted volume that can be restored.

@@ -1,5 +1,5 @@
 //! The socket in a pool's folder on which the driver that has the pool takes orders:
-//! one order a connection, a line of JSON each way. For root and the driver's own user
+//! one order a connection, a line of JSON each way, with the open stream of those that have one. For root and the driver's own user
 //! only.
 //!
 //! It lies in the pool, so that who knows the pool finds its driver, whichever process
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Order, Outcome, obey};
+use super::{Order, Outcome, obey, passing};
 use crate::{
     config::PoolConfig,
     error::{Error, Tried as _},
@@ -110,42 +110,46 @@ async fn talk(
 ) {
     let answered = async {
         let user = stream.peer_cred()?.uid();
-        let (from, mut to) = stream.into_split();
-        let reply = if user == 0 || user == rustix::process::geteuid().as_raw() {
+        if user != 0 && user != rustix::process::geteuid().as_raw() {
+            let refused = format!("user {user} may not give orders to this driver; use root");
+            return say(&mut stream.into_split().1, &Reply::Failed(refused)).await;
+        }
+        let heard = async {
+            let (begun, passed) = passing::first(&stream).await?;
+            let (from, to) = stream.into_split();
             let mut line = String::new();
-            let mut from = BufReader::new(from.take(MOST));
-            tokio::select! {
-                // One that says nothing must not keep the driver.
-                () = stop.cancelled() => return Ok(()),
-                read = from.read_line(&mut line) => read?,
-            };
-            match serde_json::from_str::<Order>(&line) {
-                Err(error) => Reply::Failed(format!("the order cannot be read: {error}")),
-                Ok(order) => {
-                    let scope = format!("{pool}.");
-                    // Who does not read what is said is told less, never waited for.
-                    let (told, mut news) = mpsc::channel(1);
-                    let running = operations.run("/holdfast/Admin", &scope, move || {
-                        let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
-                        obey(pool, &driver.guards, Some(&driver.node_id), &order, &|progress| {
-                            let _ = told.try_send(progress);
-                        })
-                    });
-                    let mut running = std::pin::pin!(running);
-                    let done = loop {
-                        tokio::select! {
-                            done = &mut running => break done,
-                            Some(progress) = news.recv() => say(&mut to, &Reply::Progress(progress)).await?,
-                        }
-                    };
-                    match done {
-                        Ok(outcome) => Reply::Done(outcome.into_inner()),
-                        Err(status) => Reply::Failed(status.message().to_owned()),
+            BufReader::new(begun.chain(from).take(MOST)).read_line(&mut line).await?;
+            std::io::Result::Ok((line, passed, to))
+        };
+        let (line, passed, mut to) = tokio::select! {
+            // One that says nothing must not keep the driver.
+            () = stop.cancelled() => return Ok(()),
+            heard = heard => heard?,
+        };
+        let reply = match serde_json::from_str::<Order>(&line) {
+            Err(error) => Reply::Failed(format!("the order cannot be read: {error}")),
+            Ok(order) => {
+                let scope = format!("{pool}.");
+                // Who does not read what is said is told less, never waited for.
+                let (told, mut news) = mpsc::channel(1);
+                let running = operations.run("/holdfast/Admin", &scope, move || {
+                    let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
+                    obey(pool, &driver.guards, Some(&driver.node_id), &order, passed, &|progress| {
+                        let _ = told.try_send(progress);
+                    })
+                });
+                let mut running = std::pin::pin!(running);
+                let done = loop {
+                    tokio::select! {
+                        done = &mut running => break done,
+                        Some(progress) = news.recv() => say(&mut to, &Reply::Progress(progress)).await?,
                     }
+                };
+                match done {
+                    Ok(outcome) => Reply::Done(outcome.into_inner()),
+                    Err(status) => Reply::Failed(status.message().to_owned()),
                 }
             }
-        } else {
-            Reply::Failed(format!("user {user} may not give orders to this driver; use root"))
         };
         say(&mut to, &reply).await
     };
@@ -167,6 +171,7 @@ async fn say(to: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> {
 pub(super) async fn ask(
     pool: &PoolConfig,
     order: &Order,
+    passed: Option<&OwnedFd>,
     watcher: Watcher<'_>,
 ) -> Result<Option<Outcome>, Error> {
     let (shown, root) = crate::pool::open_root(pool)?;
@@ -182,7 +187,8 @@ pub(super) async fn ask(
     };
     let mut line = serde_json::to_vec(order).map_err(|error| Error::Lost(error.to_string()))?;
     line.push(b'\n');
-    stream.write_all(&line).await.map_err(failed)?;
+    let begun = passing::send(&stream, &line, passed).await.map_err(failed)?;
+    stream.write_all(line.get(begun..).unwrap_or_default()).await.map_err(failed)?;
     let mut answers = BufReader::new(stream.take(MOST));
     loop {
         let mut answer = String::new();

@@ -10,10 +10,13 @@ pub(crate) mod tmpfs;
 use std::{
     collections::BTreeMap,
     fmt,
+    io::{PipeReader, PipeWriter},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use uuid::Uuid;
 
 use crate::{
     capability::Access,
@@ -206,6 +209,29 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
+    /// By what streams know the data of a snapshot: the same wherever the snapshot was received.
+    fn lineage(&self, _snapshot: &VolumeFolder) -> Result<Uuid, Error> {
+        Err(self.cannot("streams of snapshots"))
+    }
+
+    /// Gives `take` the data of a snapshot as a stream, or what of it differs from the snapshot
+    /// `since`, of the same pool. Both stay until this returns.
+    fn send(
+        &self,
+        _snapshot: &VolumeFolder,
+        _since: Option<&VolumeFolder>,
+        _take: Take<'_>,
+    ) -> Result<(), Error> {
+        Err(self.cannot("streams of snapshots"))
+    }
+
+    /// Makes the data of a new snapshot, of this lineage, from the stream that `give` writes,
+    /// durably; answers how many bytes it occupies, where somebody counts. What a stream is built
+    /// on has to be in the pool.
+    fn receive(&self, _into: &VolumeFolder, _lineage: Uuid, _give: Give<'_>) -> Result<Option<u64>, Error> {
+        Err(self.cannot("streams of snapshots"))
+    }
+
     /// Whose UUID the file system of a volume has that [`Backend::populate`] made.
     fn copied_identity(&self, _content: Content, _format: Format) -> Identity {
         Identity::Own
@@ -233,6 +259,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// What is used of the volume, where its file system does not know it by itself.
     fn quota_usage(&self, folder: &VolumeFolder, volume: &Volume) -> Result<Option<u64>, Error>;
 }
+
+/// Reads a stream to its end.
+pub(crate) type Take<'a> = Box<dyn FnOnce(PipeReader) -> Result<(), Error> + Send + 'a>;
+/// Writes a stream; `false` when its reader went away before the end.
+pub(crate) type Give<'a> = Box<dyn FnOnce(PipeWriter) -> Result<bool, Error> + Send + 'a>;
 
 /// On what a mount stands, seen from a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

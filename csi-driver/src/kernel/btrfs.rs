@@ -11,7 +11,7 @@
 //!
 //! Calls that change anything need CAP_SYS_ADMIN.
 
-mod received;
+pub(crate) mod received;
 
 use std::{
     ffi::CStr,

@@ -61,7 +61,7 @@ pub struct Import {
 pub struct Progress {
     /// Copied so far.
     pub done: u64,
-    /// To be copied in all.
+    /// To be copied in all; 0 where nobody knows.
     pub total: u64,
 }
 

@@ -13,6 +13,7 @@
 //! <pool>/.admin.sock          where the driver that uses it takes orders from people
 //! ```
 
+pub(crate) mod envelope;
 mod folder;
 mod import;
 pub(crate) mod inspect;
@@ -22,6 +23,7 @@ mod snapshots;
 mod still;
 #[cfg(test)]
 mod tests;
+mod transfer;
 pub(crate) mod trash;
 mod usage;
 
@@ -45,7 +47,7 @@ pub(crate) use import::{Appraisal, Original, Watcher};
 pub use import::{Import, Progress};
 use ledger::{Free, Ledger, Promise, Reservation};
 pub(crate) use opening::open_root;
-pub(crate) use snapshots::Wish;
+pub(crate) use snapshots::{Wish, look as look_at_snapshots};
 pub(crate) use still::Still;
 
 use crate::{

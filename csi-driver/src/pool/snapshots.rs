@@ -6,12 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{fs as rfs, io::Errno};
+use rustix::{
+    fs::{self as rfs, OFlags},
+    io::Errno,
+};
 
 use super::{NEW, Pool, VolumeFolder, folder, make_new, names};
 use crate::{
     backend::Cut,
     clock::Moment,
+    config::PoolConfig,
     error::{Error, Tried as _},
     snapshot::{Group, GroupId, Member, Snapshot, SnapshotId},
     step,
@@ -181,7 +185,7 @@ impl Pool {
     }
 
     /// Gives finished snapshots their names; those that have them already are left.
-    fn show_new_snapshots(&self, ids: &[&SnapshotId]) -> Result<(), Error> {
+    pub(super) fn show_new_snapshots(&self, ids: &[&SnapshotId]) -> Result<(), Error> {
         let path = self.snapshots_path();
         for id in ids {
             match rfs::renameat(&self.snapshots, format!("{NEW}{id}"), &self.snapshots, id.as_str()) {
@@ -317,6 +321,26 @@ impl Pool {
         }
         Ok(promises)
     }
+}
+
+/// What can be read of the snapshots of a pool, whoever has it.
+pub(crate) fn look(pool: &PoolConfig) -> Result<Vec<Snapshot>, Error> {
+    let (path, root) = super::open_root(pool)?;
+    let path = path.join("snapshots");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let snapshots = rfs::openat2(&root, "snapshots", flags, rfs::Mode::empty(), folder::inside())
+        .tried(|| format!("opening {}", path.display()))?;
+    let mut seen = Vec::new();
+    for name in names(&snapshots, &path)?.iter().filter(|name| SnapshotId::try_from((*name).clone()).is_ok())
+    {
+        // Deleted since it was listed.
+        let Some(folder) = VolumeFolder::open(&snapshots, &path, name)? else { continue };
+        match folder.read_snapshot() {
+            Ok(snapshot) => seen.push(snapshot),
+            Err(error) => tracing::warn!(snapshot = %name, %error, "this snapshot cannot be used"),
+        }
+    }
+    Ok(seen)
 }
 
 /// How the files of groups end.

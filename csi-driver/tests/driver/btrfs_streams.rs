@@ -34,7 +34,7 @@ pub(crate) fn disk(scratch: &Scratch, name: &str, bytes: i64, options: &str) -> 
 }
 
 /// A driver with the pools `default` and `other`, each on a btrfs of its own.
-async fn on_two(bytes: i64, options: &str, other_bytes: i64) -> Driver {
+pub(crate) async fn on_two(bytes: i64, options: &str, other_bytes: i64) -> Driver {
     let scratch = Scratch::new();
     let config = config(&scratch, bytes, options, other_bytes);
     Driver::start(scratch, config).await
@@ -62,7 +62,7 @@ pub(crate) fn copy(
     }
 }
 
-async fn use_it(driver: &mut Driver, id: &str, target: &str) {
+pub(crate) async fn use_it(driver: &mut Driver, id: &str, target: &str) {
     let capability = mounted("");
     driver.attach(id, &capability).await.unwrap();
     driver.stage(id, &capability).await.unwrap();
@@ -70,7 +70,7 @@ async fn use_it(driver: &mut Driver, id: &str, target: &str) {
 }
 
 /// Nothing of these pools is left, and no subvolume on their disks.
-async fn assert_freed(driver: &Driver) {
+pub(crate) async fn assert_freed(driver: &Driver) {
     for disk in ["one", "two"] {
         let disk = driver.scratch.path().join(disk);
         until("the trash is empty", || entries(&disk.join("pool/trash")).is_empty()).await;
@@ -81,7 +81,7 @@ async fn assert_freed(driver: &Driver) {
     }
 }
 
-fn subvolumes(disk: &Path) -> String {
+pub(crate) fn subvolumes(disk: &Path) -> String {
     command("btrfs", &["subvolume", "list", disk.to_str().unwrap()]).unwrap()
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn freed(disk: &Path) {
 }
 
 /// Bytes that no two blocks have in common.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;

@@ -202,7 +202,7 @@ impl Life {
         if has_a_disk(self.backend) { folder.join("disk/pool") } else { folder.join("pool") }
     }
 
-    fn pools(&self) -> Vec<std::path::PathBuf> {
+    pub(crate) fn pools(&self) -> Vec<std::path::PathBuf> {
         let second = (self.backend == "two btrfs").then(|| self.driver.scratch.path().join("second/pool"));
         [self.pool()].into_iter().chain(second).collect()
     }

@@ -9,12 +9,13 @@ use std::{
 };
 
 use holdfast_proto::csi::{self, VolumeCapability, volume_capability::access_mode::Mode};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{
-    btrfs_streams::copy,
+    btrfs_streams::{copy, noise},
     crash::{Life, at_every_step, read_json},
-    harness::{MIB, block, command, entries, mounted, needs, volume},
+    harness::{Driver, MIB, block, command, entries, mounted, needs, volume},
+    snapshot_streams::{received, sent},
     snapshots::{filled, from_snapshot, from_volume},
 };
 
@@ -26,7 +27,8 @@ impl Life {
     /// nothing stayed frozen.
     pub(crate) async fn look_at_snapshots(&mut self) {
         let folder = self.pool().join("snapshots");
-        let mut there = entries(&folder);
+        let mut there: Vec<_> =
+            self.pools().iter().flat_map(|pool| entries(&pool.join("snapshots"))).collect();
         there.sort();
         match self.driver.controller.list_snapshots(csi::ListSnapshotsRequest::default()).await {
             Ok(listed) => {
@@ -35,7 +37,7 @@ impl Life {
             }
             Err(status) => assert_eq!((status.code(), there.len()), (Code::Unimplemented, 0), "{status}"),
         }
-        let grouped: BTreeSet<String> = there
+        let grouped: BTreeSet<String> = entries(&folder)
             .iter()
             .filter(|id| !read_json(&folder.join(id).join("snapshot.json"))["group"].is_null())
             .cloned()
@@ -69,7 +71,7 @@ impl Life {
         let (capability, size) = (self.capability.clone(), self.size);
         let is_block = capability == block(Mode::SingleNodeMultiWriter);
         let id = self.driver.bring_up("source", size, &capability, "pod").await;
-        let file = |pod: &str, driver: &crate::harness::Driver| {
+        let file = |pod: &str, driver: &Driver| {
             driver.path(&if is_block { pod.to_owned() } else { format!("{pod}/file") })
         };
         let mut kept = fs::File::options()
@@ -148,6 +150,14 @@ async fn btrfs_trees_between_pools() {
     at_every_step("two btrfs", mounted(""), 16 * MIB, Life::be_sent, &calls).await;
 }
 
+/// A snapshot that is received, and the changes since: each is there whole, or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn btrfs_snapshots_received() {
+    needs!("btrfs");
+    let calls = ["receive", "receive the changes", "delete the received"];
+    at_every_step("two btrfs", mounted(""), 16 * MIB, Life::be_received, &calls).await;
+}
+
 /// Where blocks are not shared, a copy takes its time, and is as often half-done.
 #[tokio::test(flavor = "multi_thread")]
 async fn images_copied_byte_by_byte() {
@@ -224,12 +234,58 @@ impl Life {
         self.restart(None).await;
         self.driver.delete_snapshot("default.s").await.unwrap();
         self.driver.take_down(&id, "pod").await;
+        self.expect_no_subvolumes().await;
+        self.end().await
+    }
+
+    /// The life of snapshots that are sent to a pool on another file system.
+    async fn be_received(mut self) -> BTreeMap<&'static str, u64> {
+        let (capability, size) = (self.capability.clone(), self.size);
+        let id = self.driver.bring_up("source", size, &capability, "pod").await;
+        let pod = self.driver.path("pod");
+        fs::write(format!("{pod}/file"), noise(600_000)).unwrap();
+        self.driver.snapshot("first", &id).await.unwrap();
+        fs::write(format!("{pod}/more"), "more").unwrap();
+        self.driver.snapshot("second", &id).await.unwrap();
+        let whole = sent(&self.driver, 0, "default.first", None).await.unwrap();
+        let changes = sent(&self.driver, 0, "default.second", Some("default.first")).await.unwrap();
+        let receive =
+            async |driver: &mut Driver, from: &std::path::Path| match received(driver, 1, from, None)
+                .await
+                .map_err(|error| error.to_string())
+            {
+                Err(said) if said.contains("exists already") => Ok(()),
+                Err(said) if said.contains("still running") => Err(Status::aborted(said)),
+                Err(said) => Err(Status::unavailable(said)),
+                Ok(_) => Ok(()),
+            };
+        self.call("receive", async |d| receive(d, &whole).await).await;
+        self.restart(None).await;
+        self.call("receive the changes", async |d| receive(d, &changes).await).await;
+        self.restart(None).await;
+        let restored = copy("other", "restored", size, from_snapshot("other.second"));
+        let restored = self.driver.create(restored).await.unwrap().volume_id;
+        let data = self.driver.path(&format!("second/pool/volumes/{restored}/data"));
+        assert!(fs::read(format!("{data}/file")).unwrap() == noise(600_000));
+        assert_eq!(fs::read_to_string(format!("{data}/more")).unwrap(), "more");
+        self.driver.delete(&restored).await.unwrap();
+        self.call("delete the received", async |d| d.delete_snapshot("other.first").await).await;
+        self.restart(None).await;
+        for id in ["other.second", "default.first", "default.second"] {
+            self.driver.delete_snapshot(id).await.unwrap();
+        }
+        self.driver.take_down(&id, "pod").await;
+        self.expect_no_subvolumes().await;
+        self.end().await
+    }
+
+    /// Nothing of pools on two disks is left on them.
+    async fn expect_no_subvolumes(&self) {
         for disk in ["disk", "second"].map(|name| self.driver.path(name)) {
             let trash = std::path::Path::new(&disk).join("pool/trash");
             crate::harness::until("the trash is empty", || entries(&trash).is_empty()).await;
             assert_eq!(command("btrfs", &["subvolume", "list", &disk]).unwrap(), "", "subvolumes are left");
         }
-        self.end().await
     }
 
     /// The same where only a volume that nobody uses is copied.

@@ -47,6 +47,7 @@ mod requests;
 mod restart;
 mod secrets;
 mod shared_room;
+mod snapshot_streams;
 mod snapshots;
 mod snapshots_under_load;
 mod tools;

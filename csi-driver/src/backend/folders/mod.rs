@@ -14,8 +14,9 @@ use std::{
 };
 
 use rustix::fs::{self as rfs, AtFlags, OFlags, StatxFlags, statx};
+use uuid::Uuid;
 
-use super::{Abilities, Backend, Cut, Stage, Stands, btrfs::Copies};
+use super::{Abilities, Backend, Cut, Give, Stage, Stands, Take, btrfs::Copies};
 use crate::{
     capability::Access,
     clock::Moment,
@@ -309,6 +310,23 @@ impl Backend for Folders {
         self.expand(cut.into, volume)?;
         self.modify(cut.into, volume)?;
         cut.into.sync()
+    }
+
+    fn lineage(&self, snapshot: &VolumeFolder) -> Result<Uuid, Error> {
+        self.copies("streams of snapshots")?.lineage(snapshot)
+    }
+
+    fn send(
+        &self,
+        snapshot: &VolumeFolder,
+        since: Option<&VolumeFolder>,
+        take: Take<'_>,
+    ) -> Result<(), Error> {
+        self.copies("streams of snapshots")?.send(&self.runner, snapshot, since, take)
+    }
+
+    fn receive(&self, into: &VolumeFolder, lineage: Uuid, give: Give<'_>) -> Result<Option<u64>, Error> {
+        self.copies("streams of snapshots")?.receive_snapshot(&self.runner, into, lineage, give)
     }
 
     fn copies_what_stands_still(&self, source: &VolumeFolder) -> Result<bool, Error> {

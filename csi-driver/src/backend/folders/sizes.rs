@@ -192,7 +192,8 @@ impl Sizes {
     /// Frees what a plain removal of files would leave, or could not do.
     pub(super) fn destroy(&self, folder: &VolumeFolder) -> Result<(), Error> {
         match self {
-            Self::Btrfs(btrfs) => btrfs.delete_subvolume(&open(folder)?, DATA_NAME).map(|_| ()),
+            // A stream that was received may have brought others.
+            Self::Btrfs(btrfs) => btrfs.delete_subvolumes(&open(folder)?),
             Self::Projects(projects) => {
                 match folder.try_open_child(DATA, OFlags::RDONLY | OFlags::DIRECTORY)? {
                     Some(data) => projects.release(&data),

@@ -52,6 +52,16 @@ struct Received {
     reserved: [u64; 16],
 }
 
+/// `struct btrfs_ioctl_get_subvol_info_args`, of which the ids are read.
+#[repr(C)]
+struct SubvolInfo {
+    before: [u8; 296],
+    id: [u8; 16],
+    parent: [u8; 16],
+    received: [u8; 16],
+    after: [u64; 20],
+}
+
 /// `struct btrfs_ioctl_quota_ctl_args`.
 #[repr(C)]
 struct QuotaCtl {
@@ -122,6 +132,7 @@ const _: () = assert!(
     size_of::<VolArgs>() == 4096
         && size_of::<InoLookup>() == 4096
         && size_of::<Received>() == 200
+        && size_of::<SubvolInfo>() == 504
         && size_of::<QgroupLimit>() == 48
         && size_of::<FsInfo>() == 1024
         && size_of::<SearchHead>() == 112
@@ -199,6 +210,14 @@ pub(crate) fn subvol_set_read_only(subvolume: BorrowedFd<'_>, read_only: bool) -
 /// Forgets of which subvolume the open one is a received copy. It has to be writable.
 pub(crate) fn subvol_forget_received(subvolume: BorrowedFd<'_>) -> io::Result<()> {
     call(subvolume, opcode::read_write::<Received>(MAGIC, 37), &mut Received::default())
+}
+
+/// The UUID of the open subvolume, and that of which it is a received copy: all zero for none.
+pub(crate) fn subvol_uuids(subvolume: BorrowedFd<'_>) -> io::Result<([u8; 16], [u8; 16])> {
+    let mut info =
+        SubvolInfo { before: [0; 296], id: [0; 16], parent: [0; 16], received: [0; 16], after: [0; 20] };
+    call(subvolume, opcode::read::<SubvolInfo>(MAGIC, 60), &mut info)?;
+    Ok((info.id, info.received))
 }
 
 /// The ids of the subvolumes that lie in the subvolume `id`, not of those deeper.
