@@ -243,6 +243,8 @@ impl Pool {
 
     /// Brings the members of a group that was written down to their names.
     pub(crate) fn finish_group(&self, group: &Group) -> Result<(), Error> {
+        // The one that wrote it down may have failed to make that durable.
+        rfs::fsync(&self.groups).tried(|| format!("syncing {}", self.groups_path().display()))?;
         self.show_new_snapshots(&group.members.iter().map(|member| &member.snapshot).collect::<Vec<_>>())
     }
 
