@@ -94,7 +94,12 @@ impl Server {
     /// When it ends instead; the end of its log is part of the error.
     pub async fn ready(&mut self) -> Result<()> {
         let root = self.root().to_owned();
-        let is_ready = || async { Ok(client(&root).await?.request_text(get("/readyz")?).await? == "ok") };
+        // It says so itself once others know it by its keys, which is a moment after it is asked first.
+        let is_announced =
+            || fs::read_to_string(root.join("log")).is_ok_and(|log| log.contains("serves https://"));
+        let is_ready = || async {
+            Ok(client(&root).await?.request_text(get("/readyz")?).await? == "ok" && is_announced())
+        };
         self.process.ready(is_ready).await
     }
 
