@@ -3,12 +3,20 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use super::structure;
+
 /// The largest input, in bytes.
 const LARGEST: usize = 16 * 1024;
 
-/// One of the pool with one to eight changes.
+/// One of the pool with one to eight changes: as often as not of what it says, which its decoder reads to the end, else of
+/// its bytes.
 pub(super) fn change(pool: &[Vec<u8>], words: &[&str], random: &mut StdRng) -> Vec<u8> {
     let mut input = pick(pool, random).clone();
+    if random.random_ratio(1, 2)
+        && let Some(changed) = structure::change(&input, words, random)
+    {
+        return changed;
+    }
     for _ in 0..random.random_range(1..=8) {
         let start = random.random_range(0..=input.len());
         let end = (start + random.random_range(0..=12)).min(input.len());
@@ -38,6 +46,6 @@ pub(super) fn change(pool: &[Vec<u8>], words: &[&str], random: &mut StdRng) -> V
     input
 }
 
-fn pick<'a, T>(all: &'a [T], random: &mut StdRng) -> &'a T {
+pub(super) fn pick<'a, T>(all: &'a [T], random: &mut StdRng) -> &'a T {
     &all[random.random_range(0..all.len())]
 }
