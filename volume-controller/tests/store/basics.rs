@@ -152,9 +152,12 @@ async fn what_is_patient_goes_along(place: Place) {
         let (patient, other) = futures::future::join(store.commit(patient), other).await;
         assert!(patient.unwrap()[0].revision < other.unwrap()[0].revision);
     }
-    // On a machine that is busy with something else one may have waited in vain.
+    // Where the machine was busy with something else for longer than the patience lasts, one has waited in vain.
     let batches = store.metrics().batches.get() - before;
-    assert!(batches < 2 * ROUNDS, "{ROUNDS} patient writes went along with none of as many others");
+    assert!(
+        2 * batches < 3 * ROUNDS,
+        "{ROUNDS} patient writes and as many others took {batches} transactions"
+    );
     // Alone they do not wait for ever, and what waits at the end is written.
     let alone = |name| Transaction { writes: vec![create(name)], is_patient: true, ..Transaction::default() };
     store.commit(alone("alone")).await.unwrap();
