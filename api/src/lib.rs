@@ -11,5 +11,6 @@ pub mod attachment;
 pub mod names;
 pub mod quantity;
 pub mod quota;
+pub mod secret;
 pub mod selector;
 pub mod snapshot;

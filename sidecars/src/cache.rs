@@ -10,6 +10,7 @@ mod feed;
 
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
+use holdfast_api::snapshot::volume::{VolumeSnapshot, VolumeSnapshotContent};
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSINode, StorageClass, VolumeAttachment},
@@ -116,6 +117,8 @@ pub(crate) struct Needs {
     pub attachments: bool,
     pub csi_nodes: bool,
     pub nodes: bool,
+    pub snapshots: bool,
+    pub contents: bool,
 }
 
 /// See the module's documentation.
@@ -126,12 +129,14 @@ pub(crate) struct Cache {
     pub attachments: Kind<VolumeAttachment>,
     pub csi_nodes: Kind<CSINode>,
     pub nodes: Kind<Node>,
+    pub snapshots: Kind<VolumeSnapshot>,
+    pub contents: Kind<VolumeSnapshotContent>,
     attachment_index: Arc<AttachmentIndex>,
 }
 
 impl Cache {
-    /// Begins the watches that `needs` asks for as tasks in `tasks`, and waits until each
-    /// has seen everything once. Never gives up on an API server that is not there yet.
+    /// Begins the watches that `needs` asks for as tasks in `tasks`, and waits until each,
+    /// those of snapshots aside, has seen everything once. Never gives up on an API server that is not there yet.
     pub(crate) async fn start(client: &Client, needs: Needs, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let (claims, claim_writer) = Kind::new();
         let (volumes, volume_writer) = Kind::new();
@@ -139,19 +144,35 @@ impl Cache {
         let (attachments, attachment_writer) = Kind::new();
         let (csi_nodes, csi_node_writer) = Kind::new();
         let (nodes, node_writer) = Kind::new();
+        let (snapshots, snapshot_writer) = Kind::new();
+        let (contents, content_writer) = Kind::new();
         let attachment_index = Arc::new(AttachmentIndex::default());
         let index = Arc::clone(&attachment_index);
         attachments.subscribe(move |change| {
             index.apply(change);
             true
         });
-        let cache = Self { claims, volumes, classes, attachments, csi_nodes, nodes, attachment_index };
+        let cache = Self {
+            claims,
+            volumes,
+            classes,
+            attachments,
+            csi_nodes,
+            nodes,
+            snapshots,
+            contents,
+            attachment_index,
+        };
         feed(needs.claims, client, &cache.claims, claim_writer, strip, tasks);
         feed(needs.volumes, client, &cache.volumes, volume_writer, strip, tasks);
         feed(needs.classes, client, &cache.classes, class_writer, strip, tasks);
         feed(needs.attachments, client, &cache.attachments, attachment_writer, strip, tasks);
         feed(needs.csi_nodes, client, &cache.csi_nodes, csi_node_writer, strip, tasks);
         feed(needs.nodes, client, &cache.nodes, node_writer, strip_node, tasks);
+        feed(needs.snapshots, client, &cache.snapshots, snapshot_writer, strip, tasks);
+        feed(needs.contents, client, &cache.contents, content_writer, strip, tasks);
+        // The snapshot kinds are not waited for: in Kubernetes they are there only once somebody has
+        // installed their definitions, and the other jobs need not stand still until then.
         ready(needs.claims, &cache.claims).await;
         ready(needs.volumes, &cache.volumes).await;
         ready(needs.classes, &cache.classes).await;

@@ -15,21 +15,26 @@ pub enum Controller {
     Attacher,
     /// Grows volumes.
     Resizer,
+    /// Takes snapshots, and deletes them.
+    Snapshotter,
     /// Announces the driver to the node agent of this machine.
     Registrar,
 }
 
 impl Controller {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Provisioner, Self::Attacher, Self::Resizer, Self::Registrar];
+    pub const ALL: [Self; 5] =
+        [Self::Provisioner, Self::Attacher, Self::Resizer, Self::Snapshotter, Self::Registrar];
 
-    /// The name for logs and flags: `provisioner`, `attacher`, `resizer`, `registrar`.
+    /// The name for logs and flags: `provisioner`, `attacher`, `resizer`, `snapshotter`,
+    /// `registrar`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Provisioner => "provisioner",
             Self::Attacher => "attacher",
             Self::Resizer => "resizer",
+            Self::Snapshotter => "snapshotter",
             Self::Registrar => "registrar",
         }
     }
@@ -58,8 +63,8 @@ pub struct Config {
     pub retry_longest: Duration,
     /// Keys that each queue works on at once. Default 32.
     pub workers: usize,
-    /// Tell the driver the names of claim and volume in CreateVolume's parameters, as
-    /// upstream's `--extra-create-metadata`. Default false.
+    /// Tell the driver the names of claim and volume in CreateVolume's parameters, and those of
+    /// snapshot and content in CreateSnapshot's, as upstream's `--extra-create-metadata`. Default false.
     pub extra_create_metadata: bool,
     /// File system of volumes whose class names none; empty lets the driver choose.
     pub default_fs_type: String,

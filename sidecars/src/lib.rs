@@ -1,7 +1,7 @@
 //! The bridge between a Kubernetes storage API and a CSI socket.
 //!
 //! [`run`] does what Kubernetes' external-provisioner, external-attacher,
-//! external-resizer and node-driver-registrar do, in one process with one shared cache,
+//! external-resizer, external-snapshotter's sidecar and node-driver-registrar do, in one process with one shared cache,
 //! against any Kubernetes API and any CSI driver.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod queue;
 mod registrar;
 mod resizer;
 mod run;
+mod snapshotter;
 mod writes;
 
 pub use config::{Config, Controller};

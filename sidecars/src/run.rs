@@ -14,14 +14,16 @@ use crate::{
     events::Teller,
     provisioner,
     queue::Backoff,
-    registrar, resizer,
+    registrar, resizer, snapshotter,
 };
 
 /// Why a run of the sidecars ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is nothing to do.
-    #[error("no controller is asked for: name at least one of provisioner, attacher, resizer, registrar")]
+    #[error(
+        "no controller is asked for: name at least one of provisioner, attacher, resizer, snapshotter, registrar"
+    )]
     NoController,
     /// A watch that all controllers depend on ended.
     #[error("the shared cache stopped: {0}")]
@@ -140,6 +142,8 @@ fn needs(config: &Config, facts: &DriverFacts) -> Needs {
         attachments: provisioner || attacher,
         csi_nodes: attacher || (provisioner && facts.topology),
         nodes: provisioner && facts.topology,
+        snapshots: provisioner && facts.create_snapshot,
+        contents: has(Controller::Snapshotter) && facts.controller,
     }
 }
 
@@ -166,6 +170,10 @@ fn start(
             }
             Controller::Resizer => {
                 resizer::run(context, config.workers, cancel).await.map_err(|e| e.to_string())
+            }
+            Controller::Snapshotter => {
+                let run = snapshotter::run(context, config.extra_create_metadata, config.workers, cancel);
+                run.await.map_err(|e| e.to_string())
             }
             Controller::Registrar => {
                 let announcement = registrar::Announcement {

@@ -6,7 +6,8 @@
 
 use std::{collections::HashMap, fmt::Debug, future::Future, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Secret, SecretReference};
+pub(crate) use holdfast_api::secret::SecretKey;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -246,40 +247,22 @@ pub(crate) async fn create<K: Object>(
     }
 }
 
-/// Deletes exactly this object (by UID), of a kind without a grace period. Already gone is success. Returns the object as
-/// it is now, where finalizers keep it.
-pub(crate) async fn delete<K: Object>(api: &Api<K>, object: &K) -> Result<Option<K>, ApiError> {
+/// Deletes exactly this object (by UID). Already gone is success.
+pub(crate) async fn delete<K: Object>(api: &Api<K>, object: &K) -> Result<(), ApiError> {
     let name = object.name_any();
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
         ..DeleteParams::default()
     };
     match attempt(describe::<K>("delete", &name), || api.delete(&name, &params)).await {
-        // What went at once is answered as it last was, or with a status.
-        Ok(answer) => Ok(answer.left().filter(|now| !now.finalizers().is_empty())),
-        Err(error) if error.is_not_found() => Ok(None),
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
         // Another object took the name: the one that was meant is gone.
         Err(error) if error.is_conflict() => match get(api, &name).await? {
             Some(now) if now.uid() == object.uid() => Err(error),
-            _ => Ok(None),
+            _ => Ok(()),
         },
         Err(error) => Err(error),
-    }
-}
-
-/// Where a secret is; never its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SecretKey {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl From<&SecretReference> for SecretKey {
-    fn from(reference: &SecretReference) -> Self {
-        Self {
-            namespace: reference.namespace.clone().unwrap_or_default(),
-            name: reference.name.clone().unwrap_or_default(),
-        }
     }
 }
 

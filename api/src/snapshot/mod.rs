@@ -6,6 +6,7 @@
 //! in `k8s-openapi`: what is missing is for the API server to refuse.
 
 pub mod group;
+pub mod names;
 pub mod volume;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -16,6 +17,12 @@ use serde::{Deserialize, Serialize};
 pub const GROUP: &str = "snapshot.storage.k8s.io";
 /// The group of the kinds in [`group`].
 pub const GROUP_OF_GROUPS: &str = "groupsnapshot.storage.k8s.io";
+
+/// The name of the content that is made for a snapshot of this UID.
+#[must_use]
+pub fn content_name(snapshot_uid: &str) -> String {
+    format!("snapcontent-{snapshot_uid}")
+}
 
 /// What went wrong last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

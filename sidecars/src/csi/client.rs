@@ -4,9 +4,10 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 use holdfast_proto::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
-    ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest, CreateVolumeRequest,
-    DeleteVolumeRequest, GetPluginCapabilitiesRequest, GetPluginInfoRequest, NodeGetCapabilitiesRequest,
-    ProbeRequest, Volume, controller_client::ControllerClient, identity_client::IdentityClient,
+    ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest, CreateSnapshotRequest,
+    CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest, GetPluginCapabilitiesRequest,
+    GetPluginInfoRequest, GetSnapshotRequest, ListSnapshotsRequest, NodeGetCapabilitiesRequest, ProbeRequest,
+    Snapshot, Volume, controller_client::ControllerClient, identity_client::IdentityClient,
     node_client::NodeClient,
 };
 use hyper_util::rt::TokioIo;
@@ -150,5 +151,53 @@ impl CsiClient {
     ) -> Result<ControllerExpandVolumeResponse, CsiError> {
         let mut client = ControllerClient::new(self.channel.clone());
         self.call("ControllerExpandVolume", client.controller_expand_volume(self.request(request))).await
+    }
+    pub(crate) async fn create_snapshot(&self, request: CreateSnapshotRequest) -> Result<Snapshot, CsiError> {
+        const METHOD: &str = "CreateSnapshot";
+        let mut client = ControllerClient::new(self.channel.clone());
+        let reply = self.call(METHOD, client.create_snapshot(self.request(request))).await?;
+        // As with CreateVolume: success without an id tells nothing.
+        reply.snapshot.filter(|snapshot| !snapshot.snapshot_id.is_empty()).ok_or_else(|| nothing(METHOD))
+    }
+
+    pub(crate) async fn delete_snapshot(&self, request: DeleteSnapshotRequest) -> Result<(), CsiError> {
+        let mut client = ControllerClient::new(self.channel.clone());
+        self.call("DeleteSnapshot", client.delete_snapshot(self.request(request))).await.map(drop)
+    }
+
+    /// Needs `GET_SNAPSHOT`. `None` when the driver says that there is none of this id.
+    pub(crate) async fn get_snapshot(
+        &self,
+        request: GetSnapshotRequest,
+    ) -> Result<Option<Snapshot>, CsiError> {
+        const METHOD: &str = "GetSnapshot";
+        let mut client = ControllerClient::new(self.channel.clone());
+        match self.call(METHOD, client.get_snapshot(self.request(request))).await {
+            Ok(reply) => reply.snapshot.map(Some).ok_or_else(|| nothing(METHOD)),
+            Err(error) if error.code == Code::NotFound && error.origin == Origin::Driver => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Needs `LIST_SNAPSHOTS`. `None` when the driver lists none of this id.
+    pub(crate) async fn list_snapshot(
+        &self,
+        request: ListSnapshotsRequest,
+    ) -> Result<Option<Snapshot>, CsiError> {
+        let id = request.snapshot_id.clone();
+        let mut client = ControllerClient::new(self.channel.clone());
+        let reply = self.call("ListSnapshots", client.list_snapshots(self.request(request))).await?;
+        // A driver that ignores the filter lists others too.
+        let found = reply.entries.into_iter().filter_map(|entry| entry.snapshot);
+        Ok(found.into_iter().find(|snapshot| snapshot.snapshot_id == id))
+    }
+}
+
+fn nothing(method: &'static str) -> CsiError {
+    CsiError {
+        method,
+        code: Code::Internal,
+        message: "the driver answered success but no snapshot: this is a fault of the driver".to_owned(),
+        origin: Origin::Way,
     }
 }

@@ -79,8 +79,10 @@ impl CsiError {
         match self.code {
             Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => Verdict::Unknown,
             Code::ResourceExhausted if self.method != "CreateVolume" => Verdict::Unknown,
-            // "Volume already exists but is incompatible": under our name, so it is ours.
-            Code::AlreadyExists if self.method == "CreateVolume" => Verdict::Unknown,
+            // "Volume already exists but is incompatible": under our name, so it is ours. So with snapshots.
+            Code::AlreadyExists if matches!(self.method, "CreateVolume" | "CreateSnapshot") => {
+                Verdict::Unknown
+            }
             Code::InvalidArgument | Code::OutOfRange | Code::NotFound => Verdict::Infeasible,
             _ => Verdict::Final,
         }
@@ -130,6 +132,8 @@ mod tests {
             (12, "DeleteVolume", Code::FailedPrecondition, Driver, Verdict::Final),
             (13, "CreateVolume", Code::AlreadyExists, Driver, Verdict::Unknown),
             (14, "CreateVolume", Code::Internal, Unsent, Verdict::Unknown),
+            (15, "CreateSnapshot", Code::AlreadyExists, Driver, Verdict::Unknown),
+            (16, "CreateSnapshot", Code::FailedPrecondition, Driver, Verdict::Final),
         ];
         for (number, method, code, origin, verdict) in table {
             let error = CsiError { method, code, message: String::new(), origin };

@@ -27,6 +27,14 @@ pub(crate) struct DriverFacts {
     pub expand: bool,
     /// `EXPAND_VOLUME` of the node service.
     pub node_expand: bool,
+    /// `CREATE_DELETE_SNAPSHOT`.
+    pub create_snapshot: bool,
+    /// `LIST_SNAPSHOTS`.
+    pub list_snapshots: bool,
+    /// `GET_SNAPSHOT`.
+    pub get_snapshot: bool,
+    /// `CLONE_VOLUME`.
+    pub clone: bool,
     /// `SINGLE_NODE_MULTI_WRITER`: tells one writer on a node from several.
     pub single_node_multi_writer: bool,
 }
@@ -56,6 +64,10 @@ impl DriverFacts {
                 rpc::Type::PublishUnpublishVolume => self.publish = true,
                 rpc::Type::PublishReadonly => self.publish_readonly = true,
                 rpc::Type::ExpandVolume => self.expand = true,
+                rpc::Type::CreateDeleteSnapshot => self.create_snapshot = true,
+                rpc::Type::ListSnapshots => self.list_snapshots = true,
+                rpc::Type::GetSnapshot => self.get_snapshot = true,
+                rpc::Type::CloneVolume => self.clone = true,
                 rpc::Type::SingleNodeMultiWriter => self.single_node_multi_writer = true,
                 _ => {}
             }

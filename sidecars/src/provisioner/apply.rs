@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use holdfast_api::names;
+use holdfast_api::{
+    names,
+    snapshot::volume::{VolumeSnapshot, VolumeSnapshotContent},
+};
 use holdfast_proto::csi::DeleteVolumeRequest;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, ResourceExt};
@@ -13,6 +16,7 @@ use super::{
     memory::{self, Memory},
     plan::{DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Plan},
     reclaim,
+    source::{Source, Wanted, wanted},
 };
 use crate::{
     context::Context,
@@ -50,6 +54,7 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             let found = writes::get(&volumes, &super::plan::volume_name(&claim)).await?;
             view.volume = found.map_or(VolumeObject::Absent, |volume| VolumeObject::There(Arc::new(volume)));
         }
+        Action::ReadSource(_) => view.source = read_source(context, &claim).await?,
         Action::RecordIntent(_) => {
             let patch = finalizer_patch(&*claim, INTENT, true);
             let written = writes::patch_if_unchanged(&api, &*claim, Part::Whole, patch).await?;
@@ -97,6 +102,36 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
         }
     }
     Ok(())
+}
+
+/// What the claim's source is now, and what belongs to it.
+async fn read_source(context: &Context, claim: &PersistentVolumeClaim) -> Result<Source, ApiError> {
+    let namespace = claim.namespace().unwrap_or_default();
+    match wanted(claim) {
+        Wanted::Snapshot(name) => {
+            let snapshots: Api<VolumeSnapshot> = Api::namespaced(context.client.clone(), &namespace);
+            let snapshot = writes::get(&snapshots, name).await?.map(Box::new);
+            let status = snapshot.as_ref().and_then(|snapshot| snapshot.status.as_ref());
+            let contents: Api<VolumeSnapshotContent> = Api::all(context.client.clone());
+            let content = match status.and_then(|status| status.bound_volume_snapshot_content_name.as_deref())
+            {
+                Some(name) => writes::get(&contents, name).await?.map(Box::new),
+                None => None,
+            };
+            Ok(Source::Snapshot { snapshot, content })
+        }
+        Wanted::Claim(name) => {
+            let other = writes::get(&claims(context, claim), name).await?.map(Box::new);
+            let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
+            let spec = other.as_ref().and_then(|other| other.spec.as_ref());
+            let volume = match spec.and_then(|spec| spec.volume_name.as_deref()) {
+                Some(name) => writes::get(&volumes, name).await?.map(Box::new),
+                None => None,
+            };
+            Ok(Source::Claim { claim: other, volume })
+        }
+        Wanted::Nothing | Wanted::Populator { .. } | Wanted::Elsewhere { .. } => Ok(Source::NotAsked),
+    }
 }
 
 /// Takes the intent off the claim, and patches its annotations with the same write. That
@@ -190,7 +225,9 @@ pub(super) async fn apply_reclaim(
             };
         }
         Action::DeleteObject(_) => {
-            view.volume = writes::delete(&api, &*volume).await?.map(Arc::new);
+            writes::delete(&api, &*volume).await?;
+            let now = writes::get(&api, &volume.name_any()).await?;
+            view.volume = now.filter(|now| now.uid() == volume.uid()).map(Arc::new);
         }
     }
     Ok(())

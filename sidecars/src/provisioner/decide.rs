@@ -25,6 +25,7 @@ use super::{
     memory::{Memory, is_clear},
     plan::{self, Plan, Settings, volume_name},
     reason::Reason,
+    source::{Source, Wanted, wanted},
     topology::NodePlace,
 };
 use crate::csi::{CsiError, DriverFacts};
@@ -64,6 +65,7 @@ pub(crate) struct View {
     pub class: Option<Arc<StorageClass>>,
     pub volume: VolumeObject,
     pub places: Vec<NodePlace>,
+    pub source: Source,
     pub memory: Option<Memory>,
     pub progress: Progress,
 }
@@ -79,6 +81,8 @@ pub(crate) enum Action {
     ReadClaim(Reason),
     /// Read the volume object from the API.
     ReadVolume(Reason),
+    /// Read what the volume is to be filled with from the API: a cache may still show another of the name.
+    ReadSource(Reason),
     /// Put the intent on the claim, if it is still the version that was read.
     RecordIntent(Reason),
     /// CreateVolume.
@@ -100,6 +104,7 @@ impl Action {
             | Self::Retry(reason)
             | Self::ReadClaim(reason)
             | Self::ReadVolume(reason)
+            | Self::ReadSource(reason)
             | Self::RecordIntent(reason)
             | Self::Create(_, reason)
             | Self::Save(_, reason)
@@ -224,7 +229,16 @@ fn new_plan(view: &View, claim: &PersistentVolumeClaim) -> Result<Plan, Box<Acti
     if waits && !deleting && !claim.annotations().contains_key(names::SELECTED_NODE) {
         return Err(rest(Reason::WaitsForConsumer));
     }
-    plan::plan(&view.facts, &view.settings, claim, class, &view.places)
+    match wanted(claim) {
+        Wanted::Populator { kind, name } => {
+            return Err(rest(Reason::Populator { source: format!("{kind}/{name}") }));
+        }
+        Wanted::Snapshot(_) | Wanted::Claim(_) if view.source == Source::NotAsked => {
+            return Err(Box::new(Action::ReadSource(Reason::ReadingSource)));
+        }
+        _ => {}
+    }
+    plan::plan(&view.facts, &view.settings, claim, class, &view.places, &view.source)
         .map_err(|error| Box::new(Action::Retry(Reason::CannotPlan { class: name.to_owned(), error })))
 }
 
@@ -311,6 +325,7 @@ fn abandon(view: &View, claim: &PersistentVolumeClaim) -> Action {
         Some(Memory::Finished) => return Action::DropIntent(Reason::AlreadyProvisioned),
         None => match new_plan(view, claim) {
             Ok(plan) => Box::new(plan),
+            Err(why) if matches!(*why, Action::ReadSource(_)) => return *why,
             Err(why) => return Action::Retry(Reason::CannotAbandon { why: why.reason().to_string() }),
         },
     };

@@ -51,6 +51,7 @@ fn view() -> View {
         class: class("Immediate"),
         volume: VolumeObject::NotSeen,
         places: Vec::new(),
+        source: Source::NotAsked,
         memory: None,
         progress: Progress::Begun,
     }
@@ -68,7 +69,7 @@ fn a_plan() -> Box<Plan> {
     let view = view();
     let claim = view.claim.expect("a claim");
     let class = view.class.expect("a class");
-    Box::new(plan::plan(&view.facts, &view.settings, &claim, &class, &[]).expect("a plan"))
+    Box::new(plan::plan(&view.facts, &view.settings, &claim, &class, &[], &Source::NotAsked).expect("a plan"))
 }
 
 /// What kind of step it is; the details have assertions of their own.
@@ -78,6 +79,7 @@ fn kind(action: &Action) -> &'static str {
         Action::Retry(_) => "retry",
         Action::ReadClaim(_) => "read claim",
         Action::ReadVolume(_) => "read volume",
+        Action::ReadSource(_) => "read source",
         Action::RecordIntent(_) => "intent",
         Action::Create(..) => "create",
         Action::Save(..) => "save",
@@ -100,7 +102,15 @@ fn table() {
     let beta = json!({"metadata": {"annotations": {names::STORAGE_PROVISIONER: null, names::STORAGE_PROVISIONER_BETA: "d"}}});
     let foreign = json!({"metadata": {"annotations": {names::STORAGE_PROVISIONER: "e"}}});
     let selector = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}});
-    let source = json!({"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": "s"}}});
+    let source = |group: &str, more: &Value| {
+        let source = json!({"apiGroup": group, "kind": "VolumeSnapshot", "name": "s"});
+        let mut changes = json!({"spec": {"dataSource": source}});
+        merge(&mut changes, more);
+        changes
+    };
+    let with = |changes: &Value| View { claim: claim(changes), ..view() };
+    let restored = |more: &Value| with(&source(holdfast_api::snapshot::GROUP, more));
+    let gone = || Source::Snapshot { snapshot: None, content: None };
     let clear = || Some(Memory::Nothing);
     let unanswered = || Some(Memory::Unanswered(a_plan()));
     let created = |bytes| Progress::Created { made: Box::new(made(bytes)), plan: a_plan() };
@@ -111,7 +121,6 @@ fn table() {
         || Progress::CreateFailed(CsiError { origin: Origin::Unsent, ..failed(tonic::Code::Unavailable) });
     let taken = || Progress::CreateFailed(failed(tonic::Code::AlreadyExists));
     let saved = || Progress::Saved { volume: "pvc-1".to_owned() };
-    let with = |changes: &Value| View { claim: claim(changes), ..view() };
     let absent = |changes: &Value| View { volume: VolumeObject::Absent, ..with(changes) };
     let topology = |mut view: View| {
         let mut facts = (*view.facts).clone();
@@ -140,7 +149,12 @@ fn table() {
         (13, with(&bound), "rest"),
         // Refused before anything is begun.
         (14, with(&selector), "retry"),
-        (15, with(&source), "retry"),
+        (15, with(&source("x.example.com", &json!({}))), "rest"),
+        (90, restored(&json!({})), "read source"),
+        (91, View { source: gone(), ..restored(&json!({})) }, "retry"),
+        (92, restored(&dying), "rest"),
+        (93, View { volume: VolumeObject::Absent, ..restored(&dying_intent) }, "read source"),
+        (94, View { volume: VolumeObject::Absent, source: gone(), ..restored(&dying_intent) }, "retry"),
         (16, View { places: vec![], ..topology(View { places: vec![], ..view() }) }, "retry"),
         // After a crash.
         (17, with(&bound_intent), "drop"),

@@ -18,6 +18,7 @@ use crate::{
     csi::DriverFacts,
     provisioner::{
         decide::{Action, INTENT, Progress, View, VolumeObject, decide, has_intent},
+        source::Source,
         topology::NodePlace,
     },
 };
@@ -122,6 +123,7 @@ impl World {
             class: Some(Arc::new(class.expect("a class"))),
             volume: VolumeObject::NotSeen,
             places: NODES.map(place).to_vec(),
+            source: Source::NotAsked,
             memory: self.memory.clone(),
             progress: Progress::Begun,
         }
@@ -209,6 +211,8 @@ impl World {
                     .clone()
                     .map_or(VolumeObject::Absent, |there| VolumeObject::There(Arc::new(there)));
             }
+            // The claim names none.
+            Action::ReadSource(_) => view.source = Source::Snapshot { snapshot: None, content: None },
             Action::RecordIntent(_) => {
                 view.live = true;
                 if self.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none()) {

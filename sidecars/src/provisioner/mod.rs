@@ -7,11 +7,12 @@ mod parameters;
 mod plan;
 mod reason;
 mod reclaim;
+mod source;
 mod topology;
 
 use std::{collections::HashMap, sync::Arc};
 
-use holdfast_api::access::claim_class;
+use holdfast_api::{access::claim_class, snapshot::volume::VolumeSnapshot};
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::CSINode,
@@ -132,6 +133,20 @@ fn listen(me: &Arc<Provisioner>, claims: &Arc<Queue<ClaimKey>>, volumes: &Arc<Qu
         true
     });
     let (weak_me, queue) = (Arc::downgrade(me), Arc::downgrade(claims));
+    cache.snapshots.subscribe(move |change| {
+        let (Some(me), Some(queue)) = (weak_me.upgrade(), queue.upgrade()) else { return false };
+        let snapshot = change.object();
+        let is_ready =
+            |snapshot: &VolumeSnapshot| snapshot.status.as_ref().and_then(|status| status.ready_to_use);
+        if change.touches(is_ready) {
+            let (name, namespace) = (snapshot.name_any(), snapshot.namespace());
+            me.wake(&queue, |claim| {
+                claim.namespace() == namespace && source::wanted(claim) == source::Wanted::Snapshot(&name)
+            });
+        }
+        true
+    });
+    let (weak_me, queue) = (Arc::downgrade(me), Arc::downgrade(claims));
     cache.csi_nodes.subscribe(move |change| {
         let (Some(me), Some(queue)) = (weak_me.upgrade(), queue.upgrade()) else { return false };
         let driver = &me.context.facts.name;
@@ -194,6 +209,7 @@ impl Provisioner {
             class,
             volume,
             places,
+            source: source::Source::NotAsked,
             memory,
             progress: Progress::Begun,
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
-use crate::writes::SecretKey;
+use holdfast_api::secret::{self, SecretError, SecretKey};
 
 const PREFIX: &str = "csi.storage.k8s.io/";
 const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
@@ -20,12 +20,8 @@ pub(crate) enum ParameterError {
     Reserved(String),
     #[error("parameters fstype and csi.storage.k8s.io/fstype are both given: keep the second")]
     TwoFsTypes,
-    #[error("parameters for the {0} secret need both a name and a namespace, neither empty")]
-    HalfASecret(&'static str),
-    #[error("{template:?} for the {purpose} secret has a token that is not known here: {token:?}")]
-    Token { purpose: &'static str, template: String, token: String },
-    #[error("{template:?} for the {purpose} secret gives {value:?}, which is not a valid name")]
-    BadName { purpose: &'static str, template: String, value: String },
+    #[error("{0}")]
+    Secret(#[from] SecretError),
 }
 
 /// The secrets that a class names, by what they are for.
@@ -128,14 +124,7 @@ fn secret_for(
         (None, None) => pair(String::new()),
         found => found,
     };
-    let (name, namespace) = match (name, namespace) {
-        (None, None) => return Ok(None),
-        (Some(name), Some(namespace)) if !name.is_empty() && !namespace.is_empty() => (name, namespace),
-        _ => return Err(ParameterError::HalfASecret(purpose)),
-    };
     let claim_namespace = claim.namespace().unwrap_or_default();
-    // The namespace may depend only on what a claim's owner cannot choose: otherwise a user
-    // could point the driver at a secret of another namespace.
     let namespace_token = |token: &str| match token {
         "pv.name" => Some(volume.to_owned()),
         "pvc.namespace" => Some(claim_namespace.clone()),
@@ -148,60 +137,7 @@ fn secret_for(
             claim.annotations().get(key).cloned()
         }),
     };
-    let namespace_value = expand(purpose, namespace, namespace_token)?;
-    if !is_label(&namespace_value) {
-        let template = namespace.clone();
-        return Err(ParameterError::BadName { purpose, template, value: namespace_value });
-    }
-    let name_value = expand(purpose, name, name_token)?;
-    if !is_subdomain(&name_value) {
-        return Err(ParameterError::BadName { purpose, template: name.clone(), value: name_value });
-    }
-    Ok(Some(SecretKey { namespace: namespace_value, name: name_value }))
-}
-
-/// Puts values in the place of `${token}`s.
-fn expand(
-    purpose: &'static str,
-    template: &str,
-    value: impl Fn(&str) -> Option<String>,
-) -> Result<String, ParameterError> {
-    let wrong = |token: &str| ParameterError::Token {
-        purpose,
-        template: template.to_owned(),
-        token: token.to_owned(),
-    };
-    let mut done = String::new();
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        done.push_str(&rest[..at]);
-        let inner = rest[at + 1..].strip_prefix('{').ok_or_else(|| wrong(&rest[at..]))?;
-        let end = inner.find('}').ok_or_else(|| wrong(inner))?;
-        done.push_str(&value(&inner[..end]).ok_or_else(|| wrong(&inner[..end]))?);
-        rest = &inner[end + 1..];
-    }
-    done.push_str(rest);
-    Ok(done)
-}
-
-/// A DNS label (RFC 1123), which a namespace's name must be.
-fn is_label(text: &str) -> bool {
-    let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.chars().all(ok)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// A DNS subdomain (RFC 1123), which a secret's name must be.
-fn is_subdomain(text: &str) -> bool {
-    // Kubernetes bounds the whole, not each part.
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let ok = |part: &str| {
-        !part.is_empty() && part.chars().all(allowed) && !part.starts_with('-') && !part.ends_with('-')
-    };
-    !text.is_empty() && text.len() <= 253 && text.split('.').all(ok)
+    Ok(secret::resolve(purpose, name, namespace, &name_token, &namespace_token)?)
 }
 
 #[cfg(test)]
@@ -280,6 +216,6 @@ mod tests {
         let twice = read_pairs(&[("fstype", "xfs"), ("csi.storage.k8s.io/fstype", "xfs")]);
         assert_eq!(twice, Err(ParameterError::TwoFsTypes));
         let half = read_pairs(&[("csi.storage.k8s.io/provisioner-secret-name", "x")]);
-        assert_eq!(half, Err(ParameterError::HalfASecret("provisioner")));
+        assert_eq!(half, Err(ParameterError::Secret(SecretError::Half { purpose: "provisioner" })));
     }
 }

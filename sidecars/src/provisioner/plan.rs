@@ -22,6 +22,7 @@ use kube::ResourceExt;
 
 use super::{
     parameters::{self, ParameterError},
+    source::{self, Source, SourceError},
     topology::{self, NodePlace, TopologyError},
 };
 use crate::{
@@ -47,8 +48,8 @@ pub(crate) enum PlanError {
         "a claim with a selector cannot be provisioned: remove the selector, or make a volume that matches it"
     )]
     Selector,
-    #[error("data source {0} is not served: remove dataSource, or fill the volume after it is bound")]
-    Source(String),
+    #[error("{0}")]
+    Source(#[from] SourceError),
     #[error("volumeAttributesClassName is not served: remove it from the claim")]
     AttributesClass,
     #[error("the claim's size cannot be used: {0}")]
@@ -89,13 +90,15 @@ pub(crate) fn volume_name(claim: &PersistentVolumeClaim) -> String {
     format!("pvc-{}", claim.uid().unwrap_or_default())
 }
 
-/// Works out the volume for `claim`. `places` counts only when the driver has topologies.
+/// Works out the volume for `claim`. `places` counts only when the driver has topologies, `source`
+/// only when the claim names one.
 pub(crate) fn plan(
     facts: &DriverFacts,
     settings: &Settings,
     claim: &PersistentVolumeClaim,
     class: &Arc<StorageClass>,
     places: &[NodePlace],
+    source: &Source,
 ) -> Result<Plan, PlanError> {
     if !facts.controller || !facts.create_delete {
         return Err(PlanError::NotADynamicDriver);
@@ -104,16 +107,12 @@ pub(crate) fn plan(
     if spec.selector.is_some() {
         return Err(PlanError::Selector);
     }
-    let source = spec.data_source_ref.as_ref().map(|source| format!("{}/{}", source.kind, source.name));
-    let source = source.or_else(|| spec.data_source.as_ref().map(|s| format!("{}/{}", s.kind, s.name)));
-    if let Some(source) = source {
-        return Err(PlanError::Source(source));
-    }
     if spec.volume_attributes_class_name.as_ref().is_some_and(|name| !name.is_empty()) {
         return Err(PlanError::AttributesClass);
     }
     let name = volume_name(claim);
     let bytes = access::claim_request(claim)?;
+    let volume_content_source = source::content_source(facts, claim, bytes, source)?;
     let empty = BTreeMap::new();
     let parameters = parameters::read(class.parameters.as_ref().unwrap_or(&empty), claim, &name)?;
     let fs_type = parameters.fs_type.clone().unwrap_or_else(|| settings.default_fs_type.clone());
@@ -166,6 +165,7 @@ pub(crate) fn plan(
         volume_capabilities: capabilities,
         parameters: to_driver,
         accessibility_requirements: accessibility,
+        volume_content_source,
         ..CreateVolumeRequest::default()
     };
     Ok(Plan { request, secret: parameters.secrets.provisioner, bytes, volume, topology: facts.topology })

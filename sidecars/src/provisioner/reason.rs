@@ -19,6 +19,11 @@ pub(crate) enum Reason {
         class: String,
     },
     WaitsForConsumer,
+    /// Something other than a CSI driver fills the volume.
+    Populator {
+        source: String,
+    },
+    ReadingSource,
     CannotPlan {
         class: String,
         error: PlanError,
@@ -77,6 +82,10 @@ impl fmt::Display for Reason {
                 write!(f, "storageclass {class:?} is not there: create it, or use another")
             }
             Self::WaitsForConsumer => write!(f, "waits for the first pod that uses the claim"),
+            Self::Populator { source } => {
+                write!(f, "Assuming an external populator will provision the volume: data source {source}")
+            }
+            Self::ReadingSource => write!(f, "looking at what the volume is to be filled with"),
             Self::CannotPlan { class, error } => {
                 write!(f, "failed to provision volume with StorageClass {class:?}: {error}")
             }
@@ -132,6 +141,7 @@ impl Explain for Reason {
     fn headline(&self) -> Option<Headline> {
         match self {
             Self::Provisioning { .. } => Some(Headline::normal("Provisioning", "Provision")),
+            Self::Populator { .. } => Some(Headline::normal("Provisioning", "Provision")),
             Self::Provisioned { .. } => Some(Headline::normal("ProvisioningSucceeded", "Provision")),
             Self::CannotPlan { .. }
             | Self::CreateFailed { .. }

@@ -39,6 +39,11 @@ pub(crate) enum Fault {
 struct Inner {
     /// Name → volume.
     volumes: BTreeMap<String, Volume>,
+    /// Name → snapshot.
+    snapshots: BTreeMap<String, Snapshot>,
+    /// For how many calls more a new snapshot is not ready.
+    unready: usize,
+    lists_snapshots: bool,
     /// (volume, node)
     published: Vec<(String, String)>,
     calls: Vec<(String, String)>,
@@ -67,6 +72,25 @@ impl Driver {
 
     pub(crate) fn with_node_expansion(&self) {
         self.0.lock().node_expansion = true;
+    }
+
+    pub(crate) fn with_lists_of_snapshots(&self) {
+        self.0.lock().lists_snapshots = true;
+    }
+
+    /// The next snapshots become ready only after this many calls.
+    pub(crate) fn slow_snapshots(&self, calls: usize) {
+        self.0.lock().unready = calls;
+    }
+
+    /// A snapshot that is there already.
+    pub(crate) fn put_snapshot(&self, id: &str) {
+        let snapshot = Snapshot { snapshot_id: id.to_owned(), ready_to_use: true, ..Snapshot::default() };
+        self.0.lock().snapshots.insert(id.to_owned(), snapshot);
+    }
+
+    pub(crate) fn snapshots(&self) -> Vec<String> {
+        self.0.lock().snapshots.values().map(|snapshot| snapshot.snapshot_id.clone()).collect()
     }
 
     pub(crate) fn fault(&self, method: &'static str, fault: Fault) {
@@ -164,8 +188,15 @@ impl Controller for Driver {
         &self,
         _: Request<ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
-        let kinds =
-            [rpc::Type::CreateDeleteVolume, rpc::Type::PublishUnpublishVolume, rpc::Type::ExpandVolume];
+        let mut kinds = vec![
+            rpc::Type::CreateDeleteVolume,
+            rpc::Type::PublishUnpublishVolume,
+            rpc::Type::ExpandVolume,
+            rpc::Type::CreateDeleteSnapshot,
+        ];
+        if self.0.lock().lists_snapshots {
+            kinds.push(rpc::Type::ListSnapshots);
+        }
         let capabilities = kinds
             .into_iter()
             .map(|kind| ControllerServiceCapability {
@@ -273,21 +304,47 @@ impl Controller for Driver {
     }
     async fn create_snapshot(
         &self,
-        _: Request<CreateSnapshotRequest>,
+        request: Request<CreateSnapshotRequest>,
     ) -> Result<Response<CreateSnapshotResponse>, Status> {
-        refuse()
+        let request = request.into_inner();
+        self.do_it("CreateSnapshot", &request.name.clone(), move |inner| {
+            let ready = inner.unready == 0;
+            inner.unready = inner.unready.saturating_sub(1);
+            let snapshot = inner.snapshots.entry(request.name.clone()).or_insert_with(|| Snapshot {
+                snapshot_id: format!("id-{}", request.name),
+                source_volume_id: request.source_volume_id,
+                size_bytes: 1 << 30,
+                creation_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5 }),
+                ..Snapshot::default()
+            });
+            snapshot.ready_to_use = ready;
+            CreateSnapshotResponse { snapshot: Some(snapshot.clone()) }
+        })
+        .await
     }
     async fn delete_snapshot(
         &self,
-        _: Request<DeleteSnapshotRequest>,
+        request: Request<DeleteSnapshotRequest>,
     ) -> Result<Response<DeleteSnapshotResponse>, Status> {
-        refuse()
+        let id = request.into_inner().snapshot_id;
+        self.do_it("DeleteSnapshot", &id.clone(), move |inner| {
+            inner.snapshots.retain(|_, snapshot| snapshot.snapshot_id != id);
+            DeleteSnapshotResponse {}
+        })
+        .await
     }
+    /// Without heed of the filter, as some drivers are.
     async fn list_snapshots(
         &self,
-        _: Request<ListSnapshotsRequest>,
+        request: Request<ListSnapshotsRequest>,
     ) -> Result<Response<ListSnapshotsResponse>, Status> {
-        refuse()
+        self.do_it("ListSnapshots", &request.into_inner().snapshot_id, move |inner| {
+            let entry =
+                |snapshot: &Snapshot| list_snapshots_response::Entry { snapshot: Some(snapshot.clone()) };
+            let entries = inner.snapshots.values().map(entry).collect();
+            ListSnapshotsResponse { entries, ..Default::default() }
+        })
+        .await
     }
     async fn get_snapshot(
         &self,

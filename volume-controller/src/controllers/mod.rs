@@ -23,6 +23,7 @@ mod quota;
 mod recorder;
 mod room;
 mod scheduler;
+mod snapshot;
 mod view;
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -124,6 +125,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         namespace::Namespaces,
         aggregation::Aggregation,
         accounts::Accounts,
+        snapshot::Snapshots,
     ];
     {
         let (store, cancel) = (config.store.clone(), cancel.clone());

@@ -44,5 +44,4 @@ mod unread;
 mod watching;
 mod watching_edges;
 mod watching_many;
-mod within;
 mod writing;

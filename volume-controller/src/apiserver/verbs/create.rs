@@ -88,8 +88,7 @@ pub(crate) async fn insert(
         let write = Write { key, precondition: Precondition::Absent, body: Some(body) };
         let guarded = guard.as_ref().map(|guard| guard.key.clone());
         let writes = std::iter::once(write).chain(charges).collect();
-        let is_patient = target.stored.is_patient();
-        let transaction = Transaction { guards: guard.into_iter().collect(), writes, is_patient };
+        let transaction = Transaction { guards: guard.into_iter().collect(), writes };
         match store.commit(transaction).await {
             Ok(committed) => {
                 let first = committed.into_iter().next();

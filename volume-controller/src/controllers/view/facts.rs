@@ -1,5 +1,6 @@
 //! Small questions to typed objects that several controllers ask.
 
+use holdfast_api::snapshot::{GROUP, volume::VolumeSnapshotContent};
 use k8s_openapi::{
     api::{
         core::v1::{
@@ -25,6 +26,9 @@ pub(crate) const NAMESPACES: &str = "namespaces";
 pub(crate) const CLUSTER_ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
 pub(crate) const ACCOUNTS: &str = "serviceaccounts";
 pub(crate) const EVENTS: &str = "events";
+pub(crate) const SNAPSHOTS: &str = "volumesnapshots.snapshot.storage.k8s.io";
+pub(crate) const CONTENTS: &str = "volumesnapshotcontents.snapshot.storage.k8s.io";
+pub(crate) const SNAPSHOT_CLASSES: &str = "volumesnapshotclasses.snapshot.storage.k8s.io";
 
 pub(crate) fn claim_key(namespace: &str, name: &str) -> Key {
     Key::new(CLAIMS, namespace, name)
@@ -36,6 +40,37 @@ pub(crate) fn volume_key(name: &str) -> Key {
 
 pub(crate) fn node_key(name: &str) -> Key {
     Key::new(NODES, "", name)
+}
+
+pub(crate) fn content_key(name: &str) -> Key {
+    Key::new(CONTENTS, "", name)
+}
+
+pub(crate) fn snapshot_class_key(name: &str) -> Key {
+    Key::new(SNAPSHOT_CLASSES, "", name)
+}
+
+/// The key of the snapshot that a content says it is of.
+pub(crate) fn content_snapshot(content: &VolumeSnapshotContent) -> Key {
+    let reference = &content.spec.volume_snapshot_ref;
+    let (namespace, name) = (reference.namespace.as_deref(), reference.name.as_deref());
+    Key::new(SNAPSHOTS, namespace.unwrap_or_default(), name.unwrap_or_default())
+}
+
+/// The snapshot that a claim is to be filled from.
+pub(crate) fn claim_source(claim: &PersistentVolumeClaim) -> Option<Key> {
+    let spec = claim.spec.as_ref()?;
+    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+    let here = |group: Option<&str>, kind: &str, name: &str| {
+        (group == Some(GROUP) && kind == "VolumeSnapshot").then(|| Key::new(SNAPSHOTS, namespace, name))
+    };
+    match (&spec.data_source_ref, &spec.data_source) {
+        // Across namespaces nothing is restored here.
+        (Some(source), _) if source.namespace.as_deref().is_some_and(|other| other != namespace) => None,
+        (Some(source), _) => here(source.api_group.as_deref(), &source.kind, &source.name),
+        (None, Some(source)) => here(source.api_group.as_deref(), &source.kind, &source.name),
+        (None, None) => None,
+    }
 }
 
 pub(crate) fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
@@ -164,6 +199,8 @@ pub(crate) fn kind_of(resource: &str) -> (&'static str, &'static str) {
         CLASSES => ("storage.k8s.io/v1", "StorageClass"),
         ATTACHMENTS => ("storage.k8s.io/v1", "VolumeAttachment"),
         ATTRIBUTES_CLASSES => ("storage.k8s.io/v1", "VolumeAttributesClass"),
+        SNAPSHOTS => ("snapshot.storage.k8s.io/v1", "VolumeSnapshot"),
+        CONTENTS => ("snapshot.storage.k8s.io/v1", "VolumeSnapshotContent"),
         _ => ("v1", ""),
     }
 }

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    ACCOUNTS, ATTACHMENTS, ATTRIBUTES_CLASSES, At, CLAIMS, CLASSES, CLUSTER_ROLES, CSI_NODES, DRIVERS,
-    NAMESPACES, NODES, PODS, VOLUMES, View, claim_key, volume_key,
+    ACCOUNTS, ATTACHMENTS, ATTRIBUTES_CLASSES, At, CLAIMS, CLASSES, CLUSTER_ROLES, CONTENTS, CSI_NODES,
+    DRIVERS, NAMESPACES, NODES, PODS, SNAPSHOT_CLASSES, SNAPSHOTS, VOLUMES, View, claim_key, volume_key,
 };
 use crate::store::{ChangeKind, Key, Object};
 
@@ -105,6 +105,9 @@ impl Made {
             "Namespace" => NAMESPACES,
             "ClusterRole" => CLUSTER_ROLES,
             "ServiceAccount" => ACCOUNTS,
+            "VolumeSnapshot" => SNAPSHOTS,
+            "VolumeSnapshotContent" => CONTENTS,
+            "VolumeSnapshotClass" => SNAPSHOT_CLASSES,
             other => panic!("no such kind: {other}"),
         };
         let metadata = &self.0["metadata"];
@@ -237,6 +240,28 @@ pub(crate) fn cluster_role(name: &str) -> Made {
 
 pub(crate) fn account(name: &str) -> Made {
     made("ServiceAccount", "v1", SPACE, name, json!({}))
+}
+
+/// A snapshot of a claim, of class `quick`, as somebody has just asked for it.
+pub(crate) fn snapshot(name: &str, claim: &str) -> Made {
+    let spec = json!({"volumeSnapshotClassName": "quick", "source": {"persistentVolumeClaimName": claim}});
+    made("VolumeSnapshot", "snapshot.storage.k8s.io/v1", SPACE, name, json!({"spec": spec}))
+}
+
+/// The content that is made for [`snapshot`] of a claim bound to `volume`.
+pub(crate) fn content(snapshot: &str, volume: &str) -> Made {
+    let spec = json!({
+        "driver": DRIVER, "deletionPolicy": "Delete", "volumeSnapshotClassName": "quick",
+        "source": {"volumeHandle": format!("h-{volume}")}, "sourceVolumeMode": "Filesystem",
+        "volumeSnapshotRef": {"namespace": SPACE, "name": snapshot, "uid": format!("uid-{snapshot}")},
+    });
+    let name = format!("snapcontent-uid-{snapshot}");
+    made("VolumeSnapshotContent", "snapshot.storage.k8s.io/v1", "", &name, json!({"spec": spec}))
+}
+
+pub(crate) fn snapshot_class(name: &str) -> Made {
+    let rest = json!({"driver": DRIVER, "deletionPolicy": "Delete"});
+    made("VolumeSnapshotClass", "snapshot.storage.k8s.io/v1", "", name, rest)
 }
 
 pub(crate) fn namespace(name: &str) -> Made {

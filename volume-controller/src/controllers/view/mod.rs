@@ -16,6 +16,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use holdfast_api::snapshot::volume::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
@@ -57,6 +58,16 @@ pub(crate) enum Relation {
     ShapedBy,
     /// The empty key → pods that no node was chosen for.
     Unscheduled,
+    /// Claim → snapshots of it.
+    SnapshotAs,
+    /// Snapshot → claims without a volume that are to be filled from it.
+    RestoredIn,
+    /// Snapshot → contents that say they are its.
+    ContentOf,
+    /// Content → snapshots that are to be of it.
+    SnapshotBy,
+    /// Snapshot class → snapshots of it. The empty key → snapshots without a class.
+    SnapshotClassOf,
 }
 
 /// Everything the controllers decide on, at one revision. Plain data.
@@ -76,6 +87,9 @@ pub(crate) struct View {
     pub(crate) namespaces: Shelf<Namespace>,
     pub(crate) cluster_roles: Shelf<ClusterRole>,
     pub(crate) accounts: Shelf<ServiceAccount>,
+    pub(crate) snapshots: Shelf<VolumeSnapshot>,
+    pub(crate) contents: Shelf<VolumeSnapshotContent>,
+    pub(crate) snapshot_classes: Shelf<VolumeSnapshotClass>,
     /// Volumes that no claim has, by what they offer.
     pub(crate) free: order::FreeVolumes,
     /// Claims that have no volume, by what they ask for.
@@ -113,10 +127,13 @@ pub(crate) enum Touched {
     Namespace(Delta<Namespace>),
     ClusterRole(Delta<ClusterRole>),
     Account(Delta<ServiceAccount>),
+    Snapshot(Delta<VolumeSnapshot>),
+    Content(Delta<VolumeSnapshotContent>),
+    SnapshotClass(Delta<VolumeSnapshotClass>),
 }
 
 /// The resources that the view holds.
-pub(crate) const RESOURCES: [&str; 12] = [
+pub(crate) const RESOURCES: [&str; 15] = [
     CLAIMS,
     VOLUMES,
     CLASSES,
@@ -129,6 +146,9 @@ pub(crate) const RESOURCES: [&str; 12] = [
     NAMESPACES,
     CLUSTER_ROLES,
     ACCOUNTS,
+    SNAPSHOTS,
+    CONTENTS,
+    SNAPSHOT_CLASSES,
 ];
 
 impl View {
@@ -161,6 +181,11 @@ impl View {
             NAMESPACES => self.turn::<Namespace>(kind, revision, object).map(Touched::Namespace),
             CLUSTER_ROLES => self.turn::<ClusterRole>(kind, revision, object).map(Touched::ClusterRole),
             ACCOUNTS => self.turn::<ServiceAccount>(kind, revision, object).map(Touched::Account),
+            SNAPSHOTS => self.turn::<VolumeSnapshot>(kind, revision, object).map(Touched::Snapshot),
+            CONTENTS => self.turn::<VolumeSnapshotContent>(kind, revision, object).map(Touched::Content),
+            SNAPSHOT_CLASSES => {
+                self.turn::<VolumeSnapshotClass>(kind, revision, object).map(Touched::SnapshotClass)
+            }
             _ => None,
         }
     }
@@ -243,7 +268,9 @@ impl Indexed for PersistentVolumeClaim {
         let class = holdfast_api::access::claim_class(claim).unwrap_or_default();
         let node = annotation(&claim.metadata, holdfast_api::names::SELECTED_NODE).map(node_key);
         let node = node.map(|node| (Relation::ChosenFor, node));
-        shaped.chain([(Relation::WantedBy, Key::new(CLASSES, "", class))]).chain(node).collect()
+        let source = claim_source(claim).map(|snapshot| (Relation::RestoredIn, snapshot));
+        let wanted = (Relation::WantedBy, Key::new(CLASSES, "", class));
+        shaped.chain([wanted]).chain(node).chain(source).collect()
     }
 
     fn order(view: &mut View, claim: &Shared<Self>, present: bool) {
@@ -340,5 +367,38 @@ impl Indexed for Namespace {
 impl Indexed for ServiceAccount {
     fn shelf(view: &mut View) -> &mut Shelf<Self> {
         &mut view.accounts
+    }
+}
+
+impl Indexed for VolumeSnapshot {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.snapshots
+    }
+
+    fn links(snapshot: &Seen<Self>) -> Vec<(Relation, Key)> {
+        let source = &snapshot.spec.source;
+        let claim = source.persistent_volume_claim_name.as_deref();
+        let claim = claim.map(|name| (Relation::SnapshotAs, claim_key(&snapshot.key.namespace, name)));
+        let content = source.volume_snapshot_content_name.as_deref();
+        let content = content.map(|name| (Relation::SnapshotBy, content_key(name)));
+        let class = snapshot.spec.volume_snapshot_class_name.as_deref().unwrap_or_default();
+        let class = (Relation::SnapshotClassOf, snapshot_class_key(class));
+        claim.into_iter().chain(content).chain([class]).collect()
+    }
+}
+
+impl Indexed for VolumeSnapshotContent {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.contents
+    }
+
+    fn links(content: &Seen<Self>) -> Vec<(Relation, Key)> {
+        vec![(Relation::ContentOf, content_snapshot(content))]
+    }
+}
+
+impl Indexed for VolumeSnapshotClass {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.snapshot_classes
     }
 }

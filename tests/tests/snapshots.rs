@@ -1,0 +1,412 @@
+//! Snapshots on real mounts: taken, restored and deleted in every order, with `kill -9` of
+//! `holdfast up` in between. Whatever the order, what was restored is what was there, and
+//! nothing is left.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use holdfast_api::snapshot::volume::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
+use holdfast_tests::{
+    cannot_run,
+    disk::Disk,
+    leftovers,
+    machine::Machine,
+    objects::{self, NAMESPACE, Objects, bound_volume, is_published, volume_path},
+    wait::until,
+};
+use kube::Api;
+use serde_json::{Value, json};
+
+/// A machine with one pool, on an xfs of its own.
+struct Ground {
+    machine: Machine,
+    disk: Disk,
+    objects: Objects,
+    snapshots: Api<VolumeSnapshot>,
+    contents: Api<VolumeSnapshotContent>,
+    classes: Api<VolumeSnapshotClass>,
+}
+
+impl Ground {
+    async fn start() -> Result<Self> {
+        let disk = Disk::new("xfs", 4 << 30)?;
+        let pools = disk.beside("config")?.join("pools.toml");
+        let pool = disk.path().join("pool");
+        fs::create_dir(&pool)?;
+        let text = format!(
+            "[[pool]]\nname = \"default\"\nbackend = \"image\"\npath = \"{}\"\ncreate = true\n",
+            pool.display()
+        );
+        fs::write(&pools, text)?;
+        let machine = Machine::start(&["--pools", pools.to_str().context("a path of UTF-8")?]).await?;
+        let client = machine.client().await?;
+        let ground = Self {
+            machine,
+            disk,
+            objects: Objects::new(&client),
+            snapshots: Api::namespaced(client.clone(), NAMESPACE),
+            contents: Api::all(client.clone()),
+            classes: Api::all(client),
+        };
+        objects::create(&ground.objects.classes, objects::growing_class("local")).await?;
+        ground.class("quick", "Delete", true).await?;
+        ground.class("kept", "Retain", false).await?;
+        Ok(ground)
+    }
+
+    async fn class(&self, name: &str, policy: &str, is_default: bool) -> Result<()> {
+        let mut class = json!({
+            "metadata": {"name": name}, "driver": holdfast_api::names::DRIVER, "deletionPolicy": policy,
+        });
+        if is_default {
+            class["metadata"]["annotations"] =
+                json!({ holdfast_api::snapshot::names::DEFAULT_CLASS: "true" });
+        }
+        objects::create(&self.classes, class).await
+    }
+
+    /// A claim, filled from `source` where there is one, and a pod of the same name that uses it; the
+    /// folder that the pod sees.
+    async fn used(&self, name: &str, source: Option<Value>) -> Result<PathBuf> {
+        self.claim(name, "local", source).await?;
+        self.mounted(name).await
+    }
+
+    async fn claim(&self, name: &str, class: &str, source: Option<Value>) -> Result<()> {
+        let mut claim = objects::claim(name, class, "512Mi");
+        if let Some(source) = source {
+            claim["spec"]["dataSource"] = source;
+        }
+        again("the claim is created", || objects::create(&self.objects.claims, claim.clone())).await
+    }
+
+    async fn mounted(&self, name: &str) -> Result<PathBuf> {
+        again("the pod is created", || objects::create(&self.objects.pods, objects::pod(name, name))).await?;
+        let pod = until("the pod's volumes are published", || async {
+            Ok(self.objects.pods.get_opt(name).await?.filter(is_published))
+        })
+        .await?;
+        let claim = self.objects.claims.get(name).await?;
+        let volume = bound_volume(&claim).context("the claim is bound")?;
+        volume_path(self.machine.root(), &pod, &volume)
+    }
+
+    async fn snapshot(&self, name: &str, spec: Value) -> Result<()> {
+        let snapshot = json!({"metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec});
+        again("the snapshot is created", || objects::create(&self.snapshots, snapshot.clone())).await
+    }
+
+    /// Waits until a snapshot is ready, and gives its content.
+    async fn ready(&self, name: &str) -> Result<VolumeSnapshotContent> {
+        let status = until("the snapshot is ready", || async {
+            let status = self.snapshots.get(name).await?.status.unwrap_or_default();
+            Ok((status.ready_to_use == Some(true)).then_some(status))
+        })
+        .await?;
+        ensure!(status.creation_time.is_some() && status.error.is_none(), "{status:?}");
+        ensure!(status.restore_size.as_ref().is_some_and(|size| size.0 == "512Mi"), "{status:?}");
+        let content = status.bound_volume_snapshot_content_name.context("it is bound")?;
+        Ok(self.contents.get(&content).await?)
+    }
+
+    async fn delete_pod_and_claim(&self, name: &str) -> Result<()> {
+        again("the pod is deleted", || objects::delete(&self.objects.pods, name)).await?;
+        again("the claim is deleted", || objects::delete(&self.objects.claims, name)).await?;
+        until("the claim is gone", || async {
+            Ok(self.objects.claims.get_opt(name).await?.is_none().then_some(()))
+        })
+        .await
+    }
+
+    async fn delete_snapshot(&self, name: &str) -> Result<()> {
+        again("the snapshot is deleted", || objects::delete(&self.snapshots, name)).await?;
+        self.snapshot_gone(name).await
+    }
+
+    async fn snapshot_gone(&self, name: &str) -> Result<()> {
+        until("the snapshot is gone", || async {
+            Ok(self.snapshots.get_opt(name).await?.is_none().then_some(()))
+        })
+        .await
+    }
+
+    /// What the pool holds besides its own files, the trash included.
+    fn in_pool(&self) -> Result<Vec<PathBuf>> {
+        let (mut found, mut folders) = (Vec::new(), vec![self.disk.path().join("pool")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                } else if entry.path().extension().is_some_and(|extension| extension == "img") {
+                    found.push(entry.path());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Waits until no object, mount, device or file is left, and ends in order.
+    async fn end(mut self) -> Result<()> {
+        let all = Default::default();
+        until("no object is left", || async {
+            let mut left = self.objects.left().await?;
+            left.extend(self.snapshots.list(&all).await?.items.into_iter().filter_map(|o| o.metadata.name));
+            left.extend(self.contents.list(&all).await?.items.into_iter().filter_map(|o| o.metadata.name));
+            ensure!(left.is_empty(), "still there: {left:?}");
+            Ok(Some(()))
+        })
+        .await?;
+        until("nothing is left on the machine", || async {
+            let left = [leftovers::all(self.machine.root()), self.disk.leftovers(), self.in_pool()?].concat();
+            ensure!(left.is_empty(), "still there: {left:?}");
+            Ok(Some(()))
+        })
+        .await?;
+        let status = self.machine.interrupt().await?;
+        ensure!(status.success(), "holdfast up ended with {status}");
+        Ok(())
+    }
+}
+
+/// Asks until it is done: the server may just be starting again.
+async fn again<F: Future<Output = Result<()>>>(what: &str, ask: impl Fn() -> F) -> Result<()> {
+    until(what, || async { ask().await.map(Some) }).await
+}
+
+fn of_claim(name: &str) -> Value {
+    json!({"source": {"persistentVolumeClaimName": name}})
+}
+
+fn from_snapshot(name: &str) -> Option<Value> {
+    Some(json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name}))
+}
+
+fn write(path: PathBuf, content: &str) -> Result<()> {
+    fs::write(&path, content)?;
+    Ok(fs::File::open(path)?.sync_all()?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_there_is_restored_whatever_goes_first() -> Result<()> {
+    if cannot_run() {
+        return Ok(());
+    }
+    let ground = Ground::start().await?;
+    let data = ground.used("data", None).await?;
+    write(data.join("file"), "monday")?;
+    ground.snapshot("monday", of_claim("data")).await?;
+    let content = ground.ready("monday").await?;
+    ensure!(content.spec.volume_snapshot_class_name.as_deref() == Some("quick"), "the default class");
+    let told = until("the events are told", || async {
+        let told = ground.machine.kubectl(&["describe", "volumesnapshot", "monday"])?;
+        Ok(["CreatingSnapshot", "SnapshotCreated", "SnapshotReady"]
+            .iter()
+            .all(|e| told.contains(e))
+            .then_some(told))
+    })
+    .await?;
+    ensure!(!told.contains("Warning"), "{told}");
+    write(data.join("file"), "tuesday")?;
+
+    // Restored beside its source, in use. A claim that is smaller than the snapshot is refused.
+    let restored = ground.used("restored", from_snapshot("monday")).await?;
+    ensure!(fs::read_to_string(restored.join("file"))? == "monday", "what was there is restored");
+    ensure!(fs::read_to_string(data.join("file"))? == "tuesday", "the source is as it was");
+    let mut small = objects::claim("small", "local", "256Mi");
+    small["spec"]["dataSource"] = from_snapshot("monday").unwrap_or_default();
+    objects::create(&ground.objects.claims, small).await?;
+    until("the smaller claim is refused", || async {
+        let told = ground.machine.kubectl(&["describe", "pvc", "small"])?;
+        Ok(told.contains("is less than the size").then_some(()))
+    })
+    .await?;
+    objects::delete(&ground.objects.claims, "small").await?;
+
+    // A clone of the claim itself has what the claim has now.
+    let clone = json!({"kind": "PersistentVolumeClaim", "name": "data"});
+    let cloned = ground.used("cloned", Some(clone)).await?;
+    ensure!(fs::read_to_string(cloned.join("file"))? == "tuesday", "a clone is of now");
+
+    // The source goes first, and the snapshot can still be restored.
+    ground.delete_pod_and_claim("data").await?;
+    let later = ground.used("later", from_snapshot("monday")).await?;
+    ensure!(fs::read_to_string(later.join("file"))? == "monday", "restored without its source");
+    // Then the snapshot, and what was made from it is as it was.
+    ground.delete_snapshot("monday").await?;
+    for path in [&restored, &later] {
+        ensure!(
+            fs::read_to_string(path.join("file"))? == "monday",
+            "{} without the snapshot",
+            path.display()
+        );
+    }
+    for name in ["restored", "later", "cloned"] {
+        ground.delete_pod_and_claim(name).await?;
+    }
+    ground.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retained_snapshot_is_taken_up_again_by_hand() -> Result<()> {
+    if cannot_run() {
+        return Ok(());
+    }
+    let ground = Ground::start().await?;
+    let data = ground.used("data", None).await?;
+    write(data.join("file"), "monday")?;
+    let mut spec = of_claim("data");
+    spec["volumeSnapshotClassName"] = json!("kept");
+    ground.snapshot("monday", spec).await?;
+    let content = ground.ready("monday").await?;
+    let name = content.metadata.name.clone().context("it has a name")?;
+    let handle = content.status.unwrap_or_default().snapshot_handle.context("its handle")?;
+    ground.delete_snapshot("monday").await?;
+    let kept = ground.contents.get(&name).await?;
+    ensure!(kept.metadata.deletion_timestamp.is_none(), "the policy keeps the content");
+    objects::delete(&ground.contents, &name).await?;
+    until("the content is gone", || async {
+        Ok(ground.contents.get_opt(&name).await?.is_none().then_some(()))
+    })
+    .await?;
+    ground.delete_pod_and_claim("data").await?;
+    until("the snapshot alone is in the pool", || async { Ok((ground.in_pool()?.len() == 1).then_some(())) })
+        .await?;
+
+    // The form that the driver's own commands print for a snapshot that is there.
+    let content = |name: &str, handle: &str, snapshot: &str| {
+        json!({
+            "metadata": {"name": name},
+            "spec": {
+                "deletionPolicy": "Delete", "driver": holdfast_api::names::DRIVER,
+                "source": {"snapshotHandle": handle}, "sourceVolumeMode": "Filesystem",
+                "volumeSnapshotRef": {"name": snapshot, "namespace": NAMESPACE},
+            },
+        })
+    };
+    let asked = |content: &str| json!({"source": {"volumeSnapshotContentName": content}});
+    // The snapshot object first, which says what it waits for.
+    ground.snapshot("again", asked("given")).await?;
+    until("it says what is missing", || async {
+        let error = ground.snapshots.get("again").await?.status.unwrap_or_default().error;
+        Ok(error.and_then(|error| error.message).filter(|message| message.contains("given is missing")))
+    })
+    .await?;
+    objects::create(&ground.contents, content("given", &handle, "again")).await?;
+    ground.ready("again").await?;
+    let restored = ground.used("restored", from_snapshot("again")).await?;
+    ensure!(fs::read_to_string(restored.join("file"))? == "monday", "what was kept is restored");
+
+    // What is not there is not called ready, and what is another's is not taken.
+    objects::create(&ground.contents, content("wrong", "default.snapshot-none", "lost")).await?;
+    ground.snapshot("lost", asked("wrong")).await?;
+    ground.snapshot("thief", asked("given")).await?;
+    for (name, words) in [("lost", "has no snapshot"), ("thief", "bound to a different snapshot")] {
+        until("it is told why", || async {
+            let status = ground.snapshots.get(name).await?.status.unwrap_or_default();
+            ensure!(status.ready_to_use != Some(true), "{name} is not ready");
+            Ok(status.error.and_then(|error| error.message).filter(|message| message.contains(words)))
+        })
+        .await?;
+    }
+    for name in ["thief", "lost", "again"] {
+        ground.delete_snapshot(name).await?;
+    }
+    ground.delete_pod_and_claim("restored").await?;
+    ground.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_deleted_while_it_is_restored_waits() -> Result<()> {
+    if cannot_run() {
+        return Ok(());
+    }
+    let ground = Ground::start().await?;
+    let data = ground.used("data", None).await?;
+    write(data.join("file"), "monday")?;
+    ground.snapshot("monday", of_claim("data")).await?;
+    ground.ready("monday").await?;
+    // No class, so no volume yet: the restore is asked for and not begun.
+    ground.claim("restored", "late", from_snapshot("monday")).await?;
+    objects::delete(&ground.snapshots, "monday").await?;
+    until("it is told why it stays", || async {
+        let told = ground.machine.kubectl(&["describe", "volumesnapshot", "monday"])?;
+        Ok((told.contains("SnapshotDeletePending") && told.contains("restored")).then_some(()))
+    })
+    .await?;
+    let content =
+        ground.contents.list(&Default::default()).await?.items.pop().context("the content is there")?;
+    ensure!(content.metadata.deletion_timestamp.is_none(), "the content is not touched");
+    objects::create(&ground.objects.classes, objects::growing_class("late")).await?;
+    let restored = ground.mounted("restored").await?;
+    ensure!(fs::read_to_string(restored.join("file"))? == "monday", "the restore was served");
+    ground.snapshot_gone("monday").await?;
+    ground.delete_pod_and_claim("restored").await?;
+    ground.delete_pod_and_claim("data").await?;
+    ground.end().await
+}
+
+/// `kill -9` whenever the next step has begun: nothing is lost, nothing is made twice, nothing is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_step() -> Result<()> {
+    if cannot_run() {
+        return Ok(());
+    }
+    let mut ground = Ground::start().await?;
+    let data = ground.used("data", None).await?;
+    write(data.join("file"), "monday")?;
+
+    ground.snapshot("monday", of_claim("data")).await?;
+    ground.killed().await?;
+    until("the content is made", || async {
+        Ok(ground.contents.list(&Default::default()).await?.items.pop())
+    })
+    .await?;
+    ground.killed().await?;
+    until("the snapshot is cut", || async {
+        let content = ground.contents.list(&Default::default()).await?.items.pop();
+        Ok(content.and_then(|content| content.status?.snapshot_handle))
+    })
+    .await?;
+    ground.killed().await?;
+    ground.ready("monday").await?;
+
+    ground.claim("restored", "local", from_snapshot("monday")).await?;
+    ground.killed().await?;
+    let restored = ground.mounted("restored").await?;
+    ensure!(fs::read_to_string(restored.join("file"))? == "monday", "what was there is restored");
+    ensure!(ground.in_pool()?.len() == 3, "two volumes and a snapshot: {:?}", ground.in_pool()?);
+
+    again("the snapshot is deleted", || objects::delete(&ground.snapshots, "monday")).await?;
+    ground.killed().await?;
+    ground.snapshot_gone("monday").await?;
+
+    // Snapshots that are deleted at once, killed in between.
+    for name in ["a", "b", "c"] {
+        ground.snapshot(name, of_claim("data")).await?;
+        if name != "a" {
+            until("it is begun", || async {
+                let status = ground.snapshots.get(name).await?.status;
+                Ok(status.and_then(|status| status.bound_volume_snapshot_content_name))
+            })
+            .await?;
+        }
+        if name == "c" {
+            ground.killed().await?;
+        }
+        again("the snapshot is deleted", || objects::delete(&ground.snapshots, name)).await?;
+        ground.killed().await?;
+        ground.snapshot_gone(name).await?;
+    }
+    for name in ["restored", "data"] {
+        ground.delete_pod_and_claim(name).await?;
+    }
+    ground.end().await
+}
+
+impl Ground {
+    async fn killed(&mut self) -> Result<()> {
+        self.machine.kill()?;
+        self.machine.restart().await
+    }
+}

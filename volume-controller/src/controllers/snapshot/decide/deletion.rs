@@ -1,0 +1,60 @@
+//! A snapshot that is being deleted: first nothing is made from it any more, then its content goes
+//! or is let go, then it goes.
+
+use holdfast_api::snapshot::{
+    content_name,
+    names::{BEING_DELETED, SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND},
+    volume::{VolumeSnapshot, VolumeSnapshotContent},
+};
+use jiff::Timestamp;
+
+use super::{super::reason::Reason, Action, belongs, full_name};
+use crate::controllers::view::{Relation, Seen, Shared, View, annotation, has_finalizer, is_deleting};
+
+pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>, since: Timestamp) -> Option<Action> {
+    let claims = restored(view, snapshot, since);
+    if !claims.is_empty() {
+        let reason = Reason::InRestore { claims: claims.join(", ") };
+        return Some(Action::Wait { key: snapshot.key.clone(), reason });
+    }
+    let Some(content) = content(view, snapshot) else {
+        return release(snapshot, &[SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND], Reason::Gone);
+    };
+    let delete = content.spec.deletion_policy == "Delete";
+    let is_told = annotation(&content.metadata, BEING_DELETED).is_some();
+    let name = full_name(&snapshot.key);
+    if !is_told || (delete && !is_deleting(&content.metadata)) {
+        let reason =
+            if delete { Reason::Deleting { snapshot: name } } else { Reason::Keeping { snapshot: name } };
+        return Some(Action::Abandon { content: content.at(), delete, reason });
+    }
+    let content = content.key.name.to_string();
+    if delete {
+        // The other one stays until the content is gone: so long the driver may yet refuse.
+        release(snapshot, &[SNAPSHOT_AS_SOURCE], Reason::WaitsForContent { content })
+    } else {
+        release(snapshot, &[SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND], Reason::Kept { content })
+    }
+}
+
+fn release(snapshot: &Seen<VolumeSnapshot>, finalizers: &[&'static str], reason: Reason) -> Option<Action> {
+    let there = finalizers.iter().copied().filter(|name| has_finalizer(&snapshot.metadata, name));
+    let finalizers: Vec<_> = there.collect();
+    (!finalizers.is_empty()).then(|| Action::Release { object: snapshot.at(), finalizers, reason })
+}
+
+/// The claims that are being filled from the snapshot. Those that came after its deletion was asked
+/// for get nothing from it, so that it goes one day.
+fn restored(view: &View, snapshot: &Seen<VolumeSnapshot>, since: Timestamp) -> Vec<String> {
+    let claims = view.related(Relation::RestoredIn, &snapshot.key).filter_map(|key| view.claims.at(key));
+    let before = claims
+        .filter(|claim| claim.metadata.creation_timestamp.as_ref().is_none_or(|created| created.0 <= since));
+    before.map(|claim| claim.key.name.to_string()).collect()
+}
+
+/// The content that belongs to the snapshot, whatever the snapshot's status says.
+fn content<'a>(view: &'a View, snapshot: &Seen<VolumeSnapshot>) -> Option<&'a Shared<VolumeSnapshotContent>> {
+    let made = content_name(&snapshot.uid);
+    let name = snapshot.spec.source.volume_snapshot_content_name.as_deref().unwrap_or(&made);
+    view.contents.get("", name).filter(|content| belongs(content, snapshot))
+}
