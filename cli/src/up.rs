@@ -9,10 +9,7 @@ use holdfast_csi_driver as driver;
 use holdfast_node_agent as node;
 use holdfast_sidecars as sidecars;
 use holdfast_volume_controller::controllers;
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::Client;
 
 use crate::{
     api::{Api, ApiArgs, ApiPlan},
@@ -105,7 +102,7 @@ impl Machine {
 
     /// Everything besides store and API server; returns the CSI socket's path.
     async fn start(&self, parts: &mut Parts, api: &Api) -> Result<PathBuf> {
-        let client = client(api.kubeconfig()).await?;
+        let client = Client::new(api.server.within(AGENT), NAMESPACE);
         let socket = self.root.path().join("csi.sock");
         let driver = driver::Config::new(&self.node_name, &socket, self.pools()?);
         driver.check().context("--pools")?;
@@ -147,17 +144,12 @@ impl Machine {
     }
 }
 
+/// Under this name the server records which fields the parts own.
+const AGENT: &str = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
+/// What the client takes for granted where a request names none; the parts always name one.
+const NAMESPACE: &str = "default";
 /// The pool that classes without the parameter `pool` use.
 const DEFAULT_POOL: &str = "default";
-
-async fn client(kubeconfig: &Path) -> Result<Client> {
-    let read = Kubeconfig::read_from(kubeconfig)?;
-    let mut config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-    // Under this name the server records which fields the parts own.
-    let agent = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
-    config.headers.push(("user-agent".parse()?, agent.parse()?));
-    Ok(Client::try_from(config)?)
-}
 
 /// Says that the machine is up once the driver takes connections; never returns.
 async fn announce_when_served(api: &Api, socket: &Path) {

@@ -2,17 +2,19 @@
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client, Resource,
-    runtime::events::{Event, EventType, Recorder, Reporter},
-};
+use kube::{Client, Resource, runtime::events::EventType};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, info, warn};
 
+mod recorder;
+
+use recorder::Recorder;
+
 /// Events that may wait to be written; more are dropped (and logged all the same).
 const WAITING: usize = 4096;
-const WRITERS: usize = 4;
+/// How many are written at the same time: the server commits together what comes together.
+const WRITERS: usize = 16;
 /// The API's limit for an event's note, bytes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -42,26 +44,39 @@ pub(crate) trait Explain: std::fmt::Display {
     fn headline(&self) -> Option<Headline>;
 }
 
+/// As the API spells it.
+fn event_type(kind: EventType) -> &'static str {
+    match kind {
+        EventType::Normal => "Normal",
+        EventType::Warning => "Warning",
+    }
+}
+
+/// One event to be written.
+struct News {
+    headline: Headline,
+    note: String,
+    about: ObjectReference,
+}
+
 /// Tells reasons. Never blocks: events are written in the background.
 #[derive(Clone)]
 pub(crate) struct Teller {
-    events: mpsc::Sender<(Event, ObjectReference)>,
+    events: mpsc::Sender<News>,
 }
 
 impl Teller {
     /// A teller, and the task that writes its events for as long as a teller lives.
     pub(crate) fn new(client: Client, controller: String) -> (Self, impl Future<Output = ()> + Send) {
         let (events, waiting) = mpsc::channel(WAITING);
-        let recorder = Recorder::new(client, Reporter::from(controller));
+        let recorder = Recorder::new(client, controller);
         let write = async move {
+            let recorder = &recorder;
             ReceiverStream::new(waiting)
-                .for_each_concurrent(WRITERS, |(event, about): (Event, ObjectReference)| {
-                    let recorder = recorder.clone();
-                    async move {
-                        // An event is a courtesy: losing one must not fail what it tells of.
-                        if let Err(error) = recorder.publish(&event, &about).await {
-                            debug!(%error, reason = event.reason, "cannot write an event");
-                        }
+                .for_each_concurrent(WRITERS, |News { headline, note, about }: News| async move {
+                    // An event is a courtesy: losing one must not fail what it tells of.
+                    if let Err(error) = recorder.publish(headline, note, about).await {
+                        debug!(%error, reason = headline.reason, "cannot write an event");
                     }
                 })
                 .await;
@@ -87,14 +102,8 @@ impl Teller {
             EventType::Normal => info!(%kind, %object, reason = headline.reason, "{reason}"),
             EventType::Warning => warn!(%kind, %object, reason = headline.reason, "{reason}"),
         }
-        let event = Event {
-            type_: headline.kind,
-            reason: headline.reason.to_owned(),
-            note: Some(shorten(&reason.to_string())),
-            action: headline.action.to_owned(),
-            secondary: None,
-        };
-        if self.events.try_send((event, reference)).is_err() {
+        let news = News { headline, note: shorten(&reason.to_string()), about: reference };
+        if self.events.try_send(news).is_err() {
             debug!(%kind, %object, reason = headline.reason, "too many events wait: one dropped");
         }
     }

@@ -247,20 +247,22 @@ pub(crate) async fn create<K: Object>(
     }
 }
 
-/// Deletes exactly this object (by UID). Already gone is success.
-pub(crate) async fn delete<K: Object>(api: &Api<K>, object: &K) -> Result<(), ApiError> {
+/// Deletes exactly this object (by UID), of a kind without a grace period. Already gone is success. Returns the object as
+/// it is now, where finalizers keep it.
+pub(crate) async fn delete<K: Object>(api: &Api<K>, object: &K) -> Result<Option<K>, ApiError> {
     let name = object.name_any();
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
         ..DeleteParams::default()
     };
     match attempt(describe::<K>("delete", &name), || api.delete(&name, &params)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
+        // What went at once is answered as it last was, or with a status.
+        Ok(answer) => Ok(answer.left().filter(|now| !now.finalizers().is_empty())),
+        Err(error) if error.is_not_found() => Ok(None),
         // Another object took the name: the one that was meant is gone.
         Err(error) if error.is_conflict() => match get(api, &name).await? {
             Some(now) if now.uid() == object.uid() => Err(error),
-            _ => Ok(()),
+            _ => Ok(None),
         },
         Err(error) => Err(error),
     }

@@ -225,9 +225,7 @@ pub(super) async fn apply_reclaim(
             };
         }
         Action::DeleteObject(_) => {
-            writes::delete(&api, &*volume).await?;
-            let now = writes::get(&api, &volume.name_any()).await?;
-            view.volume = now.filter(|now| now.uid() == volume.uid()).map(Arc::new);
+            view.volume = writes::delete(&api, &*volume).await?.map(Arc::new);
         }
     }
     Ok(())

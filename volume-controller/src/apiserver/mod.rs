@@ -54,6 +54,7 @@ mod unknown;
 mod unread;
 mod user;
 mod verbs;
+mod within;
 mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -61,6 +62,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -76,6 +78,7 @@ pub use credentials::{kubeconfig_for, shared_credentials};
 pub use error::ServeError;
 use status::ApiError;
 use verbs::update::Recorded;
+pub use within::{Crashed, Within};
 
 /// Where all parts of the process register their metrics; `/metrics` serves it.
 pub type SharedRegistry = Arc<Mutex<Registry>>;
@@ -144,10 +147,17 @@ pub struct Server {
     pub kubeconfig: PathBuf,
     /// The unix socket on which it serves the same, without TLS, to root and whoever runs it.
     pub socket: PathBuf,
+    router: Router,
     task: JoinHandle<()>,
 }
 
 impl Server {
+    /// The API for a client in this process, which is recorded as `agent` where it names no manager of fields.
+    #[must_use]
+    pub fn within(&self, agent: &'static str) -> Within {
+        Within::new(self.router.clone(), agent)
+    }
+
     /// Waits until the server has stopped: its token was cancelled, watches have
     /// ended and requests under way have been answered (at most 5 s).
     pub async fn stopped(self) {
@@ -230,13 +240,14 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
     };
     let router = router::router(Arc::new(api));
     let doors = listen::Doors { network: listener, acceptor, identity, clients, local };
+    let served = router.clone();
     let task = tokio::spawn(async move {
-        listen::serve(doors, router, stop).await;
+        listen::serve(doors, served, stop).await;
         if let Some(audit) = noted {
             audit.end().await;
         }
     });
-    Ok(Server { address, kubeconfig, socket, task })
+    Ok(Server { address, kubeconfig, socket, router, task })
 }
 
 /// Creates what is missing of the namespaces; a crash in between leaves some,

@@ -96,7 +96,7 @@ impl Io {
         let guard =
             |at: &At| Guard { key: at.key.clone(), precondition: Precondition::Revision(at.revision) };
         let guards = unchanged.iter().map(guard).collect();
-        match self.store.commit(Transaction { guards, writes }).await {
+        match self.store.commit(Transaction { guards, ..writes.into() }).await {
             Ok(committed) => {
                 if let Some(last) = committed.last() {
                     self.index.wait_for(last.revision).await;

@@ -76,6 +76,7 @@ pub(crate) async fn start(mut dialect: Box<dyn Dialect>, config: Config) -> Resu
         checks: asked,
         present: present_asked,
         waiting: VecDeque::new(),
+        due: None,
         closing: closing.clone(),
         ended: ended_sender,
         compacted,

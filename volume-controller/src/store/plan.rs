@@ -66,7 +66,7 @@ impl<F: Fn(&Key) -> Option<Arc<Object>>> Plan<F> {
         &mut self,
         transaction: impl Into<Transaction>,
     ) -> Result<Vec<Committed>, CommitError> {
-        let Transaction { guards, writes } = transaction.into();
+        let Transaction { guards, writes, .. } = transaction.into();
         for Guard { key, precondition } in guards {
             check(&key, &precondition, self.current(&key).as_ref())?;
         }
@@ -280,7 +280,7 @@ mod tests {
             let mut plan = Plan::new(10, at_seven);
             let guard = Guard { key: Key::new("pods", "default", name), precondition: precondition.clone() };
             let write = Write { key: key(), precondition: Absent, body: Some(json!({})) };
-            let result = plan.admit(Transaction { guards: vec![guard], writes: vec![write] });
+            let result = plan.admit(Transaction { guards: vec![guard], ..vec![write].into() });
             let found = result.as_ref().err().map(|error| format!("{error:?}"));
             let found = found.as_deref().and_then(|text| text.split(' ').next());
             assert_eq!(found, expected, "{name} {precondition:?}");
@@ -293,7 +293,7 @@ mod tests {
         plan.admit(vec![Write { key: gone.clone(), precondition: Present, body: None }]).unwrap();
         let write = Write { key: key(), precondition: Absent, body: Some(json!({})) };
         let guard = Guard { key: gone, precondition: Revision(7) };
-        let late = plan.admit(Transaction { guards: vec![guard], writes: vec![write] });
+        let late = plan.admit(Transaction { guards: vec![guard], ..vec![write].into() });
         assert!(matches!(late, Err(CommitError::Missing { .. })), "{late:?}");
         assert_eq!(plan.changes.len(), 1);
     }

@@ -112,11 +112,15 @@ pub struct Transaction {
     pub guards: Vec<Guard>,
     /// What is written.
     pub writes: Vec<Write>,
+    /// Nobody is held up when it is committed a few milliseconds later, together with what others write meanwhile:
+    /// so it neither costs a commit of its own nor makes others wait for one. It is as durable as any when it is
+    /// acknowledged.
+    pub is_patient: bool,
 }
 
 impl From<Vec<Write>> for Transaction {
     fn from(writes: Vec<Write>) -> Self {
-        Self { guards: Vec::new(), writes }
+        Self { writes, ..Self::default() }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::check::Asked;
@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) answer: oneshot::Sender<Result<Vec<Committed>, CommitError>>,
 }
 
+/// How long what is patient waits for others to go along with; a commit takes about as long.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// How often the writer looks after the log and the database when nothing is written.
 const TICK: Duration = Duration::from_secs(5);
 /// Revisions that one transaction of the compaction covers. Between two of them waiting writes are served.
@@ -52,6 +54,8 @@ pub(crate) struct Writer {
     pub(crate) present: mpsc::Receiver<present::Asked>,
     /// Taken from the queue, not yet begun.
     pub(crate) waiting: VecDeque<Request>,
+    /// When all that waits is patient: when its patience ends.
+    pub(crate) due: Option<Instant>,
     /// Cancelled to end the task, once the queue is empty.
     pub(crate) closing: CancellationToken,
     /// Set at the very end, when the database is closed and its lock free.
@@ -90,7 +94,11 @@ impl Writer {
                 () = closing.cancelled() => break,
                 request = self.queue.recv() => {
                     let Some(request) = request else { break };
-                    self.serve(request).await;
+                    self.take(request).await;
+                    self.housekeep(false).await;
+                }
+                () = sleep_until(self.due.unwrap_or_else(Instant::now)), if self.due.is_some() => {
+                    self.serve().await;
                     self.housekeep(false).await;
                 }
                 Some(asked) = self.checks.recv() => {
@@ -112,8 +120,9 @@ impl Writer {
         // What was accepted into the queue is still written, or refused when that may not be.
         self.queue.close();
         while let Some(request) = self.queue.recv().await {
-            self.serve(request).await;
+            self.take(request).await;
         }
+        self.serve().await;
         let ended = self.dialect.lost().map_or(Ended::Closed, |why| Ended::Lost(why.to_owned()));
         if let Ended::Lost(why) = &ended {
             tracing::error!(%why, "the store was lost to this process");
@@ -123,15 +132,27 @@ impl Writer {
         self.ended.send_replace(Some(ended));
     }
 
-    /// Commits one request, together with all others that wait as far as the limits allow.
-    async fn serve(&mut self, first: Request) {
-        let mut writes = first.transaction.writes.len();
+    /// Takes one request, and all others that are there as far as the limits allow, and commits them; or leaves them
+    /// waiting a moment longer when all of them are patient.
+    async fn take(&mut self, first: Request) {
         self.waiting.push_back(first);
+        let mut writes: usize = self.waiting.iter().map(|request| request.transaction.writes.len()).sum();
         while writes < self.limits.writes {
             let Ok(request) = self.queue.try_recv() else { break };
             writes += request.transaction.writes.len();
             self.waiting.push_back(request);
         }
+        let now = Instant::now();
+        let is_patient = self.waiting.iter().all(|request| request.transaction.is_patient);
+        if is_patient && writes < self.limits.writes && *self.due.get_or_insert(now + PATIENCE) > now {
+            return;
+        }
+        self.serve().await;
+    }
+
+    /// Commits all that waits.
+    async fn serve(&mut self) {
+        self.due = None;
         while !self.waiting.is_empty() {
             self.serve_waiting().await;
         }

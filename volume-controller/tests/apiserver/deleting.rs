@@ -138,6 +138,26 @@ async fn until_gone(cluster: &Cluster, path: &str) {
     tokio::time::timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("{path} stays"));
 }
 
+#[tokio::test]
+async fn many_are_deleted_together() {
+    let cluster = Cluster::start().await;
+    for index in 0..40 {
+        cluster.post(CLAIMS, &claim(&format!("c{index:02}"))).await.expect(201);
+    }
+    let before = cluster.store.metrics().batches.get();
+    let list = cluster.delete(CLAIMS).await.expect(200);
+    let names: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|c| c["metadata"]["name"].clone()).collect();
+    let expected: Vec<_> = (0..40).map(|index| json!(format!("c{index:02}"))).collect();
+    assert_eq!(names, expected, "in the order of a list");
+    let batches = cluster.store.metrics().batches.get() - before;
+    assert!(batches < 20, "40 deletions took {batches} SQL transactions");
+    let left = cluster.get(CLAIMS).await.expect(200);
+    let all = left["items"].as_array().unwrap();
+    assert!(all.len() == 40 && all.iter().all(|c| c["metadata"]["deletionTimestamp"].is_string()));
+    cluster.stop().await;
+}
+
 /// As in Kubernetes: one request too many would be the end of everything.
 #[tokio::test]
 async fn namespaces_go_one_by_one() {

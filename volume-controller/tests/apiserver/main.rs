@@ -44,4 +44,5 @@ mod unread;
 mod watching;
 mod watching_edges;
 mod watching_many;
+mod within;
 mod writing;

@@ -9,6 +9,7 @@ in_every_place! {
     a_transaction_is_all_or_none,
     lists_are_in_order_and_in_pieces,
     writes_that_wait_together_are_committed_together,
+    what_is_patient_goes_along,
     a_large_batch_is_cut_by_bytes,
     a_write_whose_caller_went_away_still_happens,
     closing_writes_what_waits,
@@ -131,6 +132,37 @@ async fn writes_that_wait_together_are_committed_together(place: Place) {
     assert!(batches <= 20, "400 writes at once took {batches} SQL transactions");
     println!("400 writes at once: {batches} SQL transactions");
     store.close().await;
+}
+
+async fn what_is_patient_goes_along(place: Place) {
+    const ROUNDS: u64 = 20;
+    let store = place.open().await;
+    let before = store.metrics().batches.get();
+    for round in 0..ROUNDS {
+        let names = [format!("patient-{round}"), format!("other-{round}")];
+        let patient =
+            Transaction { writes: vec![create(&names[0])], is_patient: true, ..Transaction::default() };
+        let other = async {
+            // The writer has taken the patient one by now.
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+            store.commit(vec![create(&names[1])]).await
+        };
+        let (patient, other) = futures::future::join(store.commit(patient), other).await;
+        assert!(patient.unwrap()[0].revision < other.unwrap()[0].revision);
+    }
+    // Where the machine was busy with something else for longer than the patience lasts, one has waited in vain.
+    let batches = store.metrics().batches.get() - before;
+    assert!(
+        2 * batches < 3 * ROUNDS,
+        "{ROUNDS} patient writes and as many others took {batches} transactions"
+    );
+    // Alone they do not wait for ever, and what waits at the end is written.
+    let alone = |name| Transaction { writes: vec![create(name)], is_patient: true, ..Transaction::default() };
+    store.commit(alone("alone")).await.unwrap();
+    let (last, ()) = futures::future::join(store.commit(alone("last")), store.close()).await;
+    assert!(last.is_ok());
 }
 
 async fn a_large_batch_is_cut_by_bytes(place: Place) {

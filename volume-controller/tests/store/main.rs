@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_volume_controller::store::{
-    Change, ChangeKind, Config, Key, Next, Object, Precondition, Sharing, Store, Watch, Write,
+    Change, ChangeKind, Config, Key, Next, Object, Precondition, Sharing, Store, Transaction, Watch, Write,
 };
 use place::{Place, in_every_place};
 use serde_json::{Value, json};

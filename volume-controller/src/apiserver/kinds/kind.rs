@@ -78,6 +78,13 @@ impl Kind {
         matches!(self.kind, "Pod" | "CSIDriver")
     }
 
+    /// Whether writes may wait a moment for others to go along with ([`crate::store::Transaction::is_patient`]). Events
+    /// tell of what has happened already, and come in numbers just when there is much to write.
+    #[must_use]
+    pub fn is_patient(&self) -> bool {
+        self.kind == "Event"
+    }
+
     /// `v1` or `storage.k8s.io/v1`.
     #[must_use]
     pub fn api_version(&self) -> String {

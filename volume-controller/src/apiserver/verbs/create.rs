@@ -88,7 +88,8 @@ pub(crate) async fn insert(
         let write = Write { key, precondition: Precondition::Absent, body: Some(body) };
         let guarded = guard.as_ref().map(|guard| guard.key.clone());
         let writes = std::iter::once(write).chain(charges).collect();
-        let transaction = Transaction { guards: guard.into_iter().collect(), writes };
+        let is_patient = target.stored.is_patient();
+        let transaction = Transaction { guards: guard.into_iter().collect(), writes, is_patient };
         match store.commit(transaction).await {
             Ok(committed) => {
                 let first = committed.into_iter().next();

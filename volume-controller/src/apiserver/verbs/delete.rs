@@ -1,8 +1,10 @@
 //! Deleting objects: at once, after a grace period, or when their finalizers are gone.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::response::Response;
+use futures::{StreamExt, stream};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -17,6 +19,9 @@ use crate::apiserver::status::{self, ApiError};
 use crate::apiserver::{admission, body, reply};
 use crate::lifecycle::{self, Deletion};
 use crate::store::{CommitError, Object, Precondition, Store, Write};
+
+/// Of many objects, how many are deleted at the same time.
+const AT_ONCE: usize = 64;
 
 /// `DeleteOptions`, from the body or else the query.
 #[derive(Debug, Default, Deserialize)]
@@ -63,11 +68,16 @@ pub(super) async fn delete_collection(call: &Call) -> Result<Response, ApiError>
         }
     }
     let room = reply::room(call, &meant)?;
+    // Several at once share a commit.
+    let outcomes = stream::iter(meant).map(|object| async {
+        let name = object.key.name.to_string();
+        let one = Target { name, namespace: target.namespace.clone(), ..*target };
+        (remove(&call.api.store, &one, &options, is_dry).await, object)
+    });
+    let mut outcomes = pin!(outcomes.buffered(AT_ONCE));
     let mut deleted: Vec<Arc<Object>> = Vec::new();
-    for object in meant {
-        let one =
-            Target { name: object.key.name.to_string(), namespace: target.namespace.clone(), ..*target };
-        match remove(&call.api.store, &one, &options, is_dry).await {
+    while let Some((outcome, object)) = outcomes.next().await {
+        match outcome {
             Ok(_) => deleted.push(object),
             // Somebody else was faster.
             Err(ApiError::NotFound { .. }) => {}

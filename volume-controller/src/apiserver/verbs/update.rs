@@ -16,7 +16,7 @@ use crate::apiserver::status::ApiError;
 use crate::apiserver::writer::{self, is_custom_upstream};
 use crate::apiserver::{admission, body, metadata, quota, reply, size};
 use crate::lifecycle;
-use crate::store::{CommitError, Object, Precondition, Store, Write};
+use crate::store::{CommitError, Object, Precondition, Store, Transaction, Write};
 
 /// How often a write that names no version is tried against newer objects.
 pub(super) const ATTEMPTS: u32 = 8;
@@ -95,8 +95,9 @@ pub(super) async fn store(
     }
     let write = lifecycle::update(target.key(), Precondition::Revision(old.revision), new.clone());
     let is_released = write.body.is_none();
-    let writes: Vec<Write> = std::iter::once(write).chain(charges).collect();
-    let committed = store.commit(writes).await?;
+    let writes = std::iter::once(write).chain(charges).collect();
+    let is_patient = target.stored.is_patient();
+    let committed = store.commit(Transaction { writes, is_patient, ..Transaction::default() }).await?;
     Ok(match committed.into_iter().next() {
         Some(committed) if !is_released => Stored::Kept(committed.object),
         _ => Stored::Released(new),

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
@@ -17,11 +18,13 @@ use tokio::{sync::mpsc, time::Instant};
 use super::view::{self, EVENTS, NAMESPACES};
 use crate::{
     lifecycle,
-    store::{Key, Precondition, Store},
+    store::{Key, Precondition, Store, Transaction, Write},
 };
 
 /// How many events may wait to be written; more are dropped.
 const WAITING: usize = 4096;
+/// How many are written at once.
+const TOGETHER: usize = 64;
 /// The same event is not repeated within this time.
 const QUIET: Duration = Duration::from_secs(15);
 /// Past this many remembered events those that are no longer quiet are forgotten.
@@ -67,25 +70,37 @@ impl Recorder {
 
 async fn write_all(store: Store, mut receiver: mpsc::Receiver<News>) {
     let mut told: HashMap<u64, Instant> = HashMap::new();
-    while let Some(news) = receiver.recv().await {
-        let Some(object) = store.get(&news.about) else { continue };
-        if is_going(&store, &news.about.namespace) {
-            continue;
-        }
-        let identity = identity(&news, &object.uid);
-        let now = Instant::now();
-        if told.get(&identity).is_some_and(|at| now - *at < QUIET) {
-            continue;
-        }
-        if told.len() >= REMEMBERED {
-            told.retain(|_, at| now - *at < QUIET);
-        }
-        told.insert(identity, now);
-        tracing::info!(about = %news.about, reason = news.reason, "{}", news.message);
-        if let Err(error) = write(&store, &news, &object.uid, identity).await {
-            tracing::debug!(%error, "an event was not written");
-        }
+    let mut batch = Vec::with_capacity(TOGETHER);
+    while receiver.recv_many(&mut batch, TOGETHER).await > 0 {
+        let fresh = batch.drain(..).filter_map(|news| fresh(&store, &mut told, news));
+        join_all(fresh.map(|write| async {
+            // One of a namespace that is just going, or of which a copy was written meanwhile.
+            if let Err(error) = store.commit(write).await {
+                tracing::debug!(%error, "an event was not written");
+            }
+        }))
+        .await;
     }
+}
+
+/// The write of an event, unless it was told a moment ago or what it is about is gone.
+fn fresh(store: &Store, told: &mut HashMap<u64, Instant>, news: News) -> Option<Transaction> {
+    let object = store.get(&news.about)?;
+    if is_going(store, &news.about.namespace) {
+        return None;
+    }
+    let identity = identity(&news, &object.uid);
+    let now = Instant::now();
+    if told.get(&identity).is_some_and(|at| now - *at < QUIET) {
+        return None;
+    }
+    if told.len() >= REMEMBERED {
+        told.retain(|_, at| now - *at < QUIET);
+    }
+    told.insert(identity, now);
+    tracing::info!(about = %news.about, reason = news.reason, "{}", news.message);
+    let writes = vec![write(store, &news, &object.uid, identity)];
+    Some(Transaction { writes, is_patient: true, ..Transaction::default() })
 }
 
 /// Whether a namespace is being deleted: nothing new may come to be in it.
@@ -102,22 +117,14 @@ fn identity(news: &News, uid: &str) -> u64 {
     hasher.finish()
 }
 
-async fn write(
-    store: &Store,
-    news: &News,
-    uid: &str,
-    identity: u64,
-) -> Result<(), crate::store::CommitError> {
+fn write(store: &Store, news: &News, uid: &str, identity: u64) -> Write {
     let time = Timestamp::now();
     let now = lifecycle::time(time);
     // Objects without a namespace have their events in `default`, as upstream.
     let namespace = if news.about.namespace.is_empty() { "default" } else { &news.about.namespace };
     let name = format!("{}.{identity:016x}", news.about.name);
     let key = Key::new(EVENTS, namespace, &name);
-    let write = match store
-        .get(&key)
-        .and_then(|object| Some((object.revision, object.decode::<Value>().ok()?)))
-    {
+    match store.get(&key).and_then(|object| Some((object.revision, object.decode::<Value>().ok()?))) {
         Some((revision, mut body)) => {
             body["count"] = json!(body["count"].as_i64().unwrap_or(1).saturating_add(1));
             body["lastTimestamp"] = json!(now);
@@ -145,6 +152,5 @@ async fn write(
             });
             lifecycle::create(key, body, time)
         }
-    };
-    store.commit(vec![write]).await.map(drop)
+    }
 }

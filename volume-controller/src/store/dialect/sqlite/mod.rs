@@ -6,6 +6,7 @@
 //!
 //! A batch is a handful of statements however many writes it holds: the rows go
 //! in as one JSON array, the bodies as one blob of which each row takes its slice.
+//! They are one request to SQLite's thread, BEGIN and COMMIT included.
 
 mod file;
 mod lock;
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Row};
+use sqlx::{Connection, Executor, Row};
 
 use super::columns::{from_sql, to_sql};
 use super::{ChangeRow, CommitFailure, Dialect, DialectError, FILL_STEP, Foreign, Loaded, Settled, Size};
@@ -42,6 +44,31 @@ const KEEP_FREE: i64 = 8;
 /// Writes do not wait longer than about this for pages to be given back.
 const VACUUM_DEADLINE: Duration = Duration::from_millis(20);
 
+/// Writes the rows of a batch; the parameters are used up from left to right.
+macro_rules! append {
+    () => {
+        "INSERT INTO change (revision, kind, previous, resource, namespace, name, body)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+                substr(?, value ->> 6, value ->> 7)
+         FROM json_each(?);
+
+         INSERT INTO object (resource, namespace, name, revision)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
+         ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = excluded.revision;
+
+         DELETE FROM object WHERE (resource, namespace, name) IN
+         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?));"
+    };
+}
+/// A transaction that is refused, by the column's NOT NULL, when the counter is not where it was.
+const COMMIT: &str = concat!(
+    "BEGIN IMMEDIATE; UPDATE revision SET current = iif(current = ?, ?, NULL);",
+    append!(),
+    "COMMIT;"
+);
+/// The statements of it that come before COMMIT itself.
+const BEFORE_COMMIT: usize = 5;
+
 /// The database file and the one connection to it.
 pub(crate) struct Sqlite {
     path: PathBuf,
@@ -50,6 +77,9 @@ pub(crate) struct Sqlite {
     connection: Option<SqliteConnection>,
     /// About how much was written since the last checkpoint.
     written: usize,
+    /// The revision that the file is at. It has no other writer, so what was read or committed last still holds;
+    /// `None` when a failure leaves it to be read again.
+    revision: Option<u64>,
 }
 
 impl Sqlite {
@@ -70,7 +100,7 @@ impl Sqlite {
         tune(&mut connection).await.map_err(failed("set up"))?;
         check(&mut connection, &path).await?;
         allow_vacuum(&mut connection, &path).await;
-        Ok(Self { path, lock: Some(lock), connection: Some(connection), written: 0 })
+        Ok(Self { path, lock: Some(lock), connection: Some(connection), written: 0, revision: None })
     }
 
     /// The connection; a new one when the last one failed.
@@ -98,6 +128,7 @@ impl Sqlite {
         match result {
             Ok(value) => Ok(value),
             Err(source) => {
+                self.revision = None;
                 self.disconnect().await;
                 Err(DialectError { doing, source: source.into() })
             }
@@ -133,45 +164,58 @@ impl Sqlite {
     }
 
     async fn try_begin(&mut self, seen: u64) -> sqlx::Result<Vec<ChangeRow>> {
+        if self.revision == Some(seen) {
+            return Ok(Vec::new());
+        }
         let connection = self.connection().await?;
-        let (revision, _) = begin(connection).await?;
+        let (revision, _) = counter(connection).await?;
         if revision < seen {
             return Err(sqlx::Error::Protocol(format!(
                 "the file is at revision {revision}, but {seen} was committed: it was replaced by an older one"
             )));
         }
-        if revision == seen { Ok(Vec::new()) } else { changes_after(connection, seen).await }
+        let changes = if revision == seen { Vec::new() } else { changes_after(connection, seen).await? };
+        self.revision = Some(revision);
+        Ok(changes)
     }
 
-    /// Everything of a commit but the COMMIT.
+    /// Everything of a commit between BEGIN and COMMIT.
     async fn append(&mut self, changes: &[Arc<Change>]) -> sqlx::Result<()> {
+        let batch = self.batch(changes)?;
+        batch.bind(sqlx::query(append!())).execute(self.connection().await?).await.map(drop)
+    }
+
+    /// A whole transaction in one trip to SQLite's thread: every trip costs two changes of thread. Says whether
+    /// a failure was COMMIT's, after which it may have happened.
+    async fn try_commit(&mut self, changes: &[Arc<Change>]) -> Result<(), (sqlx::Error, bool)> {
+        let mut done = 0;
+        let result = async {
+            let base = self.revision.ok_or_else(|| sqlx::Error::Protocol("nothing was begun".to_owned()))?;
+            let base = to_sql(base)?;
+            let batch = self.batch(changes)?;
+            let connection = self.connection().await?;
+            // One result a statement, in their order, up to the first that fails.
+            let query = sqlx::query(COMMIT).bind(base).bind(batch.last);
+            let mut results = connection.fetch_many(batch.bind(query));
+            while results.try_next().await?.is_some() {
+                done += 1;
+            }
+            Ok(())
+        };
+        let result: sqlx::Result<()> = result.await;
+        match result {
+            Ok(()) => {
+                self.revision = changes.last().map(|change| change.revision);
+                Ok(())
+            }
+            Err(error) => Err((error, done >= BEFORE_COMMIT)),
+        }
+    }
+
+    fn batch(&mut self, changes: &[Arc<Change>]) -> sqlx::Result<Batch> {
         let batch = Batch::of(changes)?;
         self.written += PAGES_OF_A_COMMIT + 2 * (batch.bodies.len() + batch.rows.len());
-        let connection = self.connection().await?;
-        // One trip to SQLite's thread; the parameters are used up from left to right.
-        sqlx::query(
-            "INSERT INTO change (revision, kind, previous, resource, namespace, name, body)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-                    substr(?, value ->> 6, value ->> 7)
-             FROM json_each(?);
-
-             INSERT INTO object (resource, namespace, name, revision)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
-             ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = excluded.revision;
-
-             DELETE FROM object WHERE (resource, namespace, name) IN
-             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?));
-
-             UPDATE revision SET current = ?;",
-        )
-        .bind(batch.bodies)
-        .bind(batch.rows)
-        .bind(batch.put)
-        .bind(batch.delete)
-        .bind(batch.last)
-        .execute(connection)
-        .await?;
-        Ok(())
+        Ok(batch)
     }
 
     async fn try_settle(&mut self, base: u64, last: u64) -> sqlx::Result<Settled> {
@@ -277,6 +321,7 @@ impl Sqlite {
     }
 
     async fn try_fill(&mut self, changes: &[Arc<Change>], restored: Restored) -> sqlx::Result<()> {
+        self.revision = None;
         begin(self.connection().await?).await?;
         for changes in changes.chunks(FILL_STEP) {
             self.append(changes).await?;
@@ -310,29 +355,26 @@ impl Dialect for Sqlite {
         self.check("read the objects", result).await
     }
 
+    /// The transaction itself begins in `commit`: the lock on the file keeps every other writer out.
     async fn begin(&mut self, seen: u64) -> Result<Foreign, DialectError> {
         let result = self.try_begin(seen).await;
-        self.check("begin a transaction", result).await.map(Foreign::Changes)
+        self.check("read the revision", result).await.map(Foreign::Changes)
     }
 
+    /// Nothing is open between `begin` and `commit`.
     async fn rollback(&mut self) -> Result<(), DialectError> {
-        let result = async {
-            let connection = self.connection().await?;
-            sqlx::query("ROLLBACK").execute(connection).await
-        }
-        .await;
-        self.check("roll back", result).await.map(drop)
+        Ok(())
     }
 
     async fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), CommitFailure> {
-        let result = self.append(changes).await;
-        self.check("write the changes", result).await.map_err(CommitFailure::Refused)?;
-        let result = async {
-            let connection = self.connection().await?;
-            sqlx::query("COMMIT").execute(connection).await
+        match self.try_commit(changes).await {
+            Ok(()) => Ok(()),
+            Err((error, at_commit)) => {
+                let doing = if at_commit { "commit" } else { "write the changes" };
+                let failed = self.check::<()>(doing, Err(error)).await;
+                failed.map_err(if at_commit { CommitFailure::Unknown } else { CommitFailure::Refused })
+            }
         }
-        .await;
-        self.check("commit", result).await.map(drop).map_err(CommitFailure::Unknown)
     }
 
     async fn settle(&mut self, base: u64, last: u64) -> Result<Settled, DialectError> {
@@ -388,3 +430,6 @@ impl Dialect for Sqlite {
         self.lock = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqliteRow};
 
 use super::super::columns::{from_sql, kind_from_sql, kind_to_sql, to_sql};
 use super::super::{ChangeRow, ObjectRow};
@@ -66,6 +67,14 @@ impl Batch {
             delete: Value::Array(delete).to_string(),
             last: to_sql(changes.last().map_or(0, |change| change.revision))?,
         })
+    }
+
+    /// Gives the statements that write the rows their parameters.
+    pub(super) fn bind(
+        self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Query<'_, Sqlite, SqliteArguments> {
+        query.bind(self.bodies).bind(self.rows).bind(self.put).bind(self.delete)
     }
 }
 
