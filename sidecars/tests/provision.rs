@@ -431,3 +431,42 @@ async fn many_claims_at_once() {
     assert_eq!(bench.api.writes("PATCH persistentvolumeclaims"), 400);
     bench.stop().await;
 }
+
+/// A claim deleted while another is filled from it goes after that, and not before.
+#[tokio::test]
+async fn the_source_of_a_clone_is_kept_until_it_is_made() {
+    const CLONING: &str = "provisioner.storage.kubernetes.io/cloning-protection";
+    let mut bench = Bench::new().await;
+    put_class(&bench, &json!({}));
+    put_claim(&bench, "data", &json!({}));
+    bench.start();
+    until("the volume is saved", || saved(&bench, "data")).await;
+    until("the intent is taken away", || !intended(&bench, "data")).await;
+    bind(&bench, "data");
+    let gate = Arc::new(Semaphore::new(0));
+    bench.driver.fault("CreateVolume", Fault::DoneBut(Code::DeadlineExceeded, "slow"));
+    bench.driver.fault("CreateVolume", Fault::Hold(Arc::clone(&gate)));
+    let source = json!({"kind": "PersistentVolumeClaim", "name": "data"});
+    let mut copy = bench.api.get(CLAIMS, "dev", "data");
+    copy["metadata"]["name"] = json!("copy");
+    copy["metadata"]["uid"] = json!("u-copy");
+    copy["spec"]["volumeName"] = Value::Null;
+    copy["spec"]["dataSource"] = source;
+    copy["status"] = json!({"phase": "Pending"});
+    bench.api.put(CLAIMS, "dev", copy);
+    until("it is asked for again", || bench.driver.count("CreateVolume") >= 3).await;
+    assert!(bench.api.has_finalizer(CLAIMS, "dev", "data", CLONING));
+    delete_claim(&bench, "data");
+    // Killed in between, all is read anew: the source is being deleted, and serves those it is kept for.
+    bench.kill().await;
+    gate.add_permits(9);
+    bench.start();
+    until("the copy is saved", || saved(&bench, "copy")).await;
+    let asked = bench.driver.create_requests().pop().expect("a request");
+    assert!(asked.volume_content_source.is_some(), "it was filled from the source");
+    assert!(!bench.api.get(CLAIMS, "dev", "data").is_null(), "kept until the copy is bound");
+    until("the intent is taken away", || !intended(&bench, "copy")).await;
+    bind(&bench, "copy");
+    until("the source goes", || bench.api.get(CLAIMS, "dev", "data").is_null()).await;
+    bench.stop().await;
+}

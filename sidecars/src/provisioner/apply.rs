@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::{
+    cloning::CLONING,
     decide::{Action, INTENT, Progress, View, VolumeObject, has_intent},
     memory::{self, Memory},
     plan::{DELETION_SECRET_NAME, DELETION_SECRET_NAMESPACE, Plan},
@@ -55,6 +56,16 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             view.volume = found.map_or(VolumeObject::Absent, |volume| VolumeObject::There(Arc::new(volume)));
         }
         Action::ReadSource(_) => view.source = read_source(context, &claim).await?,
+        Action::ProtectSource(_) => {
+            let Source::Claim { claim: Some(other), .. } = &view.source else { return Ok(()) };
+            let patch = finalizer_patch(&**other, CLONING, true);
+            let written = writes::patch_if_unchanged(&api, &**other, Part::Whole, patch).await?;
+            match (&mut view.source, written) {
+                (Source::Claim { claim, .. }, Written::Yes(now)) => *claim = Some(Box::new(now)),
+                // Not what was decided on any more: looked at anew.
+                (source, _) => *source = Source::NotAsked,
+            }
+        }
         Action::RecordIntent(_) => {
             let patch = finalizer_patch(&*claim, INTENT, true);
             let written = writes::patch_if_unchanged(&api, &*claim, Part::Whole, patch).await?;
@@ -102,6 +113,13 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
         }
     }
     Ok(())
+}
+
+/// Lets go of a claim from which nothing is made any more.
+pub(super) async fn release_source(context: &Context, claim: &PersistentVolumeClaim) -> Result<(), ApiError> {
+    let patch = finalizer_patch(claim, CLONING, false);
+    // Over another version somebody may be made from it again: its change wakes this look anew.
+    writes::patch_if_unchanged(&claims(context, claim), claim, Part::Whole, patch).await.map(drop)
 }
 
 /// What the claim's source is now, and what belongs to it.

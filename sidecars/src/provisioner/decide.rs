@@ -22,6 +22,7 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 
 use super::{
+    cloning::is_kept,
     memory::{Memory, is_clear},
     plan::{self, Plan, Settings, volume_name},
     reason::Reason,
@@ -83,6 +84,8 @@ pub(crate) enum Action {
     ReadVolume(Reason),
     /// Read what the volume is to be filled with from the API: a cache may still show another of the name.
     ReadSource(Reason),
+    /// Keep the claim that the volume is filled from until it is.
+    ProtectSource(Reason),
     /// Put the intent on the claim, if it is still the version that was read.
     RecordIntent(Reason),
     /// CreateVolume.
@@ -105,6 +108,7 @@ impl Action {
             | Self::ReadClaim(reason)
             | Self::ReadVolume(reason)
             | Self::ReadSource(reason)
+            | Self::ProtectSource(reason)
             | Self::RecordIntent(reason)
             | Self::Create(_, reason)
             | Self::Save(_, reason)
@@ -210,6 +214,11 @@ fn provision(view: &View, claim: &PersistentVolumeClaim) -> Action {
     // The intent may be all that a stale cache still shows of a claim long finished.
     if !view.live {
         return Action::ReadClaim(Reason::AskingAgain);
+    }
+    if let Source::Claim { claim: Some(source), .. } = &view.source
+        && !is_kept(source)
+    {
+        return Action::ProtectSource(Reason::ReadingSource);
     }
     Action::Create(Box::new(plan), Reason::Creating)
 }

@@ -80,6 +80,7 @@ fn kind(action: &Action) -> &'static str {
         Action::ReadClaim(_) => "read claim",
         Action::ReadVolume(_) => "read volume",
         Action::ReadSource(_) => "read source",
+        Action::ProtectSource(_) => "protect source",
         Action::RecordIntent(_) => "intent",
         Action::Create(..) => "create",
         Action::Save(..) => "save",
@@ -110,6 +111,23 @@ fn table() {
     };
     let with = |changes: &Value| View { claim: claim(changes), ..view() };
     let restored = |more: &Value| with(&source(holdfast_api::snapshot::GROUP, more));
+    let cloned = |finalizers: &[&str], more: &Value| {
+        let mut changes = json!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "data"}}});
+        merge(&mut changes, more);
+        let other = json!({
+            "metadata": {"name": "data", "uid": "o", "finalizers": finalizers},
+            "spec": {"volumeName": "pv", "resources": {"requests": {"storage": "1Gi"}}},
+            "status": {"phase": "Bound"},
+        });
+        let volume = json!({"spec": {"claimRef": {"uid": "o"}, "csi": {"driver": "d", "volumeHandle": "x"}}});
+        let source = Source::Claim {
+            claim: Some(Box::new(serde_json::from_value(other).expect("a claim"))),
+            volume: Some(Box::new(serde_json::from_value(volume).expect("a volume"))),
+        };
+        let mut view = View { source, ..with(&changes) };
+        view.facts = Arc::new(DriverFacts { clone: true, ..(*view.facts).clone() });
+        view
+    };
     let gone = || Source::Snapshot { snapshot: None, content: None };
     let clear = || Some(Memory::Nothing);
     let unanswered = || Some(Memory::Unanswered(a_plan()));
@@ -153,6 +171,9 @@ fn table() {
         (90, restored(&json!({})), "read source"),
         (91, View { source: gone(), ..restored(&json!({})) }, "retry"),
         (92, restored(&dying), "rest"),
+        (95, cloned(&["x/y"], &intent), "protect source"),
+        (96, cloned(&[crate::provisioner::cloning::CLONING], &intent), "create"),
+        (97, cloned(&["x/y"], &json!({})), "intent"),
         (93, View { volume: VolumeObject::Absent, ..restored(&dying_intent) }, "read source"),
         (94, View { volume: VolumeObject::Absent, source: gone(), ..restored(&dying_intent) }, "retry"),
         (16, View { places: vec![], ..topology(View { places: vec![], ..view() }) }, "retry"),

@@ -212,7 +212,9 @@ impl World {
                     .map_or(VolumeObject::Absent, |there| VolumeObject::There(Arc::new(there)));
             }
             // The claim names none.
-            Action::ReadSource(_) => view.source = Source::Snapshot { snapshot: None, content: None },
+            Action::ProtectSource(_) | Action::ReadSource(_) => {
+                view.source = Source::Snapshot { snapshot: None, content: None }
+            }
             Action::RecordIntent(_) => {
                 view.live = true;
                 if self.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none()) {

@@ -1,6 +1,7 @@
 //! Makes volumes for claims, and deletes them when their claims are gone.
 
 mod apply;
+mod cloning;
 mod decide;
 mod memory;
 mod parameters;
@@ -95,6 +96,16 @@ fn listen(me: &Arc<Provisioner>, claims: &Arc<Queue<ClaimKey>>, volumes: &Arc<Qu
             && change.touches(|claim| (claim.spec.clone(), claim.annotations().clone(), is_deleting(claim)))
         {
             queue.add(ObjectRef::from_obj(&**claim));
+        }
+        if matches!(change, Change::Set { .. }) && cloning::is_kept(claim) && change.touches(cloning::is_kept)
+        {
+            queue.add(ObjectRef::from_obj(&**claim));
+        }
+        // What it was filled from may go now.
+        if let Some(source) = cloning::source_of(claim)
+            && (matches!(change, Change::Gone(_)) || cloning::is_finished(claim))
+        {
+            queue.add(ObjectRef::new(source).within(&claim.namespace().unwrap_or_default()));
         }
         true
     });
@@ -219,6 +230,13 @@ impl Provisioner {
     async fn sync_claim(&self, key: &ClaimKey) -> Outcome {
         let mut view = self.view(key);
         let Some(claim) = view.claim.clone() else { return Outcome::Done };
+        if cloning::is_kept(&claim)
+            && cloning::may_go(&claim, &self.context.cache.claims.all())
+            && let Err(error) = apply::release_source(&self.context, &claim).await
+        {
+            self.context.teller.tell(&*claim, &Reason::Blocked((&error).into()));
+            return Outcome::Retry;
+        }
         let uid = claim.uid().unwrap_or_default();
         for _ in 0..MOST_STEPS {
             let action = decide::decide(&view);

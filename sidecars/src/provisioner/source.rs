@@ -15,6 +15,7 @@ use holdfast_proto::csi::{
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 
+use super::cloning;
 use crate::csi::DriverFacts;
 
 /// What a claim names as its source.
@@ -186,7 +187,7 @@ fn from_claim(
         return Err(SourceError::NotSupported("claim"));
     }
     let other = other.ok_or_else(|| SourceError::NoClaim(named()))?;
-    if other.metadata.deletion_timestamp.is_some() {
+    if !cloning::is_served(claim, other) {
         return Err(SourceError::ClaimGoing(named()));
     }
     let unbound = || SourceError::ClaimUnbound(named());

@@ -160,6 +160,8 @@ fn claims() {
     let two = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
     let too_small = SourceError::TooSmall { asked: GI, least: 2 * GI, source_name: "claim data".to_owned() };
     let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    let kept_and_going =
+        |since: &str| json!({"metadata": {"deletionTimestamp": since, "finalizers": [cloning::CLONING]}});
     let table: Vec<(u32, Source, Result<(), SourceError>)> = vec![
         (1, from_claim(&none, &none), Ok(())),
         (2, Source::Claim { claim: None, volume: None }, Err(SourceError::NoClaim(named()))),
@@ -174,6 +176,12 @@ fn claims() {
             Err(SourceError::ClaimMode(named())),
         ),
         (9, from_claim(&two, &none), Err(too_small)),
+        (10, from_claim(&kept_and_going("2026-01-01T00:00:00Z"), &none), Ok(())),
+        (
+            11,
+            from_claim(&kept_and_going("2025-12-31T23:59:59Z"), &none),
+            Err(SourceError::ClaimGoing(named())),
+        ),
     ];
     let source = json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "data"}});
     for (number, found, wanted) in table {

@@ -193,6 +193,7 @@ impl Controller for Driver {
             rpc::Type::PublishUnpublishVolume,
             rpc::Type::ExpandVolume,
             rpc::Type::CreateDeleteSnapshot,
+            rpc::Type::CloneVolume,
         ];
         if self.0.lock().lists_snapshots {
             kinds.push(rpc::Type::ListSnapshots);
