@@ -2,19 +2,24 @@
 //! `holdfast up` in between. Whatever the order, what was restored is what was there, and
 //! nothing is left.
 
-use std::{fs, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use holdfast_api::snapshot::volume::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
+use holdfast_test_needs::{Need, missing};
 use holdfast_tests::{
     cannot_run,
     disk::Disk,
     leftovers,
     machine::Machine,
     objects::{self, NAMESPACE, Objects, bound_volume, is_published, volume_path},
+    process::binary,
     wait::until,
 };
-use kube::Api;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 /// A machine with one pool, on an xfs of its own.
@@ -29,14 +34,22 @@ struct Ground {
 
 impl Ground {
     async fn start() -> Result<Self> {
-        let disk = Disk::new("xfs", 4 << 30)?;
+        Self::on("xfs", "image", &["default"]).await
+    }
+
+    /// The same with several pools of another backend.
+    async fn on(file_system: &str, backend: &str, names: &[&str]) -> Result<Self> {
+        let disk = Disk::new(file_system, 4 << 30)?;
         let pools = disk.beside("config")?.join("pools.toml");
-        let pool = disk.path().join("pool");
-        fs::create_dir(&pool)?;
-        let text = format!(
-            "[[pool]]\nname = \"default\"\nbackend = \"image\"\npath = \"{}\"\ncreate = true\n",
-            pool.display()
-        );
+        let mut text = String::new();
+        for name in names {
+            let path = disk.path().join("pool").join(name);
+            fs::create_dir_all(&path)?;
+            writeln!(
+                text,
+                "[[pool]]\nname = {name:?}\nbackend = {backend:?}\npath = {path:?}\ncreate = true"
+            )?;
+        }
         fs::write(&pools, text)?;
         let machine = Machine::start(&["--pools", pools.to_str().context("a path of UTF-8")?]).await?;
         let client = machine.client().await?;
@@ -130,16 +143,14 @@ impl Ground {
         .await
     }
 
-    /// What the pool holds besides its own files, the trash included.
+    /// The volumes and snapshots that the pools hold, the trash included.
     fn in_pool(&self) -> Result<Vec<PathBuf>> {
-        let (mut found, mut folders) = (Vec::new(), vec![self.disk.path().join("pool")]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    folders.push(entry.path());
-                } else if entry.path().extension().is_some_and(|extension| extension == "img") {
-                    found.push(entry.path());
+        let mut found = Vec::new();
+        for pool in fs::read_dir(self.disk.path().join("pool"))? {
+            let pool = pool?.path();
+            for kind in ["volumes", "snapshots", "trash"] {
+                for entry in fs::read_dir(pool.join(kind))? {
+                    found.push(entry?.path());
                 }
             }
         }
@@ -409,4 +420,55 @@ impl Ground {
         self.machine.kill()?;
         self.machine.restart().await
     }
+}
+
+/// What another machine's snapshot becomes here: received into a pool, applied, restored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_received_snapshot_is_restored_by_what_was_printed_for_it() -> Result<()> {
+    if cannot_run() || missing(&[Need::FileSystem("btrfs"), Need::Program("btrfs")]) {
+        return Ok(());
+    }
+    let ground = Ground::on("btrfs", "btrfs", &["default", "copies"]).await?;
+    let mut class = objects::class("elsewhere");
+    class["parameters"] = json!({"pool": "copies"});
+    objects::create(&ground.objects.classes, class).await?;
+    objects::create(&ground.objects.classes, objects::class("here")).await?;
+    ground.claim("data", "here", None).await?;
+    let data = ground.mounted("data").await?;
+    write(data.join("file"), "monday")?;
+    ground.snapshot("monday", of_claim("data")).await?;
+    let handle = ground.ready("monday").await?.status.unwrap_or_default().snapshot_handle;
+    let handle = handle.context("its handle")?;
+
+    let folder = ground.disk.beside("config")?;
+    let (config, yaml) = (folder.join("pools.toml"), folder.join("received.yaml"));
+    let command = format!(
+        "{bin} driver snapshot send {handle} --config {config} \
+         | {bin} driver snapshot receive --pool copies -o yaml -n {NAMESPACE} --config {config} >{yaml}",
+        bin = binary().display(),
+        config = config.display(),
+        yaml = yaml.display(),
+    );
+    #[expect(clippy::disallowed_methods, reason = "the test starts what people start")]
+    let sent = Command::new("bash").args(["-o", "pipefail", "-c", &command]).output()?;
+    ensure!(sent.status.success(), "{command}: {}", String::from_utf8_lossy(&sent.stderr));
+    let applied = ground.machine.kubectl(&["apply", "-o", "name", "-f", yaml.to_str().context("UTF-8")?])?;
+    let name = applied.lines().find_map(|line| line.strip_prefix("volumesnapshot.snapshot.storage.k8s.io/"));
+    let name = name.with_context(|| format!("no snapshot in {applied}"))?;
+    let content = ground.ready(name).await?;
+    ground.claim("restored", "elsewhere", from_snapshot(name)).await?;
+    let restored = ground.mounted("restored").await?;
+    ensure!(fs::read_to_string(restored.join("file"))? == "monday", "what was received is restored");
+
+    for name in ["restored", "data"] {
+        ground.delete_pod_and_claim(name).await?;
+    }
+    ground.delete_snapshot("monday").await?;
+    // What was printed says Retain: the snapshot object goes alone.
+    ground.delete_snapshot(name).await?;
+    let content = content.metadata.name.context("a name")?;
+    let patch = json!({"spec": {"deletionPolicy": "Delete"}});
+    ground.contents.patch(&content, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    objects::delete(&ground.contents, &content).await?;
+    ground.end().await
 }
