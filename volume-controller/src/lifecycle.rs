@@ -11,6 +11,9 @@ use crate::store::{Key, Precondition, Write};
 /// What happens to a pod that names no grace period, in seconds.
 const DEFAULT_GRACE: i64 = 30;
 
+/// The finalizers that say what becomes of those that an object owns.
+const PROPAGATION: [&str; 2] = ["foregroundDeletion", "orphan"];
+
 /// The write that stores `body`, or, when it is being deleted and nothing holds
 /// it any more, the write that removes it. Every writer of an existing object
 /// goes through here: the API server and the controllers alike.
@@ -48,7 +51,7 @@ pub(crate) enum Deletion {
 /// have one, and a second deletion can only shorten it. `asked` are the seconds
 /// to end in; without them the object says.
 pub(crate) fn deletion(resource: &str, old: &Value, asked: Option<i64>, now: Timestamp) -> Deletion {
-    let is_graceful = kinds::ALL.iter().any(|kind| kind.is_graceful && kind.resource() == resource);
+    let is_graceful = is_graceful(resource);
     let begun = old["metadata"]["deletionTimestamp"].as_str();
     let left = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     let grace = match (begun, asked) {
@@ -101,6 +104,34 @@ pub fn delete(key: Key, precondition: Precondition, body: Value, grace: u32, now
         Deletion::Mark(marked) => update(key, precondition, marked),
         Deletion::Wait => update(key, precondition, body),
     }
+}
+
+/// How those that an object owns are treated when it goes: the finalizer that stands for it, and no
+/// other of that sort; none where it does not matter to them.
+pub(crate) fn propagate(body: &mut Value, finalizer: &str) {
+    let metadata = &mut body["metadata"];
+    let mut held: Vec<Value> = metadata["finalizers"].as_array().cloned().unwrap_or_default();
+    held.retain(|held| !PROPAGATION.iter().any(|one| held == one));
+    if !finalizer.is_empty() {
+        held.push(json!(finalizer));
+    }
+    if !held.is_empty() {
+        metadata["finalizers"] = json!(held);
+    } else if let Some(metadata) = metadata.as_object_mut() {
+        metadata.remove("finalizers");
+    }
+}
+
+/// The seconds that an object gets to end in where nobody says otherwise: a pod on a node.
+pub(crate) fn own_grace(resource: &str, body: &Value) -> u32 {
+    if !is_graceful(resource) {
+        return 0;
+    }
+    u32::try_from(grace(body, None)).unwrap_or(0)
+}
+
+fn is_graceful(resource: &str) -> bool {
+    kinds::ALL.iter().any(|kind| kind.is_graceful && kind.resource() == resource)
 }
 
 /// `metadata.generation` counts the changes of what is wanted.

@@ -42,11 +42,11 @@ pub(crate) mod quota;
 pub(crate) mod rbac;
 mod reply;
 mod reviews;
-mod route;
+pub(crate) mod route;
 mod router;
 mod selection;
 mod size;
-mod status;
+pub(crate) mod status;
 pub mod table;
 mod tls;
 mod tokens;
@@ -66,16 +66,17 @@ use axum::Router;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Store;
+use crate::store::{Object, Store};
 pub use admin::{BACKUP_PATH, CHECK_PATH};
 pub use audit::AuditConfig;
 pub use credentials::{kubeconfig_for, shared_credentials};
 pub use error::ServeError;
+use route::Target;
 use status::ApiError;
 use verbs::update::Recorded;
 pub use within::{Crashed, Within};
@@ -248,6 +249,22 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Server, Se
         }
     });
     Ok(Server { address, kubeconfig, socket, router, task })
+}
+
+/// Creates an object for a controller as for any client: completed, defaulted, admitted, checked and
+/// charged to quotas.
+pub(crate) async fn create(store: &Store, namespace: &str, body: Value) -> Result<Arc<Object>, ApiError> {
+    let text = |field: &str| body[field].as_str().unwrap_or_default();
+    let kind = kinds::named(text("apiVersion"), text("kind"))
+        .ok_or_else(|| ApiError::Internal(format!("there is no kind {}", body["kind"])))?;
+    let target = Target {
+        kind,
+        stored: kinds::stored(kind),
+        namespace: namespace.to_owned(),
+        name: String::new(),
+        part: route::Part::Main,
+    };
+    verbs::create::insert(store, &target, body, Recorded::By(apply::SERVER)).await
 }
 
 /// Creates what is missing of the namespaces; a crash in between leaves some,

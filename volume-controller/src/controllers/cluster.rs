@@ -115,7 +115,7 @@ impl Cluster {
         self.write(key, |revision, body| lifecycle::delete(key.clone(), revision, body, 0, now)).await;
     }
 
-    async fn write(&self, key: &Key, write: impl Fn(Precondition, Value) -> Write) {
+    pub(crate) async fn write(&self, key: &Key, write: impl Fn(Precondition, Value) -> Write) {
         loop {
             let object = self.store.get(key).unwrap_or_else(|| panic!("{key} is not there"));
             let write = write(Precondition::Revision(object.revision), object.decode().unwrap());

@@ -11,12 +11,14 @@ mod binder;
 mod cluster;
 #[cfg(test)]
 mod cluster_tests;
+mod collector;
 mod engine;
+mod ephemeral;
 mod expand;
-mod garbage;
 mod leader;
 mod metrics;
 mod namespace;
+mod old_events;
 mod protection;
 mod queue;
 mod quota;
@@ -121,6 +123,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         protection::Protection,
         attachdetach::AttachDetach,
         scheduler::Scheduler,
+        ephemeral::Ephemeral,
         expand::Expand,
         namespace::Namespaces,
         aggregation::Aggregation,
@@ -138,9 +141,15 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         tasks.spawn(room::run(store, recorder, cancel));
     }
     {
+        let (io, metrics, cancel) = (io.clone(), config.metrics.clone(), cancel.clone());
+        tasks.spawn(keep_running(collector::NAME, cancel.clone(), move || {
+            collector::run(io.clone(), metrics.clone(), cancel.clone())
+        }));
+    }
+    {
         let (store, cancel) = (config.store, cancel.clone());
-        tasks.spawn(keep_running("garbage", cancel.clone(), move || {
-            garbage::run(store.clone(), cancel.clone())
+        tasks.spawn(keep_running("old-events", cancel.clone(), move || {
+            old_events::run(store.clone(), cancel.clone())
         }));
     }
     drop(io);

@@ -91,6 +91,14 @@ pub fn stored(kind: &'static Kind) -> &'static Kind {
     ALL.iter().find(same).copied().unwrap_or(kind)
 }
 
+/// The kind that an object or a reference names, of whichever version.
+#[must_use]
+pub fn named(api_version: &str, kind: &str) -> Option<&'static Kind> {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let found = ALL.iter().find(|known| (known.group, known.kind) == (group, kind));
+    found.copied()
+}
+
 #[cfg(test)]
 mod update_tests;
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::update::{ATTEMPTS, current};
+use crate::apiserver::kinds::Kind;
 use crate::apiserver::options::is_dry_run;
 use crate::apiserver::route::Target;
 use crate::apiserver::selection::Selection;
@@ -22,6 +23,7 @@ use crate::store::{CommitError, Object, Precondition, Store, Write};
 
 /// Of many objects, how many are deleted at the same time.
 const AT_ONCE: usize = 64;
+const EVENTS: &str = "events";
 
 /// `DeleteOptions`, from the body or else the query.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +32,7 @@ struct DeleteOptions {
     grace_period_seconds: Option<i64>,
     preconditions: Option<Preconditions>,
     propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
     dry_run: Option<Vec<String>>,
 }
 
@@ -106,6 +109,14 @@ fn read(call: &Call) -> Result<(DeleteOptions, bool), ApiError> {
              supported values: \"Background\", \"Foreground\", \"Orphan\""
         )));
     }
+    options.orphan_dependents = options.orphan_dependents.or(query.orphan_dependents);
+    if options.orphan_dependents.is_some() && options.propagation_policy.is_some() {
+        return Err(ApiError::Unprocessable(
+            "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: orphanDependents and \
+             deletionPropagation cannot be both set"
+                .to_owned(),
+        ));
+    }
     let dry = options.dry_run.as_deref().unwrap_or(&query.dry_run);
     let is_dry = is_dry_run(dry, call.target.kind)?;
     Ok((options, is_dry))
@@ -129,9 +140,14 @@ async fn remove(
     loop {
         let object = current(store, target)?;
         check(target, &object, options)?;
-        let old = reply::decode(&object)?;
+        let stored = reply::decode(&object)?;
+        let old = propagated(target.stored, stored.clone(), options);
         let asked = options.grace_period_seconds;
-        let deletion = lifecycle::deletion(&object.key.resource, &old, asked, Timestamp::now());
+        let deletion = match lifecycle::deletion(&object.key.resource, &old, asked, Timestamp::now()) {
+            // It goes already, and what belongs to it is to be treated otherwise from now on.
+            Deletion::Wait if old != stored => Deletion::Mark(old.clone()),
+            deletion => deletion,
+        };
         let precondition = Precondition::Revision(object.revision);
         let (write, outcome) = match deletion {
             Deletion::Remove => (Write { key: target.key(), precondition, body: None }, Outcome::Gone),
@@ -160,6 +176,23 @@ async fn remove(
             Err(error) => return Err(ApiError::from_commit(error, target.kind, &target.name)),
         }
     }
+}
+
+/// The object with the finalizer that says what becomes of those that it owns, as the options say or as
+/// it says itself already (upstream's `deletionFinalizersForGarbageCollection`).
+fn propagated(kind: &Kind, mut body: Value, options: &DeleteOptions) -> Value {
+    // Events own nothing.
+    if kind.plural == EVENTS {
+        return body;
+    }
+    let finalizer = match (options.orphan_dependents, options.propagation_policy.as_deref()) {
+        (Some(true), _) | (None, Some("Orphan")) => "orphan",
+        (None, Some("Foreground")) => "foregroundDeletion",
+        (Some(false), _) | (None, Some("Background")) => "",
+        (None, _) => return body,
+    };
+    lifecycle::propagate(&mut body, finalizer);
+    body
 }
 
 fn check(target: &Target, object: &Object, options: &DeleteOptions) -> Result<(), ApiError> {

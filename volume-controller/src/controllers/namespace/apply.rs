@@ -29,12 +29,10 @@ pub(crate) fn content(store: &Store, namespace: &str) -> Vec<Content> {
     objects
         .filter_map(|object| {
             let body: Value = object.decode().ok()?;
-            let is_placed_pod = &*object.key.resource == "pods" && !body["spec"]["nodeName"].is_null();
-            let grace = body["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
             Some(Content {
                 at: At { key: object.key.clone(), revision: object.revision },
                 deleting: !body["metadata"]["deletionTimestamp"].is_null(),
-                grace: if is_placed_pod { u32::try_from(grace).unwrap_or(u32::MAX) } else { 0 },
+                grace: lifecycle::own_grace(&object.key.resource, &body),
             })
         })
         .collect()

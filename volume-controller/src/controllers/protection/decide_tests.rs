@@ -39,6 +39,18 @@ fn claims() {
             free(),
         ),
         (13, "it is not there", vec![], None),
+        (
+            26,
+            "a pod that its node has let go of, and that waits for its claims",
+            vec![a(), pod_on("n", "p", &["a"]).deleting().set("metadata.deletionGracePeriodSeconds", 0)],
+            free(),
+        ),
+        (
+            27,
+            "a pod that its node has time for",
+            vec![a(), pod_on("n", "p", &["a"]).deleting().set("metadata.deletionGracePeriodSeconds", 30)],
+            None,
+        ),
     ] {
         assert_eq!(decide(&view(&objects), &of_claim("a")), expected, "case {number}: {why}");
     }

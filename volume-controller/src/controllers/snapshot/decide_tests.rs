@@ -3,8 +3,8 @@
 use holdfast_api::{
     secret::SecretError,
     snapshot::names::{
-        BEING_DELETED, CLAIM_AS_SOURCE, CONTENT_BOUND, DEFAULT_CLASS, SECRET_NAME, SECRET_NAMESPACE,
-        SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND,
+        BEING_CREATED, BEING_DELETED, CLAIM_AS_SOURCE, CONTENT_BOUND, DEFAULT_CLASS, SECRET_NAME,
+        SECRET_NAMESPACE, SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND,
     },
 };
 use serde_json::{Value, json};
@@ -518,6 +518,17 @@ fn contents() {
         let (finalizers, reason) = (vec![CONTENT_BOUND], Reason::Protecting);
         Some(Action::Protect { object: at(key.clone()), finalizers, reason })
     };
+    let retained = || {
+        held()
+            .set("spec.deletionPolicy", "Retain")
+            .set("status.readyToUse", true)
+            .note(BEING_DELETED, "yes")
+            .deleting()
+    };
+    let settled = || {
+        let (finalizers, reason) = (vec![CONTENT_BOUND], Reason::NothingToDelete { driver: DRIVER.into() });
+        Some(Action::Release { object: at(key.clone()), finalizers, reason })
+    };
     check(
         vec![
             Case(54, "made by hand", vec![content("s", "v"), driver(true)], protect()),
@@ -543,6 +554,21 @@ fn contents() {
                 None,
             ),
             Case(61, "its snapshot is not there: it stays", vec![held(), driver(true)], None),
+            Case(102, "to be retained, and nobody is there", vec![retained()], settled()),
+            Case(103, "its own driver does it", vec![retained(), driver(true)], None),
+            Case(
+                104,
+                "its snapshot does not let it go",
+                vec![retained().set("metadata.annotations", json!({}))],
+                nobody(),
+            ),
+            Case(105, "it may have been made", vec![retained().note(BEING_CREATED, "yes")], nobody()),
+            Case(
+                106,
+                "it never had a snapshot",
+                vec![retained().set("metadata.annotations", json!({})).unset("spec.volumeSnapshotRef.uid")],
+                settled(),
+            ),
         ],
         &key,
     );

@@ -21,6 +21,7 @@ pub(crate) enum Reason {
     WaitsForContent { content: String },
     Kept { content: String },
     Gone,
+    NothingToDelete { driver: String },
     ClaimUnused,
     // What a person has to do something about.
     NoClaim { claim: String },
@@ -71,6 +72,7 @@ impl Reason {
             | Self::WaitsForContent { .. }
             | Self::Kept { .. }
             | Self::Gone
+            | Self::NothingToDelete { .. }
             | Self::ClaimUnused => return None,
         })
     }
@@ -115,6 +117,12 @@ impl fmt::Display for Reason {
             }
             Self::Kept { content } => write!(f, "content {content} stays without the snapshot"),
             Self::Gone => f.write_str("the snapshot is being deleted and no content belongs to it"),
+            Self::NothingToDelete { driver } => {
+                write!(
+                    f,
+                    "what it stands for is retained, so nobody waits for the driver {driver}, which is not here"
+                )
+            }
             Self::ClaimUnused => f.write_str("no snapshot of the claim is being taken any more"),
             Self::NoClaim { claim } => write!(
                 f,

@@ -115,8 +115,12 @@ pub(crate) fn pod_node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
-/// Whether all containers of a pod have ended for good.
+/// Whether a pod has ended for good: its containers have, or its node has let go of it and finalizers
+/// alone keep the object. One that waits for its own claims to go would keep them for ever.
 pub(crate) fn is_terminated(pod: &Pod) -> bool {
+    if is_deleting(&pod.metadata) && pod.metadata.deletion_grace_period_seconds == Some(0) {
+        return true;
+    }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
