@@ -62,7 +62,7 @@ macro_rules! id {
 }
 
 id!(
-    /// The id of a snapshot. It lies in its source's pool.
+    /// The id of a snapshot. It lies in its source's pool, unless it was received.
     SnapshotId,
     "snapshot_id",
     Error::SnapshotNotFound

@@ -30,7 +30,7 @@ use crate::{
     },
     metrics::Metrics,
     mutable::Mutable,
-    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
+    pool::{Appraisal, Import, Meter, Original, VolumeFolder, Watcher, ledger::Promise},
     size::Bounds,
     volume::{Content, Format, Identity, Volume},
     volume_id::VolumeId,
@@ -198,8 +198,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     }
 
     /// Makes the data of a new volume from that of a volume or a snapshot, in place of
-    /// [`Backend::create`], durably. `volume.capacity` is not less than the source's.
-    fn populate(&self, _cut: &Cut<'_>, _volume: &Volume) -> Result<(), Error> {
+    /// [`Backend::create`], durably. `volume.capacity` is not less than the source's; what takes more room
+    /// meanwhile asks the meter.
+    fn populate(&self, _cut: &Cut<'_>, _volume: &Volume, _meter: Meter<'_>) -> Result<(), Error> {
         Err(self.cannot("volumes from snapshots and volumes"))
     }
 

@@ -24,8 +24,8 @@ pub(crate) struct End<'a> {
 
 impl Runner {
     /// Runs both to their ends and feeds `into` with what `from` writes to its stdout. Done
-    /// only when both say so and every byte went through; `told` is called now and then
-    /// with the bytes so far.
+    /// only when both say so and every byte went through. `allowed` is asked before so many
+    /// bytes in all go through, and ends it; `told` is called now and then with the bytes so far.
     ///
     /// The bytes go through this process: when it is killed, the one has nobody to write to
     /// and the other comes to the end of what it reads, so that neither outlives it by more
@@ -34,6 +34,7 @@ impl Runner {
         &self,
         from: &End<'_>,
         into: &End<'_>,
+        allowed: &mut (dyn FnMut(u64) -> bool + Send),
         told: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), CommandError> {
         let (mut first, from_line) = self.prepare(from.tool, from.args)?;
@@ -42,7 +43,7 @@ impl Runner {
         second.stdin(Stdio::piped());
         let limit = self.limit(from.tool).min(self.limit(into.tool));
         let ends = [(first, from_line.as_str()), (second, into_line.as_str())];
-        let [wrote, read] = self.handle.block_on(connect(ends, limit, told))?;
+        let [wrote, read] = self.handle.block_on(connect(ends, limit, allowed, told))?;
         let failed: Vec<_> = [(wrote, &from_line), (read, &into_line)]
             .into_iter()
             .filter(|(out, _)| !out.status.success())
@@ -65,6 +66,7 @@ impl Runner {
 async fn connect(
     [(first, from_line), (second, into_line)]: [(Command, &str); 2],
     limit: Duration,
+    allowed: &mut (dyn FnMut(u64) -> bool + Send),
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<[std::process::Output; 2], CommandError> {
     // Where the second of them cannot be started, the first is killed with its handle.
@@ -76,7 +78,7 @@ async fn connect(
     };
     let (moved, wrote, read) = tokio::join!(
         // Ends with either of the two, and lets go of both pipes then, so that the other ends.
-        transfer(output, input, told),
+        transfer(output, input, allowed, told),
         attend(&mut writer, from_line, limit),
         attend(&mut reader, into_line, limit)
     );
@@ -91,6 +93,7 @@ async fn connect(
 async fn transfer(
     mut from: ChildStdout,
     mut into: ChildStdin,
+    allowed: &mut (dyn FnMut(u64) -> bool + Send),
     told: &mut (dyn FnMut(u64) + Send),
 ) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
@@ -100,8 +103,12 @@ async fn transfer(
         if length == 0 {
             return into.shutdown().await;
         }
-        into.write_all(piece.get(..length).unwrap_or_default()).await?;
         moved = moved.saturating_add(length as u64);
+        // It waits for a disk now and then.
+        if !tokio::task::block_in_place(|| allowed(moved)) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        into.write_all(piece.get(..length).unwrap_or_default()).await?;
         step::passed("piece passed on from one command to another");
         if last_word.elapsed() >= WORD_EVERY {
             last_word = Instant::now();
@@ -127,7 +134,7 @@ mod tests {
         let first: Vec<_> = first.iter().map(AsRef::as_ref).collect();
         let second: Vec<_> = second.iter().map(AsRef::as_ref).collect();
         let (from, into) = (End { tool: from.0, args: &first }, End { tool: into.0, args: &second });
-        runner.run_piped(&from, &into, &mut |_| ())
+        runner.run_piped(&from, &into, &mut |_| true, &mut |_| ())
     }
 
     /// What is written is `$1` mebibytes; both end with what they were told to end with.

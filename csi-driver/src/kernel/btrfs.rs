@@ -230,6 +230,9 @@ impl FileSystem {
             self.refused("making a snapshot", error)
         })?;
         step::passed("snapshot made");
+        if read_only {
+            self.disown(folder, name)?;
+        }
         Ok(())
     }
 

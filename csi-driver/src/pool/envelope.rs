@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::Meter;
 use crate::{
     error::{Error, Tried as _},
     snapshot::{Snapshot, SnapshotId},
@@ -140,9 +141,9 @@ impl<R: Read> Incoming<R> {
         &self.label
     }
 
-    /// Takes everything out. `false` when nobody takes any more of it; an error unless all of
+    /// Takes everything out, as long as the meter allows it. `false` when nobody takes any more of it; an error unless all of
     /// it came as it was sent.
-    pub(crate) fn empty(&mut self, mut into: impl Write, told: Told<'_>) -> Result<bool, Error> {
+    pub(crate) fn empty(&mut self, mut into: impl Write, meter: Meter<'_>) -> Result<bool, Error> {
         let mut piece = Vec::new();
         let mut so_far = 0_u64;
         loop {
@@ -155,13 +156,13 @@ impl<R: Read> Incoming<R> {
             }
             piece.resize(length as usize, 0);
             exactly(&mut self.from, &mut self.digest, &mut piece)?;
+            so_far = so_far.saturating_add(u64::from(length));
+            meter(so_far)?;
             match into.write_all(&piece) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
                 written => written.tried(|| "passing a stream on".to_owned())?,
             }
             step::passed("piece of a snapshot received");
-            so_far = so_far.saturating_add(u64::from(length));
-            told(so_far);
         }
         let digest = self.digest.finalize_reset();
         let mut said = [0; 32];
@@ -232,7 +233,7 @@ mod tests {
     fn unpack(packed: &[u8]) -> Result<(Label, Vec<u8>), Error> {
         let mut envelope = Incoming::open(packed)?;
         let mut data = Vec::new();
-        assert!(envelope.empty(&mut data, &|_| ())?);
+        assert!(envelope.empty(&mut data, &|_| Ok(()))?);
         Ok((envelope.label().clone(), data))
     }
 

@@ -150,6 +150,38 @@ impl Ledger {
         Ok(SnapshotReservation { ledger: self.clone(), snapshots, bytes, kept: false })
     }
 
+    /// Promises `bytes` to a snapshot that comes from elsewhere, within the pool's limit. What is written
+    /// of it needs [`Ledger::reserve_passing`] besides.
+    pub(crate) fn promise_snapshot(&self, id: &SnapshotId, bytes: u64) -> Result<SnapshotReservation, Error> {
+        let mut inner = self.inner.lock();
+        let others = inner.snapshots.get(id).copied().unwrap_or(0);
+        let promised = inner.promised().saturating_add(inner.trashed()).saturating_sub(others);
+        if let Some(left) =
+            self.limit.map(|limit| limit.saturating_sub(promised)).filter(|left| *left < bytes)
+        {
+            return Err(self.is_full(&inner, bytes, left));
+        }
+        inner.snapshots.insert(id.clone(), bytes);
+        Ok(SnapshotReservation {
+            ledger: self.clone(),
+            snapshots: BTreeMap::from([(id.clone(), bytes)]),
+            bytes: 0,
+            kept: false,
+        })
+    }
+
+    /// Room on the disk for bytes that are about to be written, until this is dropped.
+    pub(crate) fn reserve_passing(
+        &self,
+        bytes: u64,
+        measure: Measure<'_>,
+    ) -> Result<SnapshotReservation, Error> {
+        let mut inner = self.with_room(None, |_| bytes, measure)?;
+        inner.being_cut += bytes;
+        inner.take(bytes);
+        Ok(SnapshotReservation { ledger: self.clone(), snapshots: BTreeMap::new(), bytes, kept: false })
+    }
+
     /// The lock on the promises, at a moment when there is room for `more` bytes.
     fn with_room(
         &self,

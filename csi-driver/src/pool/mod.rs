@@ -18,6 +18,7 @@ mod folder;
 mod import;
 pub(crate) mod inspect;
 pub(crate) mod ledger;
+mod meter;
 mod opening;
 mod snapshots;
 mod still;
@@ -46,6 +47,7 @@ pub(crate) use folder::{VolumeFolder, inside};
 pub(crate) use import::{Appraisal, Original, Watcher};
 pub use import::{Import, Progress};
 use ledger::{Free, Ledger, Promise, Reservation};
+pub(crate) use meter::Meter;
 pub(crate) use opening::open_root;
 pub(crate) use snapshots::{Wish, look as look_at_snapshots};
 pub(crate) use still::Still;
@@ -224,7 +226,9 @@ impl Pool {
     ) -> Result<(), Error> {
         source.map_or(Ok(()), |source| self.expect_own_data(source))?;
         let made = self.make_volume(volume, &|folder| match source {
-            Some(source) => self.backend.populate(&Cut { source, into: folder }, volume),
+            Some(source) => {
+                self.backend.populate(&Cut { source, into: folder }, volume, &self.meter(volume.capacity))
+            }
             None => self.backend.create(folder, volume),
         });
         if made.is_err() && !self.may_exist(&volume.id) {

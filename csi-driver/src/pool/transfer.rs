@@ -3,7 +3,6 @@
 //! One that is received appears as one that was cut: whole, in one rename, or not at all.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     time::{Duration, Instant},
 };
@@ -58,10 +57,9 @@ impl Pool {
         let Some(since) = &label.since else { return Ok(None) };
         for id in self.snapshot_ids()? {
             let Some(folder) = self.find_snapshot(&id)? else { continue };
-            match self.backend.lineage(&folder) {
-                Ok(lineage) if lineage == since.lineage => return Ok(Some(id)),
-                Ok(_) => {}
-                Err(error) => tracing::warn!(snapshot = %id, %error, "nothing can be built on this snapshot"),
+            // Of one that cannot be asked nobody knows that it is not the one.
+            if self.backend.lineage(&folder)? == since.lineage {
+                return Ok(Some(id));
             }
         }
         Err(Error::NotFound(format!(
@@ -93,7 +91,14 @@ impl Pool {
                 sent.content, self.name
             )));
         }
-        let mut room = Some(self.reserve_snapshot(id, sent.promised)?);
+        let bounds = self.backend.bounds(sent.content);
+        if !(bounds.min..=bounds.max).contains(&sent.capacity) {
+            return Err(Error::Invalid(format!(
+                "what comes has {} bytes, which is no size of a volume here",
+                sent.capacity
+            )));
+        }
+        let mut room = Some(self.ledger.promise_snapshot(id, sent.promised)?);
         let made = self.unpack(id, name, incoming, &mut room, watcher);
         match room {
             // Unknown counts as there.
@@ -119,22 +124,21 @@ impl Pool {
         let folder = make_new(&self.snapshots, &path, &new)?;
         step::passed("folder of a received snapshot made");
         let told = now_and_then(watcher);
-        let give = Box::new(|stream| incoming.empty(stream, &told));
-        let occupied = self.backend.receive(&folder, lineage, give)?.unwrap_or_default();
-        // What was compressed there is not, here.
-        if occupied > sent.promised {
-            *room = None;
-            *room = Some(self.reserve_snapshot(id, occupied)?);
-        }
-        let promised = occupied.max(sent.promised);
-        let snapshot = Snapshot { id: id.clone(), name: name.to_owned(), promised, group: None, ..sent };
+        let meter = self.meter(0);
+        let metered = |so_far| {
+            told(so_far);
+            meter(so_far)
+        };
+        let give = Box::new(|stream| incoming.empty(stream, &metered));
+        let occupied = self.backend.receive(&folder, lineage, give)?.unwrap_or(sent.promised);
+        // What was compressed there is not, here, and whatever the label says.
+        *room = None;
+        *room = Some(self.ledger.promise_snapshot(id, occupied)?);
+        let snapshot =
+            Snapshot { id: id.clone(), name: name.to_owned(), promised: occupied, group: None, ..sent };
         folder.write_snapshot(&snapshot)?;
         self.show_new_snapshots(&[id])?;
         Ok(snapshot)
-    }
-
-    fn reserve_snapshot(&self, id: &SnapshotId, bytes: u64) -> Result<SnapshotReservation, Error> {
-        self.ledger.reserve_snapshots(BTreeMap::from([(id.clone(), bytes)]), &|sizes| self.measure(sizes))
     }
 }
 

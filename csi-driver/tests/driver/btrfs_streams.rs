@@ -208,7 +208,7 @@ async fn what_does_not_fit_leaves_nothing() {
     needs!("btrfs");
     for (other_bytes, code, said) in [
         (512 * MIB, Code::OutOfRange, "not as compressed here"),
-        (192 * MIB, Code::ResourceExhausted, "No space left on device"),
+        (192 * MIB, Code::ResourceExhausted, "is full"),
     ] {
         let mut driver = on_two(512 * MIB, ",compress-force=zstd", other_bytes).await;
         let id = driver.bring_up("source", 40 * MIB, &mounted(""), "pod").await;

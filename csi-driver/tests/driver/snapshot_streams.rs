@@ -238,8 +238,8 @@ async fn what_is_no_whole_snapshot_is_refused() {
         // Changes, and the label does not say so: the tool itself finds nothing to build on.
         (closed(&label, &opened(&changes).1), "btrfs receive"),
         (relabelled("/snapshot/name", "".into(), &pieces), "name"),
-        (relabelled("/snapshot/promised", u64::from(u32::MAX).into(), &pieces), "is full"),
-        (relabelled("/snapshot/promised", u64::MAX.into(), &pieces), "is full"),
+        (relabelled("/snapshot/capacity", 0.into(), &pieces), "no size of a volume"),
+        (relabelled("/snapshot/capacity", u64::MAX.into(), &pieces), "no size of a volume"),
         (relabelled("/snapshot/capacity", "much".into(), &pieces), "label of the snapshot"),
         (relabelled("/snapshot/content", serde_json::json!("block"), &pieces), "what comes holds"),
         // Not the subvolume that it says, or not where it would be.
@@ -295,6 +295,60 @@ async fn what_does_not_fit_leaves_nothing() {
     driver.delete("other.volume").await.unwrap();
     driver.take_down(&id, "pod").await;
     driver.delete_snapshot("default.s").await.unwrap();
+    assert_freed(&driver).await;
+    driver.end().await;
+}
+
+/// What comes, however large, takes nothing that a volume was promised.
+#[tokio::test(flavor = "multi_thread")]
+async fn promises_of_others_hold_meanwhile() {
+    needs!("btrfs");
+    let mut driver = on_two(512 * MIB, ",compress-force=zstd", 512 * MIB).await;
+    let id = driver.bring_up("source", 40 * MIB, &mounted(""), "pod").await;
+    // A repeated block: a few megabytes, as compressed as they are.
+    fs::write(driver.path("pod/file"), vec![7; 400 << 20]).unwrap();
+    driver.snapshot("s", &id).await.unwrap();
+    let whole = sent(&driver, 0, "default.s", None).await.unwrap();
+    let db = driver.create(copy("other", "db", 200 * MIB, None)).await.unwrap().volume_id;
+    use_it(&mut driver, &db, "db").await;
+    let refused = said(received(&driver, 1, &whole, None).await);
+    assert!(refused.contains("pool \"other\" is full"), "{refused}");
+    let copied = driver.create(copy("other", "copy", 40 * MIB, from_snapshot("default.s"))).await;
+    assert_code(copied, Code::ResourceExhausted, "pool \"other\" is full");
+    fs::write(PathBuf::from(driver.path("db")).join("file"), noise(190 << 20)).unwrap();
+    driver.take_down(&db, "db").await;
+    driver.take_down(&id, "pod").await;
+    driver.delete_snapshot("default.s").await.unwrap();
+    assert_freed(&driver).await;
+    driver.end().await;
+}
+
+/// The changes of a large snapshot need the room of the changes, and the pool's limit counts all of it,
+/// also in a pool that has no volume yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shared_needs_no_room_and_counts() {
+    needs!("btrfs");
+    let scratch = Scratch::new();
+    let mut limited = PoolConfig::btrfs("other", disk(&scratch, "two", 512 * MIB, "").join("pool"));
+    limited.limits.capacity = Some(250 << 20);
+    let pools =
+        vec![PoolConfig::btrfs("default", disk(&scratch, "one", 1024 * MIB, "").join("pool")), limited];
+    let mut driver = Driver::with(scratch, pools).await;
+    let id = driver.bring_up("source", 200 * MIB, &mounted(""), "pod").await;
+    fs::write(driver.path("pod/file"), noise(100 << 20)).unwrap();
+    driver.snapshot("first", &id).await.unwrap();
+    fs::write(driver.path("pod/more"), "more").unwrap();
+    driver.snapshot("second", &id).await.unwrap();
+    let first = sent(&driver, 0, "default.first", None).await.unwrap();
+    let second = sent(&driver, 0, "default.second", Some("default.first")).await.unwrap();
+    received(&driver, 1, &first, None).await.unwrap();
+    received(&driver, 1, &second, None).await.unwrap();
+    let refused = said(received(&driver, 1, &second, Some("third")).await);
+    assert!(refused.contains("limited to 250Mi"), "{refused}");
+    driver.take_down(&id, "pod").await;
+    for id in ["default.first", "default.second", "other.first", "other.second"] {
+        driver.delete_snapshot(id).await.unwrap();
+    }
     assert_freed(&driver).await;
     driver.end().await;
 }

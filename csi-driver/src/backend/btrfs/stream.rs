@@ -5,6 +5,7 @@
 
 use std::{ffi::OsStr, os::fd::OwnedFd};
 
+use parking_lot::Mutex;
 use rustix::fs as rfs;
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ use crate::{
     command::{CommandError, Runner, Tool, pipe::End},
     error::{Error, Tried as _},
     kernel::btrfs::received::entries,
-    pool::VolumeFolder,
+    pool::{Meter, VolumeFolder},
     size::Bytes,
     step,
     volume::Volume,
@@ -38,6 +39,7 @@ impl Copies {
         runner: &Runner,
         cut: &Cut<'_>,
         volume: &Volume,
+        meter: Meter<'_>,
     ) -> Result<(), Error> {
         self.expect_full_quotas()?;
         if volume.enforced {
@@ -57,7 +59,20 @@ impl Copies {
             tracing::info!(source = %cut.source.path().display(), sent = %Bytes(sent), at_most = %Bytes(volume.capacity),
                 "copying to another btrfs");
         };
-        runner.run_piped(&from, &into, &mut told).map_err(|error| self.explain(error))?;
+        let refusal = Mutex::new(None);
+        let mut allowed = |so_far: u64| match meter(so_far) {
+            Ok(()) => true,
+            Err(error) => {
+                *refusal.lock() = Some(error);
+                false
+            }
+        };
+        let piped = runner.run_piped(&from, &into, &mut allowed, &mut told);
+        // Both ends were let go of then, and neither knows why.
+        if let Some(refusal) = refusal.into_inner() {
+            return Err(refusal);
+        }
+        piped.map_err(|error| self.explain(error))?;
         step::passed("subvolume received");
         self.btrfs.adopt_received(&sizes::open(cut.into)?, DATA_NAME)?;
         let data = sizes::data(cut.into)?;
@@ -99,6 +114,8 @@ impl Copies {
         give: Give<'_>,
     ) -> Result<Option<u64>, Error> {
         self.expect_full_quotas()?;
+        // What is written is counted from the first byte on.
+        self.btrfs.counting_enabled()?;
         // Confined, as above. What the stream is built on is found from without.
         let path = into.path();
         let args = ["receive".as_ref(), "--quiet".as_ref(), "--chroot".as_ref(), path.as_os_str()];

@@ -28,7 +28,7 @@ use crate::{
         place::{Place, Seen},
     },
     mutable::Mutable,
-    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
+    pool::{Appraisal, Import, Meter, Original, VolumeFolder, Watcher, ledger::Promise},
     size::{Bounds, GIB, MIB},
     volume::{Content, Volume},
     volume_id::VolumeId,
@@ -300,12 +300,12 @@ impl Backend for Folders {
         self.copies("snapshots")?.snapshot(cuts)
     }
 
-    fn populate(&self, cut: &Cut<'_>, volume: &Volume) -> Result<(), Error> {
+    fn populate(&self, cut: &Cut<'_>, volume: &Volume, meter: Meter<'_>) -> Result<(), Error> {
         let copies = self.copies("volumes from snapshots and volumes")?;
         if copies.share_with(cut.source)? {
             copies.copy(cut)?;
         } else {
-            copies.receive(&self.runner, cut, volume)?;
+            copies.receive(&self.runner, cut, volume, meter)?;
         }
         self.expand(cut.into, volume)?;
         self.modify(cut.into, volume)?;

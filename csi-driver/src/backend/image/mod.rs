@@ -37,7 +37,7 @@ use crate::{
     },
     metrics::Metrics,
     mutable::Mutable,
-    pool::{Appraisal, Import, Original, VolumeFolder, Watcher, ledger::Promise},
+    pool::{Appraisal, Import, Meter, Original, VolumeFolder, Watcher, ledger::Promise},
     size::{Bounds, GIB, MIB},
     volume::{Content, Format, FsType, Identity, Volume},
     volume_id::VolumeId,
@@ -373,7 +373,7 @@ impl Backend for Image {
         self.cut(cuts)
     }
 
-    fn populate(&self, cut: &Cut<'_>, volume: &Volume) -> Result<(), Error> {
+    fn populate(&self, cut: &Cut<'_>, volume: &Volume, _meter: Meter<'_>) -> Result<(), Error> {
         self.cut(std::slice::from_ref(cut))?;
         if let Content::Filesystem(fs) = volume.content
             && volume.format == Format::Done

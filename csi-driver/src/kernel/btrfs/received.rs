@@ -29,9 +29,26 @@ impl FileSystem {
         raw::subvol_set_read_only(subvolume.as_fd(), false)
             .map_err(|error| self.refused("making a received subvolume writable", error))?;
         step::passed("received subvolume made writable");
-        raw::subvol_forget_received(subvolume.as_fd())
+        raw::subvol_set_received(subvolume.as_fd(), [0; 16])
             .map_err(|error| self.refused("taking the mark off a received subvolume", error))?;
         step::passed("received subvolume unmarked");
+        Ok(())
+    }
+
+    /// Takes the mark "received" off a read-only snapshot. The kernel copies it from the volume, which had
+    /// it put on by its owner or was imported with it: all snapshots of it would pass for one and the
+    /// same, and streams be built on the wrong one.
+    pub(super) fn disown(&self, folder: &OwnedFd, name: &CStr) -> Result<(), Error> {
+        let subvolume = open_subvolume(folder, name)?;
+        let refused = |error| self.refused("taking the mark off a snapshot", error);
+        let (_, received) = raw::subvol_uuids(subvolume.as_fd()).map_err(refused)?;
+        if Uuid::from_bytes(received).is_nil() {
+            return Ok(());
+        }
+        raw::subvol_set_read_only(subvolume.as_fd(), false).map_err(refused)?;
+        raw::subvol_set_received(subvolume.as_fd(), [0; 16]).map_err(refused)?;
+        raw::subvol_set_read_only(subvolume.as_fd(), true).map_err(refused)?;
+        step::passed("snapshot unmarked");
         Ok(())
     }
 
@@ -79,4 +96,49 @@ pub(crate) fn entries(folder: &OwnedFd) -> Result<Vec<CString>, Error> {
         Ok(names)
     };
     list().tried(|| "listing a folder".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+    use crate::kernel::btrfs::Counting;
+
+    #[expect(clippy::disallowed_methods, reason = "a file system of its own, once")]
+    fn run(program: &str, args: &[&str]) {
+        assert!(Command::new(program).args(args).status().unwrap().success(), "{program} {args:?}");
+    }
+
+    /// Whoever owns a volume can say of it that it was received; none of its snapshots says so.
+    #[test]
+    fn no_snapshot_passes_for_another() {
+        use holdfast_test_needs::{Need, missing};
+        if missing(&[Need::Root, Need::LoopDevices, Need::FileSystem("btrfs"), Need::Program("mkfs.btrfs")]) {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let (image, disk) = (scratch.path().join("image"), scratch.path().join("disk"));
+        fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        fs::create_dir(&disk).unwrap();
+        run("mkfs.btrfs", &["-q", image.to_str().unwrap()]);
+        run("mount", &["-o", "loop", image.to_str().unwrap(), disk.to_str().unwrap()]);
+        let looked = std::panic::catch_unwind(|| {
+            let open = || OwnedFd::from(fs::File::open(&disk).unwrap());
+            let btrfs = FileSystem::of(open(), &disk, Counting::Full).unwrap();
+            let folder = open();
+            let volume = btrfs.make_subvolume(&folder, c"data").unwrap();
+            raw::subvol_set_received(volume.as_fd(), [7; 16]).unwrap();
+            assert_eq!(btrfs.lineage(&folder, c"data").unwrap(), Uuid::from_bytes([7; 16]));
+            let cut = |name| {
+                btrfs.snapshot(&volume, &folder, name, true).unwrap();
+                assert!(btrfs.is_read_only_subvolume(&folder, name).unwrap());
+                btrfs.lineage(&folder, name).unwrap()
+            };
+            let (one, other) = (cut(c"one"), cut(c"other"));
+            assert!(one != other && one != Uuid::from_bytes([7; 16]));
+        });
+        run("umount", &["-l", disk.to_str().unwrap()]);
+        looked.unwrap();
+    }
 }

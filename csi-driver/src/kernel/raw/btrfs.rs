@@ -207,9 +207,11 @@ pub(crate) fn subvol_set_read_only(subvolume: BorrowedFd<'_>, read_only: bool) -
     call(subvolume, opcode::write::<u64>(MAGIC, 26), &mut flags)
 }
 
-/// Forgets of which subvolume the open one is a received copy. It has to be writable.
-pub(crate) fn subvol_forget_received(subvolume: BorrowedFd<'_>) -> io::Result<()> {
-    call(subvolume, opcode::read_write::<Received>(MAGIC, 37), &mut Received::default())
+/// Writes down of which subvolume the open one is a received copy, all zero for none. It has to be
+/// writable; whoever owns it may do this.
+pub(crate) fn subvol_set_received(subvolume: BorrowedFd<'_>, id: [u8; 16]) -> io::Result<()> {
+    let mut received = Received { id, ..Received::default() };
+    call(subvolume, opcode::read_write::<Received>(MAGIC, 37), &mut received)
 }
 
 /// The UUID of the open subvolume, and that of which it is a received copy: all zero for none.
