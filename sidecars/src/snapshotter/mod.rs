@@ -2,6 +2,8 @@
 
 mod apply;
 mod decide;
+#[cfg(test)]
+mod order_tests;
 mod parameters;
 mod reason;
 
