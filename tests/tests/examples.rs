@@ -158,3 +158,17 @@ async fn two_pods() -> Result<()> {
     ensure!(leftovers::mounts(machine.root()).len() == 2, "staged once, published once");
     gone(&machine, &file, "pods,pvc,pv,volumeattachments").await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot() -> Result<()> {
+    if cannot_run() {
+        return Ok(());
+    }
+    let machine = Machine::start(&[]).await?;
+    let file = example("snapshot.yaml");
+    machine.kubectl(&["apply", "-f", &file])?;
+    field_is(&machine, &["volumesnapshot", "monday"], ".status.readyToUse", "true").await?;
+    field_is(&machine, &["volumesnapshot", "monday"], ".spec.volumeSnapshotClassName", "snapshots").await?;
+    field_is(&machine, &["pvc", "restored"], ".status.phase", "Bound").await?;
+    gone(&machine, &file, "volumesnapshots,volumesnapshotcontents,pvc,pv").await
+}

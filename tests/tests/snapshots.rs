@@ -220,6 +220,17 @@ async fn what_was_there_is_restored_whatever_goes_first() -> Result<()> {
     ensure!(!told.contains("Warning"), "{told}");
     write(data.join("file"), "tuesday")?;
 
+    let metrics = http::Request::get("/metrics").body(Vec::new())?;
+    let metrics = ground.machine.client().await?.request_text(metrics).await?;
+    for operation in ["CreateSnapshot", "CreateSnapshotAndReady"] {
+        let labels = format!(
+            "driver_name=\"csi.holdfast.dev\",operation_name=\"{operation}\",snapshot_type=\"dynamic\",\
+             operation_status=\"success\""
+        );
+        let line = format!("snapshot_controller_operation_total_seconds_count{{{labels}}} 1");
+        ensure!(metrics.lines().any(|found| found == line), "no {line} in\n{metrics}");
+    }
+
     // Restored beside its source, in use. A claim that is smaller than the snapshot is refused.
     let restored = ground.used("restored", from_snapshot("monday")).await?;
     ensure!(fs::read_to_string(restored.join("file"))? == "monday", "what was there is restored");

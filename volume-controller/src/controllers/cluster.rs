@@ -77,6 +77,7 @@ impl Cluster {
             index: Arc::clone(&index),
             recorder,
             underway: Underway::default(),
+            metrics: self.metrics.clone(),
         };
         let store = self.store.clone();
         let feeding = tokio::spawn(async move {

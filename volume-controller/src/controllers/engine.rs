@@ -41,6 +41,7 @@ pub(crate) struct Io {
     pub(crate) recorder: Recorder,
     /// The binder's.
     pub(crate) underway: Underway,
+    pub(crate) metrics: Metrics,
 }
 
 /// What came of one look at a key.

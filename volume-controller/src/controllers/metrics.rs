@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::leader::LeaderLabel;
+use super::{leader::LeaderLabel, snapshot::Timing};
 
 /// Which controller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,6 +25,7 @@ pub struct Metrics {
     pub(crate) retries: Family<QueueLabel, Counter>,
     /// Whether the controllers run here, where they may run elsewhere.
     pub(super) leading: Family<LeaderLabel, Gauge>,
+    pub(super) snapshots: Timing,
 }
 
 impl Metrics {
@@ -43,6 +44,7 @@ impl Metrics {
             "1 where the controllers run, of several servers; 0 on the others",
             self.leading.clone(),
         );
+        self.snapshots.register(registry);
     }
 
     /// Takes back what is told of queues that are no more.

@@ -99,6 +99,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         index: Arc::clone(&index),
         recorder,
         underway: Underway::default(),
+        metrics: config.metrics.clone(),
     };
     let mut tasks = JoinSet::new();
     {

@@ -8,6 +8,7 @@ mod decide_tests;
 mod reason;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::collections::BTreeSet;
 
@@ -16,11 +17,16 @@ use holdfast_api::snapshot::{
     volume::{VolumeSnapshot, VolumeSnapshotContent},
 };
 
+use decide::Action;
+use timing::Sight;
+pub(crate) use timing::Timing;
+use tokio::time::Instant;
+
 use super::{
     engine::{Controller, Io, Outcome},
     view::{
-        Relation, Seen, Touched, View, claim_key, claim_ref, claim_ref_key, claim_source, content_key,
-        content_snapshot, has_finalizer, snapshot_class_key,
+        Relation, SNAPSHOTS, Seen, Touched, View, claim_key, claim_ref, claim_ref_key, claim_source,
+        content_key, content_snapshot, has_finalizer, is_deleting, snapshot_class_key,
     },
 };
 use crate::store::Key;
@@ -80,10 +86,34 @@ impl Controller for Snapshots {
     }
 
     async fn look(io: &Io, key: &Key) -> Outcome {
-        match io.index.read(|view| decide::decide(view, key)) {
+        let action = io.index.read(|view| {
+            let action = decide::decide(view, key);
+            if *key.resource == *SNAPSHOTS {
+                let sight = view.snapshots.at(key).map(|snapshot| sight(view, snapshot, action.as_ref()));
+                io.metrics.snapshots.see(key, sight, Instant::now());
+            }
+            action
+        });
+        match action {
             Some(action) => apply::apply(io, action).await,
             None => Outcome::Settled,
         }
+    }
+}
+
+/// What the metrics are told of a snapshot for which this is to be done.
+fn sight<'a>(view: &'a View, snapshot: &'a Seen<VolumeSnapshot>, action: Option<&Action>) -> Sight<'a> {
+    let status = snapshot.status.as_ref();
+    let content = status.and_then(|status| status.bound_volume_snapshot_content_name.as_deref());
+    let content = content.and_then(|name| view.contents.get("", name));
+    let waits = matches!(action, Some(Action::Wait { .. }));
+    Sight {
+        uid: &snapshot.uid,
+        driver: content.map(|content| content.spec.driver.as_str()),
+        is_dynamic: snapshot.spec.source.persistent_volume_claim_name.is_some(),
+        is_cut: status.is_some_and(|status| status.creation_time.is_some()),
+        is_ready: status.and_then(|status| status.ready_to_use) == Some(true),
+        is_going: is_deleting(&snapshot.metadata) && !waits,
     }
 }
 
