@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use holdfast_csi_driver::{BackendKind, Bytes, ConfigFile, PoolReport, PoolState, inspect};
 
-use crate::table::table;
+use crate::table::{say, table};
 
 #[derive(clap::Args)]
 pub(crate) struct CheckConfigArgs {
@@ -16,7 +16,6 @@ pub(crate) struct CheckConfigArgs {
 }
 
 /// Prints what each pool can do; an error when a driver could not start with it.
-#[expect(clippy::print_stdout, reason = "the table is this command's output")]
 pub(crate) fn main(args: &CheckConfigArgs) -> Result<()> {
     let mut file = ConfigFile::load(&args.file)?;
     // The command line may give it.
@@ -26,9 +25,9 @@ pub(crate) fn main(args: &CheckConfigArgs) -> Result<()> {
 
     let head =
         ["POOL", "BACKEND", "PATH", "FILE SYSTEM", "FREE", "SIZES ENFORCED", "GROWTH", "REFLINK", "STATE"];
-    print!("{}", table(head, &reports.iter().map(row).collect::<Vec<_>>()));
+    say(&table(head, &reports.iter().map(row).collect::<Vec<_>>()))?;
     for line in reports.iter().flat_map(remarks) {
-        println!("{line}");
+        say(&format!("{line}\n"))?;
     }
     let bad = reports.iter().filter(|report| report.found.is_err()).count();
     ensure!(bad == 0, "{bad} of {} pools cannot be used", reports.len());

@@ -14,6 +14,7 @@ use holdfast_csi_driver::{
 };
 
 use super::{end_progress, manifest_line, object_name, show_progress};
+use crate::table::say;
 
 /// Works whether a driver runs or not: one that has the pool carries the order out itself.
 ///
@@ -65,7 +66,6 @@ enum Output {
     Yaml,
 }
 
-#[expect(clippy::print_stdout, reason = "the id and the manifest are this command's output")]
 pub(crate) fn main(args: ImportArgs) -> Result<()> {
     let config = config(&args)?;
     let pool = config.pools.iter().find(|pool| pool.name == args.pool);
@@ -98,7 +98,7 @@ pub(crate) fn main(args: ImportArgs) -> Result<()> {
         bail!("the driver answered something else");
     };
     match args.output {
-        None => println!("imported {volume_id} ({})", Bytes(capacity)),
+        None => say(&format!("imported {volume_id} ({})\n", Bytes(capacity)))?,
         Some(Output::Yaml) => {
             let mut yaml = String::new();
             yaml.push_str("apiVersion: v1\nkind: PersistentVolume\nmetadata:\n");
@@ -123,7 +123,7 @@ pub(crate) fn main(args: ImportArgs) -> Result<()> {
             );
             writeln!(yaml, "        - key: {TOPOLOGY_NODE}\n          operator: In\n          values:")?;
             manifest_line(&mut yaml, "          -", node_id.as_deref().unwrap_or(&config.node_id))?;
-            print!("{yaml}");
+            say(&yaml)?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use holdfast_csi_driver::{
 };
 
 use super::{end_progress, holder, manifest_line, moment, object_name, show_progress};
-use crate::table::table;
+use crate::table::{say, table};
 
 /// Works whether a driver runs or not: one that has the pool carries the order out itself. For pools with
 /// backend = "btrfs".
@@ -69,7 +69,6 @@ enum Output {
     Yaml,
 }
 
-#[expect(clippy::print_stdout, reason = "what was received is this command's output")]
 pub(crate) fn main(args: SnapshotArgs) -> Result<()> {
     let path = args.config.context("--config FILE is missing: name the TOML file with the pools")?;
     let mut file = ConfigFile::load(&path)?;
@@ -108,15 +107,15 @@ pub(crate) fn main(args: SnapshotArgs) -> Result<()> {
             match carry_out(&file, pool, order, stdin.as_fd().try_clone_to_owned()?, "received")? {
                 Outcome::Received(snapshot) => {
                     match output {
-                        None => println!(
-                            "received {} ({} of {})",
+                        None => say(&format!(
+                            "received {} ({} of {})\n",
                             snapshot.snapshot_id,
                             Bytes(snapshot.capacity),
                             snapshot.source_volume_id
-                        ),
+                        ))?,
                         Some(Output::Yaml) => {
                             let driver = &file.driver_name;
-                            print!("{}", manifest(&snapshot, driver, &namespace)?);
+                            say(&manifest(&snapshot, driver, &namespace)?)?;
                         }
                     }
                     Ok(())
@@ -148,15 +147,13 @@ fn carry_out(
     Ok(done?)
 }
 
-#[expect(clippy::print_stdout, reason = "the list is this command's output")]
 fn list<'a>(pools: impl IntoIterator<Item = &'a PoolConfig>, json: bool) -> Result<()> {
     let mut snapshots = Vec::new();
     for pool in pools {
         snapshots.extend(list_snapshots(pool).with_context(|| format!("pool {:?}", pool.name))?);
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&snapshots)?);
-        return Ok(());
+        return say(&format!("{}\n", serde_json::to_string_pretty(&snapshots)?));
     }
     let row = |snapshot: &SnapshotInfo| {
         [
@@ -168,8 +165,7 @@ fn list<'a>(pools: impl IntoIterator<Item = &'a PoolConfig>, json: bool) -> Resu
         ]
     };
     let rows: Vec<_> = snapshots.iter().map(row).collect();
-    print!("{}", table(["ID", "NAME", "VOLUME", "SIZE", "CREATED"], &rows));
-    Ok(())
+    say(&table(["ID", "NAME", "VOLUME", "SIZE", "CREATED"], &rows))
 }
 
 /// A snapshot that nobody provisioned is known to Kubernetes by both objects, each naming the

@@ -9,7 +9,7 @@ use holdfast_csi_driver::{
 };
 
 use super::{holder, moment};
-use crate::table::table;
+use crate::table::{say, table};
 
 /// Works whether a driver runs or not: one that has the pool carries the order out itself.
 #[derive(clap::Args)]
@@ -53,7 +53,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a whole number of s, m, h or d".to_owned())
 }
 
-#[expect(clippy::print_stdout, reason = "what is listed and done is this command's output")]
 pub(crate) fn main(args: TrashArgs) -> Result<()> {
     let path = args.config.context("--config FILE is missing: name the TOML file with the pools")?;
     let file = ConfigFile::load(&path)?;
@@ -72,8 +71,7 @@ pub(crate) fn main(args: TrashArgs) -> Result<()> {
             let pool = holder(&pools, &what, "`holdfast driver trash list`")?;
             match order(pool, Order::Restore { what })? {
                 Outcome::Restored { volume_id, capacity, .. } => {
-                    println!("restored {volume_id} ({})", Bytes(capacity));
-                    Ok(())
+                    say(&format!("restored {volume_id} ({})\n", Bytes(capacity)))
                 }
                 other => bail!("the driver answered something else: {other:?}"),
             }
@@ -84,7 +82,7 @@ pub(crate) fn main(args: TrashArgs) -> Result<()> {
                 match order(pool, what)? {
                     Outcome::Freed { entries, .. } => {
                         for entry in entries {
-                            println!("freed {entry}");
+                            say(&format!("freed {entry}\n"))?;
                         }
                     }
                     other => bail!("the driver answered something else: {other:?}"),
@@ -95,15 +93,13 @@ pub(crate) fn main(args: TrashArgs) -> Result<()> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the list is this command's output")]
 fn list(pools: &[PoolConfig], json: bool) -> Result<()> {
     let mut trashed = Vec::new();
     for pool in pools {
         trashed.extend(list_trash(pool).with_context(|| format!("pool {:?}", pool.name))?);
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&trashed)?);
-        return Ok(());
+        return say(&format!("{}\n", serde_json::to_string_pretty(&trashed)?));
     }
     let row = |entry: &Trashed| {
         let damaged = || "damaged".to_owned();
@@ -116,6 +112,5 @@ fn list(pools: &[PoolConfig], json: bool) -> Result<()> {
         ]
     };
     let rows: Vec<_> = trashed.iter().map(row).collect();
-    print!("{}", table(["ID", "NAME", "SIZE", "DELETED", "ENTRY"], &rows));
-    Ok(())
+    say(&table(["ID", "NAME", "SIZE", "DELETED", "ENTRY"], &rows))
 }
