@@ -7,11 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::StreamExt;
-use holdfast_api::snapshot::volume::VolumeSnapshotContent;
 use holdfast_volume_controller::apiserver::kinds::{self, Kind, Scope};
 use holdfast_volume_controller::controllers;
-use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{sleep, timeout};
@@ -395,22 +392,6 @@ fn ends_with(word: &'static str) -> impl Fn(&Sample, &str) -> bool {
     move |sample, text| text.lines().any(|line| line == format!("{} {word}", sample.reference()))
 }
 
-/// What a driver's snapshotter does with contents that are being deleted and stand for nothing.
-async fn let_contents_go(client: Client) {
-    let contents: Api<VolumeSnapshotContent> = Api::all(client);
-    loop {
-        for content in contents.list(&ListParams::default()).await.unwrap() {
-            let name = content.metadata.name.unwrap();
-            if content.metadata.deletion_timestamp.is_some() {
-                let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-                // It may be gone by now.
-                contents.patch(&name, &PatchParams::default(), &patch).await.ok();
-            }
-        }
-        sleep(TICK).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_with_every_verb() {
     let samples = samples();
@@ -419,7 +400,6 @@ async fn every_kind_with_every_verb() {
         let stop = kubectl.cluster.stop.clone();
         let running =
             tokio::spawn(controllers::run(controllers::Config::new(kubectl.cluster.store.clone()), stop));
-        let letting_go = tokio::spawn(let_contents_go(kubectl.cluster.client.clone()));
         let mut table = Table { kubectl, samples: &samples, cells: BTreeMap::new(), trouble: String::new() };
         table.says("create", &["create", "-f", "-"], "created").await;
         table.change().await;
@@ -436,7 +416,6 @@ async fn every_kind_with_every_verb() {
         } else {
             assert!(before == after, "docs/kubectl.md says otherwise:\n{after}\n{}", table.trouble);
         }
-        letting_go.abort();
         kubectl.cluster.stop.cancel();
         running.await.unwrap().unwrap();
     })
