@@ -114,12 +114,6 @@ impl Operations {
         Ok(counted)
     }
 
-    /// How many calls run now.
-    #[cfg(test)]
-    pub(crate) fn running(&self) -> usize {
-        self.running.len()
-    }
-
     /// Waits until everything that was begun has ended.
     pub(crate) async fn finish(&self) {
         self.running.close();

@@ -312,7 +312,13 @@ pub(crate) fn check_use(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, time::Duration};
+    use std::{
+        sync::{
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        time::Duration,
+    };
 
     use holdfast_test_needs::{Need, missing};
     use tokio::{task::JoinSet, time::timeout};
@@ -353,16 +359,20 @@ mod tests {
         let service = Arc::new(ControllerService::new(driver.clone(), operations.clone()));
         let (release, hang) = mpsc::channel::<()>();
         let hang = Arc::new(parking_lot::Mutex::new(hang));
+        let begun = Arc::new(AtomicUsize::new(0));
         let mut hung = JoinSet::new();
         for volume in ["a.hangs", ""].iter().flat_map(|volume| [volume; AT_ONCE]) {
-            let (operations, hang) = (operations.clone(), Arc::clone(&hang));
+            let (operations, hang, begun) = (operations.clone(), Arc::clone(&hang), Arc::clone(&begun));
             hung.spawn(async move {
-                let work = move || hang.lock().recv().map_err(|error| Error::Lost(error.to_string()));
+                let work = move || {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    hang.lock().recv().map_err(|error| Error::Lost(error.to_string()))
+                };
                 operations.run("Method", volume, work).await
             });
         }
         let all_hang = async {
-            while operations.running() != 2 * AT_ONCE {
+            while begun.load(Ordering::Relaxed) != 2 * AT_ONCE {
                 tokio::task::yield_now().await;
             }
         };
