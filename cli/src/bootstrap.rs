@@ -1,13 +1,19 @@
 //! What must be in the API before the driver can be used: its `CSIDriver` object.
 //! In a Kubernetes cluster the driver's manifests bring it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use holdfast_api::names;
 use holdfast_csi_driver::Attach;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec};
 use kube::{Api, Client, api::PostParams};
+use tokio::time::{Instant, sleep};
 
 const EPHEMERAL: &str = "Ephemeral";
+/// How long a database that does not answer is waited for: one that is being started again.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Creates the object unless there is one; what a person changed stays. `attach` is what the
 /// driver declares, and the object must say the same; `ephemeral` is whether the driver has a pool for inline volumes.
@@ -24,7 +30,17 @@ pub(crate) async fn csi_driver(client: Client, attach: Attach, ephemeral: bool) 
         },
     };
     let api = Api::<CSIDriver>::all(client);
-    match api.create(&PostParams::default(), &object).await {
+    let begun = Instant::now();
+    let mut made = api.create(&PostParams::default(), &object).await;
+    while let Err(kube::Error::Api(status)) = &made
+        && matches!(status.code, 429 | 503)
+        && begun.elapsed() < PATIENCE
+    {
+        tracing::warn!(error = %status.message, "the CSIDriver object cannot be created yet: trying again");
+        sleep(PAUSE).await;
+        made = api.create(&PostParams::default(), &object).await;
+    }
+    match made {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let there = api.get(names::DRIVER).await.context("cannot read the CSIDriver object")?;
