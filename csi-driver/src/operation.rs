@@ -17,6 +17,10 @@ use crate::{
 /// more: the others, and whoever shares this process, still have theirs.
 pub(crate) const AT_ONCE: usize = 64;
 
+/// How many transfers run at once, of all pools. They take no turn of a pool's: whoever is at the
+/// other end decides how long they take.
+const TRANSFERS: usize = 8;
+
 /// Where calls run.
 #[derive(Debug, Clone)]
 pub(crate) struct Operations {
@@ -26,6 +30,8 @@ pub(crate) struct Operations {
     by_pool: Arc<BTreeMap<String, Arc<Semaphore>>>,
     /// For calls that name no pool and no volume of one.
     other: Arc<Semaphore>,
+    /// For what waits for somebody at the other end of a pipe.
+    transfers: Arc<Semaphore>,
 }
 
 impl Operations {
@@ -37,6 +43,7 @@ impl Operations {
             running: TaskTracker::new(),
             by_pool: Arc::new(pools.map(|pool| (pool.clone(), permits())).collect()),
             other: permits(),
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
         }
     }
 
@@ -61,10 +68,30 @@ impl Operations {
         volume: &str,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<Response<T>, Status> {
+        let turns = pool.and_then(|pool| self.by_pool.get(pool)).unwrap_or(&self.other);
+        self.run_with(turns, method, volume, work).await
+    }
+
+    /// As [`Operations::run`], for work that reads from somebody else, or writes to one.
+    pub(crate) async fn transfer<T: Send + 'static>(
+        &self,
+        method: &'static str,
+        volume: &str,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        self.run_with(&self.transfers, method, volume, work).await
+    }
+
+    async fn run_with<T: Send + 'static>(
+        &self,
+        turns: &Arc<Semaphore>,
+        method: &'static str,
+        volume: &str,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
         let span = info_span!("csi", method, volume = one_line(volume));
-        let pool = pool.and_then(|pool| self.by_pool.get(pool));
         // Nothing is begun yet: a caller that goes away here leaves nothing.
-        let permit = Arc::clone(pool.unwrap_or(&self.other)).acquire_owned().await;
+        let permit = Arc::clone(turns).acquire_owned().await;
         let permit = permit.map_err(|error| Error::Lost(error.to_string()))?;
         let (metrics, driver) = (self.metrics.clone(), self.driver.clone());
         let counted = self.expect_open()?;

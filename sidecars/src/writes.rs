@@ -268,6 +268,18 @@ pub(crate) async fn delete<K: Object>(api: &Api<K>, object: &K) -> Result<Option
     }
 }
 
+/// As [`secret`], for a deletion: the secret may have been deleted together with what used it. The driver
+/// can still refuse; not asking it would keep what is to be deleted for ever.
+pub(crate) async fn secret_to_delete(
+    client: &Client,
+    key: Option<&SecretKey>,
+) -> Result<HashMap<String, String>, ApiError> {
+    match secret(client, key).await {
+        Err(ApiError::NoSecret { .. }) => Ok(HashMap::new()),
+        read => read,
+    }
+}
+
 /// Reads a secret as CSI wants it. Values that are not UTF-8 cannot be said in CSI and are
 /// an error of the secret; they are replaced lossily, as upstream does.
 pub(crate) async fn secret(

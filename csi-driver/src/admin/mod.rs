@@ -65,6 +65,13 @@ pub enum Order {
     },
 }
 
+impl Order {
+    /// Whether somebody else decides how long it takes.
+    fn is_transfer(&self) -> bool {
+        matches!(self, Self::Send { .. } | Self::Receive { .. })
+    }
+}
+
 /// What became of an [`Order`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

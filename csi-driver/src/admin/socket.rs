@@ -32,6 +32,8 @@ use crate::{
 };
 
 const SOCKET: &str = ".admin.sock";
+/// What orders are called in logs and metrics.
+const METHOD: &str = "/holdfast/Admin";
 /// More than any order or outcome needs.
 const MOST: u64 = 1 << 24;
 
@@ -132,12 +134,20 @@ async fn talk(
                 let scope = format!("{pool}.");
                 // Who does not read what is said is told less, never waited for.
                 let (told, mut news) = mpsc::channel(1);
-                let running = operations.run("/holdfast/Admin", &scope, move || {
+                let is_transfer = order.is_transfer();
+                let work = move || {
                     let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
                     obey(pool, &driver.guards, Some(&driver.node_id), &order, passed, &|progress| {
                         let _ = told.try_send(progress);
                     })
-                });
+                };
+                let running = async {
+                    if is_transfer {
+                        operations.transfer(METHOD, &scope, work).await
+                    } else {
+                        operations.run(METHOD, &scope, work).await
+                    }
+                };
                 let mut running = std::pin::pin!(running);
                 let done = loop {
                     tokio::select! {

@@ -55,12 +55,18 @@ impl Pool {
     /// The snapshot on which what comes is built, if it is.
     pub(crate) fn find_base(&self, label: &Label) -> Result<Option<SnapshotId>, Error> {
         let Some(since) = &label.since else { return Ok(None) };
+        let mut unknown = None;
         for id in self.snapshot_ids()? {
             let Some(folder) = self.find_snapshot(&id)? else { continue };
-            // Of one that cannot be asked nobody knows that it is not the one.
-            if self.backend.lineage(&folder)? == since.lineage {
-                return Ok(Some(id));
+            match self.backend.lineage(&folder) {
+                Ok(lineage) if lineage == since.lineage => return Ok(Some(id)),
+                Ok(_) => {}
+                Err(error) => unknown = Some(error),
             }
+        }
+        // Of one that cannot be asked nobody knows that it is not the one.
+        if let Some(error) = unknown {
+            return Err(error);
         }
         Err(Error::NotFound(format!(
             "what comes are the changes since snapshot {}, of which pool {:?} has no copy; send that one first, or this \

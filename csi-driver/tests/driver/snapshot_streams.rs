@@ -404,6 +404,32 @@ async fn it_is_held_as_long_as_it_is_read() {
     driver.end().await;
 }
 
+/// Peers that say nothing, however many, take no turn of the pool's, and end when they go.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_peers_hold_up_nobody() {
+    needs!("btrfs");
+    let mut driver = on_two(512 * MIB, "", 512 * MIB).await;
+    let mut peers = Vec::new();
+    for _ in 0..70 {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let pool = driver.config.pools[0].clone();
+        let receiving = tokio::spawn(async move {
+            let what = Order::Receive { name: None };
+            carry_out_watched(&pool, None, what, Some(reader.into()), Arc::new(|_| ())).await
+        });
+        peers.push((receiving, writer));
+    }
+    let id = driver.bring_up("source", 20 * MIB, &mounted(""), "pod").await;
+    driver.take_down(&id, "pod").await;
+    for (receiving, writer) in peers {
+        drop(writer);
+        let ended = said(receiving.await.unwrap());
+        assert!(ended.contains("is no snapshot"), "{ended}");
+    }
+    assert_freed(&driver).await;
+    driver.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn other_pools_send_nothing() {
     needs!("btrfs", "xfs");

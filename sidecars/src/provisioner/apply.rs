@@ -191,13 +191,7 @@ async fn delete_volume(
     volume_id: String,
     secret: Option<&SecretKey>,
 ) -> Result<Result<(), CsiError>, ApiError> {
-    let secrets = match writes::secret(&context.client, secret).await {
-        Ok(secrets) => secrets,
-        // The secret may have been deleted together with what used it. The driver can
-        // still refuse; not asking would keep the volume for ever.
-        Err(ApiError::NoSecret { .. }) => std::collections::HashMap::new(),
-        Err(error) => return Err(error),
-    };
+    let secrets = writes::secret_to_delete(&context.client, secret).await?;
     Ok(context.csi.delete_volume(DeleteVolumeRequest { volume_id, secrets }).await)
 }
 

@@ -189,11 +189,6 @@ async fn delete(
     snapshot_id: String,
     secret: Option<&SecretKey>,
 ) -> Result<Result<(), CsiError>, ApiError> {
-    let secrets = match writes::secret(&context.client, secret).await {
-        Ok(secrets) => secrets,
-        // As with DeleteVolume: the driver can still refuse; not asking would keep it for ever.
-        Err(ApiError::NoSecret { .. }) => std::collections::HashMap::new(),
-        Err(error) => return Err(error),
-    };
+    let secrets = writes::secret_to_delete(&context.client, secret).await?;
     Ok(context.csi.delete_snapshot(DeleteSnapshotRequest { snapshot_id, secrets }).await)
 }

@@ -149,6 +149,91 @@ impl Drop for Marked {
     }
 }
 
+/// The keys of one controller and those who look at them, measured.
+pub(crate) struct Work {
+    name: &'static str,
+    queue: Queue,
+    workers: JoinSet<(Key, Outcome)>,
+    label: QueueLabel,
+    metrics: Metrics,
+}
+
+impl Work {
+    pub(crate) fn new(name: &'static str, metrics: Metrics) -> Self {
+        let label = QueueLabel { name: name.to_owned() };
+        Self { name, queue: Queue::default(), workers: JoinSet::new(), label, metrics }
+    }
+
+    pub(crate) fn wake(&mut self, keys: impl IntoIterator<Item = Key>) {
+        let now = Instant::now();
+        keys.into_iter().for_each(|key| self.queue.wake(key, now));
+    }
+
+    /// Gives keys in line to workers, as long as there are fewer of these than `limit`.
+    pub(crate) fn start<F>(&mut self, limit: usize, look: impl Fn(Key) -> F)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        while self.workers.len() < limit
+            && let Some(key) = self.queue.next()
+        {
+            let (name, looking) = (self.name, look(key.clone()));
+            self.workers.spawn(async move {
+                // One object that a decision trips over keeps no other from its turn.
+                let outcome = AssertUnwindSafe(looking).catch_unwind().await;
+                let outcome = outcome.unwrap_or_else(|_| {
+                    tracing::error!(controller = name, %key, "looking at this key panicked");
+                    Outcome::Again
+                });
+                (key, outcome)
+            });
+        }
+    }
+
+    /// Waits until a worker has ended or a key's time has come. Nothing is lost when this is dropped.
+    pub(crate) async fn step(&mut self) -> Result<(), Error> {
+        let soonest = self.measure();
+        let due = async {
+            match soonest {
+                Some(soonest) => sleep_until(soonest).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(ended) = self.workers.join_next() => match ended {
+                Ok((key, outcome)) => {
+                    if outcome == Outcome::Again {
+                        self.metrics.retries.get_or_create(&self.label).inc();
+                    }
+                    self.queue.done(key, outcome, Instant::now());
+                    Ok(())
+                }
+                // What it worked on is not known any more: the restart looks at everything.
+                Err(error) => Err(Error::Crashed { controller: self.name, why: error.to_string() }),
+            },
+            () = due => {
+                self.queue.due(Instant::now());
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells how it stands; answers when to look next.
+    fn measure(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let depth = i64::try_from(self.queue.depth()).unwrap_or(i64::MAX);
+        self.metrics.depth.get_or_create(&self.label).set(depth);
+        self.metrics.oldest_age.get_or_create(&self.label).set(self.queue.oldest_age(now).as_secs_f64());
+        let measure = self.queue.has_line().then(|| now + MEASURE);
+        [self.queue.soonest(), measure].into_iter().flatten().min()
+    }
+
+    /// Transactions under way end by themselves in the store; nobody needs their answer.
+    pub(crate) async fn end(mut self) {
+        self.workers.shutdown().await;
+    }
+}
+
 /// Runs one controller until cancelled.
 pub(crate) async fn run<C: Controller>(
     io: Io,
@@ -160,30 +245,12 @@ pub(crate) async fn run<C: Controller>(
         () = io.index.filled() => {}
     }
     let inbox: Arc<Inbox> = io.index.subscribe();
-    let mut queue = Queue::default();
-    let mut workers: JoinSet<(Key, Outcome)> = JoinSet::new();
-    let label = QueueLabel { name: C::NAME.to_owned() };
+    let mut work = Work::new(C::NAME, metrics);
     loop {
-        while workers.len() < C::WORKERS
-            && let Some(key) = queue.next()
-        {
+        work.start(C::WORKERS, |key| {
             let io = io.clone();
-            workers.spawn(async move {
-                // One object that a decision trips over keeps no other from its turn.
-                let outcome = AssertUnwindSafe(C::look(&io, &key)).catch_unwind().await;
-                let outcome = outcome.unwrap_or_else(|_| {
-                    tracing::error!(controller = C::NAME, %key, "looking at this key panicked");
-                    Outcome::Again
-                });
-                (key, outcome)
-            });
-        }
-        let now = Instant::now();
-        let age = queue.oldest_age(now);
-        metrics.depth.get_or_create(&label).set(i64::try_from(queue.depth()).unwrap_or(i64::MAX));
-        metrics.oldest_age.get_or_create(&label).set(age.as_secs_f64());
-        let measure = queue.has_line().then(|| now + MEASURE);
-        let soonest = [queue.soonest(), measure].into_iter().flatten().min();
+            async move { C::look(&io, &key).await }
+        });
         tokio::select! {
             () = cancel.cancelled() => break,
             mail = inbox.take() => {
@@ -192,25 +259,11 @@ pub(crate) async fn run<C: Controller>(
                     Mail::Everything => keys = C::all(view),
                     Mail::Changes(changes) => changes.iter().for_each(|touched| C::wake(view, touched, &mut keys)),
                 });
-                let now = Instant::now();
-                keys.into_iter().for_each(|key| queue.wake(key, now));
+                work.wake(keys);
             }
-            Some(ended) = workers.join_next() => match ended {
-                Ok((key, outcome)) => {
-                    if outcome == Outcome::Again {
-                        metrics.retries.get_or_create(&label).inc();
-                    }
-                    queue.done(key, outcome, Instant::now());
-                }
-                // What it worked on is not known any more: the restart looks at everything.
-                Err(error) => return Err(Error::Crashed { controller: C::NAME, why: error.to_string() }),
-            },
-            () = sleep_until(soonest.unwrap_or_else(Instant::now)), if soonest.is_some() => {
-                queue.due(Instant::now());
-            }
+            stepped = work.step() => stepped?,
         }
     }
-    // Transactions under way end by themselves in the store; nobody needs their answer.
-    workers.shutdown().await;
+    work.end().await;
     Ok(())
 }

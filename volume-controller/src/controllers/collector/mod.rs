@@ -12,25 +12,19 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use futures::FutureExt;
 use parking_lot::Mutex;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
-    engine::{Io, Outcome},
-    metrics::{Metrics, QueueLabel},
-    queue::Queue,
+    engine::{Io, Outcome, Work},
+    metrics::Metrics,
 };
 use crate::{
     apiserver::kinds,
-    store::{Change, ChangeKind, Key, Next, Store, Watch, WatchError},
+    store::{Change, ChangeKind, Key, Next, Object, Store, Watch, WatchError},
 };
 use graph::Graph;
 
@@ -53,55 +47,26 @@ pub(super) async fn run(io: Io, metrics: Metrics, cancel: CancellationToken) -> 
 
 /// Until the watch falls behind.
 async fn follow(io: &Io, metrics: &Metrics, mut watch: Watch) -> Result<(), Error> {
-    let label = QueueLabel { name: NAME.to_owned() };
     let graph = Arc::new(Mutex::new(Graph::default()));
-    let mut queue = Queue::default();
+    let mut work = Work::new(NAME, metrics.clone());
     for object in everything(&io.store) {
         graph.lock().put(&object);
     }
     let keys: Vec<Key> = graph.lock().keys().cloned().collect();
-    keys.into_iter().for_each(|key| queue.wake(key, Instant::now()));
-    let mut workers: JoinSet<(Key, Outcome)> = JoinSet::new();
+    work.wake(keys);
     loop {
-        while workers.len() < WORKERS
-            && let Some(key) = queue.next()
-        {
+        work.start(WORKERS, |key| {
             let (io, graph) = (io.clone(), Arc::clone(&graph));
-            workers.spawn(async move {
-                let outcome = AssertUnwindSafe(look(&io, &graph, &key)).catch_unwind().await;
-                let outcome = outcome.unwrap_or_else(|_| {
-                    tracing::error!(controller = NAME, %key, "looking at this key panicked");
-                    Outcome::Again
-                });
-                (key, outcome)
-            });
-        }
-        let now = Instant::now();
-        metrics.depth.get_or_create(&label).set(i64::try_from(queue.depth()).unwrap_or(i64::MAX));
-        metrics.oldest_age.get_or_create(&label).set(queue.oldest_age(now).as_secs_f64());
-        let soonest = queue.soonest();
+            async move { look(&io, &graph, &key).await }
+        });
         tokio::select! {
             next = watch.next() => match next {
-                Ok(Next::Change(change)) => {
-                    let keys = take_in(&mut graph.lock(), &change);
-                    keys.into_iter().for_each(|key| queue.wake(key, Instant::now()));
-                }
+                Ok(Next::Change(change)) => work.wake(take_in(&mut graph.lock(), &change)),
                 Ok(Next::Progress(_)) => {}
                 Err(WatchError::TooSlow) => return Ok(()),
                 Err(WatchError::Closed) => return Err(Error::StoreClosed),
             },
-            Some(ended) = workers.join_next() => match ended {
-                Ok((key, outcome)) => {
-                    if outcome == Outcome::Again {
-                        metrics.retries.get_or_create(&label).inc();
-                    }
-                    queue.done(key, outcome, Instant::now());
-                }
-                Err(error) => return Err(Error::Crashed { controller: NAME, why: error.to_string() }),
-            },
-            () = sleep_until(soonest.unwrap_or_else(Instant::now)), if soonest.is_some() => {
-                queue.due(Instant::now());
-            }
+            stepped = work.step() => stepped?,
         }
     }
 }
@@ -114,7 +79,7 @@ fn take_in(graph: &mut Graph, change: &Change) -> BTreeSet<Key> {
 }
 
 /// Every object there is, each once, whatever versions its kind has.
-fn everything(store: &Store) -> impl Iterator<Item = Arc<crate::store::Object>> {
+fn everything(store: &Store) -> impl Iterator<Item = Arc<Object>> {
     let stored = kinds::ALL.iter().filter(|kind| std::ptr::eq(**kind, kinds::stored(kind)));
     stored.flat_map(|kind| store.list(&kind.resource(), None, None, None).objects)
 }
