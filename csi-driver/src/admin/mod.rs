@@ -6,12 +6,16 @@
 //! same lock, guards and accounts, whether a driver runs or not.
 
 mod passing;
+mod peer;
 pub(crate) mod socket;
 
-use std::{collections::BTreeMap, ffi::OsString, fs::File, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use peer::Peer;
 
 use crate::{
     command::Runner,
@@ -140,7 +144,10 @@ pub async fn carry_out_watched(
     loop {
         let (config, here, told) = (pool.clone(), order.clone(), Arc::clone(&watcher));
         let runner = runner.clone();
-        let shared = stream.as_ref().map(|fd| fd.try_clone().tried(|| "sharing the stream".to_owned()));
+        // Here, whoever ends the transfer ends the process.
+        let ended = CancellationToken::new();
+        let shared = |fd: &OwnedFd| fd.try_clone().and_then(|fd| Peer::new(fd, ended.clone()));
+        let shared = stream.as_ref().map(|fd| shared(fd).tried(|| "sharing the stream".to_owned()));
         let shared = shared.transpose()?;
         let done = tokio::task::spawn_blocking(move || {
             let pool = Pool::open_existing(&config, &runner)?;
@@ -167,11 +174,10 @@ pub(crate) fn obey(
     guards: &Guards,
     node_id: Option<&str>,
     order: &Order,
-    stream: Option<OwnedFd>,
+    stream: Option<Peer>,
     watcher: Watcher<'_>,
 ) -> Result<Outcome, Error> {
-    let stream =
-        || stream.map(File::from).ok_or_else(|| Error::Invalid("no stream came with the order".to_owned()));
+    let stream = || stream.ok_or_else(|| Error::Invalid("no stream came with the order".to_owned()));
     match order {
         Order::Restore { what } => {
             let entry = pool.find_entry(what)?;

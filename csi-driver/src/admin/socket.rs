@@ -11,6 +11,7 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{fs as rfs, io::Errno};
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Order, Outcome, obey, passing};
+use super::{Order, Outcome, obey, passing, peer::Peer};
 use crate::{
     config::PoolConfig,
     error::{Error, Tried as _},
@@ -36,6 +37,8 @@ const SOCKET: &str = ".admin.sock";
 const METHOD: &str = "/holdfast/Admin";
 /// More than any order or outcome needs.
 const MOST: u64 = 1 << 24;
+/// How long one who reads nothing is waited for: less than a driver has for its end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What comes back: the outcome, or one line that says why there is none.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,7 +95,7 @@ pub(crate) async fn serve(
             Err(error) => {
                 tracing::warn!(%pool, %error, "cannot take a connection");
                 // Out of descriptors, most likely: not again at once.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -120,10 +123,11 @@ async fn talk(
             let (begun, passed) = passing::first(&stream).await?;
             let (from, to) = stream.into_split();
             let mut line = String::new();
-            BufReader::new(begun.chain(from).take(MOST)).read_line(&mut line).await?;
-            std::io::Result::Ok((line, passed, to))
+            let mut from = BufReader::new(begun.chain(from).take(MOST));
+            from.read_line(&mut line).await?;
+            std::io::Result::Ok((line, passed, from, to))
         };
-        let (line, passed, mut to) = tokio::select! {
+        let (line, passed, mut from, mut to) = tokio::select! {
             // One that says nothing must not keep the driver.
             () = stop.cancelled() => return Ok(()),
             heard = heard => heard?,
@@ -135,6 +139,9 @@ async fn talk(
                 // Who does not read what is said is told less, never waited for.
                 let (told, mut news) = mpsc::channel(1);
                 let is_transfer = order.is_transfer();
+                let ended = stop.child_token();
+                let _ends_with_this = ended.clone().drop_guard();
+                let passed = passed.map(|stream| Peer::new(stream, ended.clone())).transpose()?;
                 let work = move || {
                     let pool = driver.pools.get(&pool).ok_or_else(|| Error::Lost(pool.clone()))?;
                     obey(pool, &driver.guards, Some(&driver.node_id), &order, passed, &|progress| {
@@ -152,6 +159,8 @@ async fn talk(
                 let done = loop {
                     tokio::select! {
                         done = &mut running => break done,
+                        // What is left of it, nobody waits for.
+                        _ = from.read_u8(), if is_transfer && !ended.is_cancelled() => ended.cancel(),
                         Some(progress) = news.recv() => say(&mut to, &Reply::Progress(progress)).await?,
                     }
                 };
@@ -172,7 +181,7 @@ async fn talk(
 async fn say(to: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
-    to.write_all(&line).await
+    tokio::time::timeout(PATIENCE, to.write_all(&line)).await?
 }
 
 /// Gives the order to the driver that has the pool.

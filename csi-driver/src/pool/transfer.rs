@@ -3,7 +3,7 @@
 //! One that is received appears as one that was cut: whole, in one rename, or not at all.
 
 use std::{
-    fs::File,
+    io::{Read, Write},
     time::{Duration, Instant},
 };
 
@@ -32,7 +32,7 @@ impl Pool {
         &self,
         id: &SnapshotId,
         since: Option<&SnapshotId>,
-        output: File,
+        output: impl Write + Send,
         watcher: Watcher<'_>,
     ) -> Result<Snapshot, Error> {
         let folder = self.snapshot_folder(id)?;
@@ -77,7 +77,7 @@ impl Pool {
 
     /// Makes the snapshot `id` of what comes. To be called with it, and with what it is built
     /// on, held.
-    pub(crate) fn receive<R: std::io::Read + Send>(
+    pub(crate) fn receive<R: Read + Send>(
         &self,
         id: &SnapshotId,
         name: &str,
@@ -115,7 +115,7 @@ impl Pool {
         made
     }
 
-    fn unpack<R: std::io::Read + Send>(
+    fn unpack<R: Read + Send>(
         &self,
         id: &SnapshotId,
         name: &str,

@@ -2,10 +2,11 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use holdfast_csi_driver::{
@@ -404,6 +405,56 @@ async fn it_is_held_as_long_as_it_is_read() {
     driver.end().await;
 }
 
+/// A transfer at whose other end nobody does anything ends when the one who ordered it is gone, and
+/// when the driver is to stop; and leaves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_hangs_ends_with_its_caller_and_with_the_driver() {
+    needs!("btrfs");
+    let mut driver = on_two(512 * MIB, "", 512 * MIB).await;
+    let id = driver.bring_up("source", 60 * MIB, &mounted(""), "pod").await;
+    fs::write(driver.path("pod/file"), noise(20 << 20)).unwrap();
+    driver.snapshot("s", &id).await.unwrap();
+    driver.take_down(&id, "pod").await;
+    let stream = fs::read(sent(&driver, 0, "default.s", None).await.unwrap()).unwrap();
+    let begin = |pool: usize, what: Order, end: OwnedFd| {
+        let pool = driver.config.pools[pool].clone();
+        tokio::spawn(async move { carry_out_watched(&pool, None, what, Some(end), Arc::new(|_| ())).await })
+    };
+    let half_made = driver.scratch.path().join("two/pool/snapshots/.new-other.s");
+    let hang = async || {
+        let (reader, mut to_nobody) = std::io::pipe().unwrap();
+        let receiving = begin(1, Order::Receive { name: None }, reader.into());
+        let half = stream[..stream.len() / 2].to_vec();
+        let fed = tokio::task::spawn_blocking(move || {
+            to_nobody.write_all(&half).unwrap();
+            to_nobody
+        });
+        let (mut from_nobody, writer) = std::io::pipe().unwrap();
+        let what = Order::Send { snapshot_id: "default.s".to_owned(), since: None };
+        let sending = begin(0, what, writer.into());
+        from_nobody.read_exact(&mut [0; 100]).unwrap();
+        let to_nobody = fed.await.unwrap();
+        until("it has begun", || half_made.exists()).await;
+        (receiving, sending, to_nobody, from_nobody)
+    };
+
+    let (receiving, sending, mut to_nobody, mut from_nobody) = hang().await;
+    receiving.abort();
+    sending.abort();
+    until("what came is gone", || !half_made.exists()).await;
+    assert_eq!(to_nobody.write(&[0]).unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    from_nobody.read_to_end(&mut Vec::new()).unwrap();
+
+    let (receiving, sending, _to_nobody, _from_nobody) = hang().await;
+    tokio::time::timeout(Duration::from_secs(10), driver.end()).await.expect("it waits for the other ends");
+    for ended in [receiving, sending] {
+        let ended = said(ended.await.unwrap());
+        assert!(ended.contains("is stopping"), "{ended}");
+    }
+    assert_eq!(entries(&driver.scratch.path().join("two/pool/snapshots")), Vec::<String>::new());
+    assert_eq!(driver.scratch.mounts().len(), 2, "the pools' own");
+}
+
 /// Peers that say nothing, however many, take no turn of the pool's, and end when they go.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_peers_hold_up_nobody() {
@@ -421,8 +472,10 @@ async fn silent_peers_hold_up_nobody() {
     }
     let id = driver.bring_up("source", 20 * MIB, &mounted(""), "pod").await;
     driver.take_down(&id, "pod").await;
-    for (receiving, writer) in peers {
-        drop(writer);
+    // All at once: in which order they have their turns, nobody knows.
+    let (receiving, writers): (Vec<_>, Vec<_>) = peers.into_iter().unzip();
+    drop(writers);
+    for receiving in receiving {
         let ended = said(receiving.await.unwrap());
         assert!(ended.contains("is no snapshot"), "{ended}");
     }
