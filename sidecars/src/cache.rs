@@ -10,7 +10,10 @@ mod feed;
 
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
-use holdfast_api::snapshot::volume::{VolumeSnapshot, VolumeSnapshotContent};
+use holdfast_api::snapshot::{
+    group::VolumeGroupSnapshotContent,
+    volume::{VolumeSnapshot, VolumeSnapshotContent},
+};
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSINode, StorageClass, VolumeAttachment},
@@ -118,6 +121,7 @@ pub(crate) struct Needs {
     pub csi_nodes: bool,
     pub nodes: bool,
     pub snapshots: bool,
+    /// Those of snapshots and of group snapshots.
     pub contents: bool,
 }
 
@@ -131,6 +135,7 @@ pub(crate) struct Cache {
     pub nodes: Kind<Node>,
     pub snapshots: Kind<VolumeSnapshot>,
     pub contents: Kind<VolumeSnapshotContent>,
+    pub group_contents: Kind<VolumeGroupSnapshotContent>,
     attachment_index: Arc<AttachmentIndex>,
 }
 
@@ -146,6 +151,7 @@ impl Cache {
         let (nodes, node_writer) = Kind::new();
         let (snapshots, snapshot_writer) = Kind::new();
         let (contents, content_writer) = Kind::new();
+        let (group_contents, group_content_writer) = Kind::new();
         let attachment_index = Arc::new(AttachmentIndex::default());
         let index = Arc::clone(&attachment_index);
         attachments.subscribe(move |change| {
@@ -161,6 +167,7 @@ impl Cache {
             nodes,
             snapshots,
             contents,
+            group_contents,
             attachment_index,
         };
         feed(needs.claims, client, &cache.claims, claim_writer, strip, tasks);
@@ -171,6 +178,7 @@ impl Cache {
         feed(needs.nodes, client, &cache.nodes, node_writer, strip_node, tasks);
         feed(needs.snapshots, client, &cache.snapshots, snapshot_writer, strip, tasks);
         feed(needs.contents, client, &cache.contents, content_writer, strip, tasks);
+        feed(needs.contents, client, &cache.group_contents, group_content_writer, strip, tasks);
         // The snapshot kinds are not waited for: in Kubernetes they are there only once somebody has
         // installed their definitions, and the other jobs need not stand still until then.
         ready(needs.claims, &cache.claims).await;

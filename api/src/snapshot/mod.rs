@@ -12,6 +12,7 @@ pub mod volume;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The group of the kinds in [`volume`].
 pub const GROUP: &str = "snapshot.storage.k8s.io";
@@ -22,6 +23,20 @@ pub const GROUP_OF_GROUPS: &str = "groupsnapshot.storage.k8s.io";
 #[must_use]
 pub fn content_name(snapshot_uid: &str) -> String {
     format!("snapcontent-{snapshot_uid}")
+}
+
+/// The name of the content that is made for a group snapshot of this UID.
+#[must_use]
+pub fn group_content_name(group_uid: &str) -> String {
+    format!("groupsnapcontent-{group_uid}")
+}
+
+/// The names of the snapshot, and of its content, of one volume in a group snapshot of this UID.
+/// As external-snapshotter names them, so that either controller finds what the other made.
+#[must_use]
+pub fn member_names(group_uid: &str, volume_handle: &str) -> [String; 2] {
+    let digest = Sha256::new().chain_update(group_uid).chain_update(volume_handle).finalize();
+    [format!("snapshot-{digest:x}"), format!("snapcontent-{digest:x}")]
 }
 
 /// What went wrong last.
@@ -83,6 +98,16 @@ pub(crate) use kind;
 mod tests {
     use super::{group::VolumeGroupSnapshot, volume::VolumeSnapshot};
     use serde_json::json;
+
+    #[test]
+    fn members_have_the_same_names_every_time() {
+        // printf %s 'u1h1' | sha256sum
+        let digest = "c138c0a8bb7bdbb020e152a70ad45cdcd6a0fd352930e74e5700a9a302107476";
+        assert_eq!(
+            super::member_names("u1", "h1"),
+            [format!("snapshot-{digest}"), format!("snapcontent-{digest}")]
+        );
+    }
 
     #[test]
     fn what_is_left_out_is_known() {

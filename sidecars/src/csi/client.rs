@@ -5,10 +5,12 @@ use std::{future::Future, path::PathBuf, time::Duration};
 use holdfast_proto::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
     ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest, CreateSnapshotRequest,
-    CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest, GetPluginCapabilitiesRequest,
-    GetPluginInfoRequest, GetSnapshotRequest, ListSnapshotsRequest, NodeGetCapabilitiesRequest, ProbeRequest,
-    Snapshot, Volume, controller_client::ControllerClient, identity_client::IdentityClient,
-    node_client::NodeClient,
+    CreateVolumeGroupSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest,
+    DeleteVolumeGroupSnapshotRequest, DeleteVolumeRequest, GetPluginCapabilitiesRequest,
+    GetPluginInfoRequest, GetSnapshotRequest, GetVolumeGroupSnapshotRequest,
+    GroupControllerGetCapabilitiesRequest, ListSnapshotsRequest, NodeGetCapabilitiesRequest, ProbeRequest,
+    Snapshot, Volume, VolumeGroupSnapshot, controller_client::ControllerClient,
+    group_controller_client::GroupControllerClient, identity_client::IdentityClient, node_client::NodeClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::Instant};
@@ -102,6 +104,12 @@ impl CsiClient {
                 .await?;
             facts.learn_controller(&reply.capabilities);
         }
+        if facts.group_controller {
+            let mut groups = GroupControllerClient::new(self.channel.clone());
+            let request = self.request(GroupControllerGetCapabilitiesRequest {});
+            let call = groups.group_controller_get_capabilities(request);
+            facts.learn_groups(&self.call("GroupControllerGetCapabilities", call).await?.capabilities);
+        }
         let mut node = NodeClient::new(self.channel.clone());
         let request = self.request(NodeGetCapabilitiesRequest {});
         match self.call("NodeGetCapabilities", node.node_get_capabilities(request)).await {
@@ -190,6 +198,43 @@ impl CsiClient {
         // A driver that ignores the filter lists others too.
         let found = reply.entries.into_iter().filter_map(|entry| entry.snapshot);
         Ok(found.into_iter().find(|snapshot| snapshot.snapshot_id == id))
+    }
+
+    /// Needs `CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT`, as the next two.
+    pub(crate) async fn create_group_snapshot(
+        &self,
+        request: CreateVolumeGroupSnapshotRequest,
+    ) -> Result<VolumeGroupSnapshot, CsiError> {
+        const METHOD: &str = "CreateVolumeGroupSnapshot";
+        let mut client = GroupControllerClient::new(self.channel.clone());
+        let reply = self.call(METHOD, client.create_volume_group_snapshot(self.request(request))).await?;
+        reply
+            .group_snapshot
+            .filter(|group| !group.group_snapshot_id.is_empty())
+            .ok_or_else(|| nothing(METHOD))
+    }
+
+    /// `None` when the driver says that there is none of this id.
+    pub(crate) async fn get_group_snapshot(
+        &self,
+        request: GetVolumeGroupSnapshotRequest,
+    ) -> Result<Option<VolumeGroupSnapshot>, CsiError> {
+        const METHOD: &str = "GetVolumeGroupSnapshot";
+        let mut client = GroupControllerClient::new(self.channel.clone());
+        match self.call(METHOD, client.get_volume_group_snapshot(self.request(request))).await {
+            Ok(reply) => reply.group_snapshot.map(Some).ok_or_else(|| nothing(METHOD)),
+            Err(error) if error.code == Code::NotFound && error.origin == Origin::Driver => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn delete_group_snapshot(
+        &self,
+        request: DeleteVolumeGroupSnapshotRequest,
+    ) -> Result<(), CsiError> {
+        let mut client = GroupControllerClient::new(self.channel.clone());
+        let call = client.delete_volume_group_snapshot(self.request(request));
+        self.call("DeleteVolumeGroupSnapshot", call).await.map(drop)
     }
 }
 

@@ -80,7 +80,9 @@ impl CsiError {
             Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted => Verdict::Unknown,
             Code::ResourceExhausted if self.method != "CreateVolume" => Verdict::Unknown,
             // "Volume already exists but is incompatible": under our name, so it is ours. So with snapshots.
-            Code::AlreadyExists if matches!(self.method, "CreateVolume" | "CreateSnapshot") => {
+            Code::AlreadyExists
+                if matches!(self.method, "CreateVolume" | "CreateSnapshot" | "CreateVolumeGroupSnapshot") =>
+            {
                 Verdict::Unknown
             }
             Code::InvalidArgument | Code::OutOfRange | Code::NotFound => Verdict::Infeasible,
@@ -134,6 +136,7 @@ mod tests {
             (14, "CreateVolume", Code::Internal, Unsent, Verdict::Unknown),
             (15, "CreateSnapshot", Code::AlreadyExists, Driver, Verdict::Unknown),
             (16, "CreateSnapshot", Code::FailedPrecondition, Driver, Verdict::Final),
+            (17, "CreateVolumeGroupSnapshot", Code::AlreadyExists, Driver, Verdict::Unknown),
         ];
         for (number, method, code, origin, verdict) in table {
             let error = CsiError { method, code, message: String::new(), origin };

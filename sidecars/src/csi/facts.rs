@@ -3,9 +3,10 @@
 use holdfast_proto::csi::{
     GetPluginCapabilitiesResponse,
     controller_service_capability::{Type as ControllerKind, rpc},
+    group_controller_service_capability::{Type as GroupKind, rpc as group_rpc},
     node_service_capability::{Type as NodeKind, rpc as node_rpc},
     plugin_capability::{Type as PluginKind, service},
-    {ControllerServiceCapability, NodeServiceCapability},
+    {ControllerServiceCapability, GroupControllerServiceCapability, NodeServiceCapability},
 };
 
 /// A driver's name and what it can do.
@@ -33,6 +34,10 @@ pub(crate) struct DriverFacts {
     pub list_snapshots: bool,
     /// `GET_SNAPSHOT`.
     pub get_snapshot: bool,
+    /// Whether it has a group controller service at all.
+    pub group_controller: bool,
+    /// `CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT`.
+    pub group_snapshots: bool,
     /// `CLONE_VOLUME`.
     pub clone: bool,
     /// `SINGLE_NODE_MULTI_WRITER`: tells one writer on a node from several.
@@ -50,6 +55,7 @@ impl DriverFacts {
                 match found.r#type() {
                     service::Type::ControllerService => self.controller = true,
                     service::Type::VolumeAccessibilityConstraints => self.topology = true,
+                    service::Type::GroupControllerService => self.group_controller = true,
                     _ => {}
                 }
             }
@@ -72,6 +78,13 @@ impl DriverFacts {
                 _ => {}
             }
         }
+    }
+
+    pub(crate) fn learn_groups(&mut self, capabilities: &[GroupControllerServiceCapability]) {
+        self.group_snapshots = capabilities.iter().any(|capability| {
+            matches!(&capability.r#type, Some(GroupKind::Rpc(found))
+                if found.r#type() == group_rpc::Type::CreateDeleteGetVolumeGroupSnapshot)
+        });
     }
 
     pub(crate) fn learn_node(&mut self, capabilities: &[NodeServiceCapability]) {

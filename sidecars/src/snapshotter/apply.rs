@@ -2,30 +2,29 @@
 
 use std::sync::Arc;
 
-use holdfast_api::snapshot::{
-    names,
-    volume::{VolumeSnapshotClass, VolumeSnapshotContent},
-};
-use holdfast_proto::csi::{DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Snapshot};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{
-    decide::{Action, Class, Progress, View, has_intent},
+    content::{Content, has_intent},
+    decide::{Action, Class, Progress, View},
     reason::{Reason, Task},
 };
 use crate::{
     context::Context,
-    csi::CsiError,
-    writes::{self, ApiError, Part, SecretKey, Written, finalizer_patch},
+    writes::{self, ApiError, Part, Written, finalizer_patch},
 };
 
 /// Does `action` and brings `view` up to date with what came of it. `Rest` and `Retry` do nothing.
-pub(super) async fn apply(context: &Context, view: &mut View, action: Action) -> Result<(), ApiError> {
+pub(super) async fn apply<C: Content>(
+    context: &Context,
+    view: &mut View<C>,
+    action: Action<C>,
+) -> Result<(), ApiError> {
     let Some(content) = view.content.clone() else { return Ok(()) };
-    let api: Api<VolumeSnapshotContent> = Api::all(context.client.clone());
+    let api: Api<C> = Api::all(context.client.clone());
     match action {
         Action::Rest(_) | Action::Retry(_) => {}
         Action::ReadContent(_) => {
@@ -34,26 +33,26 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             view.live = true;
         }
         Action::ReadClass { class, .. } => {
-            let classes: Api<VolumeSnapshotClass> = Api::all(context.client.clone());
+            let classes: Api<C::Class> = Api::all(context.client.clone());
             let found = writes::get(&classes, &class).await?;
             view.class = found.map_or(Class::Absent, |class| Class::There(Box::new(class)));
         }
         Action::RecordIntent(_) => {
-            let mut patch = finalizer_patch(&*content, names::CONTENT_BOUND, true);
-            patch["metadata"]["annotations"] = json!({ names::BEING_CREATED: "yes" });
+            let mut patch = finalizer_patch(&*content, C::WORDS.bound, true);
+            patch["metadata"]["annotations"] = json!({ C::WORDS.created: "yes" });
             let written = writes::patch_if_unchanged(&api, &*content, Part::Whole, patch).await?;
             // Over another version the intent may be somebody else's, and so may be calls.
-            if matches!(written, Written::Yes(_)) && !has_intent(&content) {
+            if matches!(written, Written::Yes(_)) && !has_intent(&*content) {
                 view.clear = true;
             }
             take(view, written);
         }
-        Action::Create { mut request, secret, .. } => {
-            request.secrets = writes::secret(&context.client, secret.as_ref()).await?;
+        Action::Create { request, secret, .. } => {
+            let secrets = writes::secret(&context.client, secret.as_ref()).await?;
             // Until there is an answer the call counts as begun, also if this task is cut off here.
             let was_clear = std::mem::take(&mut view.clear);
-            view.progress = match context.csi.create_snapshot(*request).await {
-                Ok(snapshot) => Progress::Told(Box::new(snapshot)),
+            view.progress = match C::take(context, *request, secrets).await {
+                Ok(told) => Progress::Told(Box::new(told)),
                 Err(error) => {
                     view.clear = was_clear && error.is_final();
                     Progress::Failed(Task::Create, error)
@@ -61,24 +60,24 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             };
         }
         Action::Ask { handle, secret, .. } => {
-            view.progress = match ask(context, handle.clone(), secret.as_ref()).await? {
-                Ok(Some(snapshot)) => Progress::Told(Box::new(snapshot)),
+            let secrets = writes::secret(&context.client, secret.as_ref()).await?;
+            view.progress = match content.ask(context, handle.clone(), secrets).await {
+                Ok(Some(told)) => Progress::Told(Box::new(told)),
                 Ok(None) => Progress::Missing { handle },
                 Err(error) => Progress::Failed(Task::Ask, error),
             };
         }
-        Action::Save { snapshot, .. } => {
-            let status = status_of(&snapshot);
-            save(view, &api, &content, status, snapshot.ready_to_use).await?;
+        Action::Save { told, .. } => {
+            save(view, &api, &content, C::status_of(&told), C::is_told_ready(&told)).await?;
         }
         Action::Trust { handle, .. } => {
             let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-            let status =
-                json!({"snapshotHandle": handle, "creationTime": now, "readyToUse": true, "error": null});
-            save(view, &api, &content, status, true).await?;
+            if let Some(trust) = C::TRUST {
+                save(view, &api, &content, trust(&handle, now), true).await?;
+            }
         }
         Action::DropIntent(_) => {
-            let patch = json!({"metadata": {"annotations": {names::BEING_CREATED: null}}});
+            let patch = json!({"metadata": {"annotations": {C::WORDS.created: null}}});
             take(view, writes::patch_own_fields(&api, &*content, Part::Whole, patch).await?);
             view.clear = false;
         }
@@ -87,14 +86,15 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
             view.progress = Progress::Noted(Box::new(reason));
         }
         Action::Delete { handle, secret, .. } => {
-            view.progress = match delete(context, handle, secret.as_ref()).await? {
+            let secrets = writes::secret_to_delete(&context.client, secret.as_ref()).await?;
+            view.progress = match content.delete(context, handle, secrets).await {
                 Ok(()) => Progress::Deleted,
                 Err(error) => Progress::Failed(Task::Delete, error),
             };
         }
         Action::Unprotect(_) => {
-            let mut patch = finalizer_patch(&*content, names::CONTENT_BOUND, false);
-            patch["metadata"]["annotations"] = json!({ names::BEING_CREATED: null });
+            let mut patch = finalizer_patch(&*content, C::WORDS.bound, false);
+            patch["metadata"]["annotations"] = json!({ C::WORDS.created: null });
             let written = writes::patch_if_unchanged(&api, &*content, Part::Whole, patch).await?;
             if matches!(written, Written::Yes(_)) {
                 view.clear = false;
@@ -106,15 +106,15 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
 }
 
 /// Takes over what a write on the content left: the live object, or that it is gone.
-fn take(view: &mut View, written: Written<VolumeSnapshotContent>) {
+fn take<C: Content>(view: &mut View<C>, written: Written<C>) {
     view.content = written.current();
     view.live = true;
 }
 
-async fn save(
-    view: &mut View,
-    api: &Api<VolumeSnapshotContent>,
-    content: &Arc<VolumeSnapshotContent>,
+async fn save<C: Content>(
+    view: &mut View<C>,
+    api: &Api<C>,
+    content: &Arc<C>,
     status: Value,
     ready: bool,
 ) -> Result<(), ApiError> {
@@ -126,15 +126,14 @@ async fn save(
 }
 
 /// Saves a failure, unless it is there: its time is that of its first.
-async fn note(
-    view: &mut View,
-    api: &Api<VolumeSnapshotContent>,
-    content: &Arc<VolumeSnapshotContent>,
+async fn note<C: Content>(
+    view: &mut View<C>,
+    api: &Api<C>,
+    content: &Arc<C>,
     reason: &Reason,
 ) -> Result<(), ApiError> {
-    let message = reason.to_string();
-    let said = content.status.as_ref().and_then(|status| status.error.as_ref()?.message.as_ref());
-    if said == Some(&message) {
+    let message = reason.in_words(C::WORDS).to_string();
+    if content.error() == Some(&message) {
         return Ok(());
     }
     let mut status = json!({"error": {"message": message, "time": Time(Timestamp::now())}});
@@ -144,51 +143,4 @@ async fn note(
     let patch = json!({ "status": status });
     take(view, writes::patch_own_fields(api, &**content, Part::Status, patch).await?);
     Ok(())
-}
-
-/// A content's status, as a patch, of what the driver said.
-fn status_of(snapshot: &Snapshot) -> Value {
-    let mut status = json!({
-        "snapshotHandle": snapshot.snapshot_id, "readyToUse": snapshot.ready_to_use, "error": null,
-    });
-    if let Some(time) = snapshot.creation_time.as_ref().and_then(|time| nanoseconds(time.seconds, time.nanos))
-    {
-        status["creationTime"] = json!(time);
-    }
-    // 0 is "not known".
-    if snapshot.size_bytes > 0 {
-        status["restoreSize"] = json!(snapshot.size_bytes);
-    }
-    if !snapshot.group_snapshot_id.is_empty() {
-        status["volumeGroupSnapshotHandle"] = json!(snapshot.group_snapshot_id);
-    }
-    status
-}
-
-/// Since 1970; `None` past what the field holds (the year 2262).
-fn nanoseconds(seconds: i64, nanos: i32) -> Option<i64> {
-    i64::try_from(SignedDuration::new(seconds, nanos).as_nanos()).ok()
-}
-
-async fn ask(
-    context: &Context,
-    snapshot_id: String,
-    secret: Option<&SecretKey>,
-) -> Result<Result<Option<Snapshot>, CsiError>, ApiError> {
-    let secrets = writes::secret(&context.client, secret).await?;
-    Ok(if context.facts.get_snapshot {
-        context.csi.get_snapshot(GetSnapshotRequest { snapshot_id, secrets }).await
-    } else {
-        let request = ListSnapshotsRequest { snapshot_id, secrets, ..ListSnapshotsRequest::default() };
-        context.csi.list_snapshot(request).await
-    })
-}
-
-async fn delete(
-    context: &Context,
-    snapshot_id: String,
-    secret: Option<&SecretKey>,
-) -> Result<Result<(), CsiError>, ApiError> {
-    let secrets = writes::secret_to_delete(&context.client, secret).await?;
-    Ok(context.csi.delete_snapshot(DeleteSnapshotRequest { snapshot_id, secrets }).await)
 }

@@ -1,6 +1,6 @@
 //! What to do next for one content. Pure: the loop asks, applies, and asks again.
 //!
-//! The order that makes a crash harmless:
+//! The order that makes a crash harmless, for a snapshot as for a group snapshot:
 //! 1. the intent (an annotation on the content, which a finalizer keeps) is saved, against the very
 //!    version that was read;
 //! 2. CreateSnapshot, under a name made of the snapshot's UID, the same call until it answers;
@@ -12,14 +12,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use holdfast_api::snapshot::{
-    names,
-    volume::{VolumeSnapshotClass, VolumeSnapshotContent},
-};
-use holdfast_proto::csi::{CreateSnapshotRequest, Snapshot};
-use kube::ResourceExt;
+use holdfast_api::snapshot::names::RESERVED;
 
 use super::{
+    content::{Content, Parameters, has_intent, is_going, is_held},
     parameters,
     reason::{Reason, Task},
 };
@@ -30,19 +26,19 @@ use crate::{
 
 /// What is known of the content's class.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Class {
+pub(crate) enum Class<C: Content> {
     NotAsked,
     /// The API says that there is none of the name.
     Absent,
-    There(Box<VolumeSnapshotClass>),
+    There(Box<C::Class>),
 }
 
 /// What came of the steps of this very look.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Progress {
+pub(crate) enum Progress<C: Content> {
     Begun,
     /// The driver has it, as it says here.
-    Told(Box<Snapshot>),
+    Told(Box<C::Told>),
     /// The driver has none of this id.
     Missing {
         handle: String,
@@ -59,22 +55,22 @@ pub(crate) enum Progress {
 
 /// All that a decision looks at.
 #[derive(Debug, Clone)]
-pub(crate) struct View {
+pub(crate) struct View<C: Content> {
     pub facts: Arc<DriverFacts>,
     /// Tell the driver the names of the objects.
     pub extra_create_metadata: bool,
-    pub content: Option<Arc<VolumeSnapshotContent>>,
+    pub content: Option<Arc<C>>,
     /// `content` comes from the API itself and not from the cache.
     pub live: bool,
-    pub class: Class,
+    pub class: Class<C>,
     /// The intent is of this very process, and every call since was refused for certain.
     pub clear: bool,
-    pub progress: Progress,
+    pub progress: Progress<C>,
 }
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum Action<C: Content> {
     /// Nothing until something changes.
     Rest(Reason),
     /// Nothing now; the same again after the backoff.
@@ -85,25 +81,25 @@ pub(crate) enum Action {
     ReadClass { class: String, reason: Reason },
     /// Put the intent and the finalizer on the content, if it is still the version that was read.
     RecordIntent(Reason),
-    /// CreateSnapshot.
-    Create { request: Box<CreateSnapshotRequest>, secret: Option<SecretKey>, reason: Reason },
-    /// Ask the driver how a snapshot is: GetSnapshot or ListSnapshots.
+    /// CreateSnapshot, CreateVolumeGroupSnapshot.
+    Create { request: Box<C::Request>, secret: Option<SecretKey>, reason: Reason },
+    /// Ask the driver how it is: GetSnapshot or ListSnapshots, GetVolumeGroupSnapshot.
     Ask { handle: String, secret: Option<SecretKey>, reason: Reason },
     /// Save what the driver said.
-    Save { snapshot: Box<Snapshot>, reason: Reason },
+    Save { told: Box<C::Told>, reason: Reason },
     /// Save that a snapshot which the driver cannot be asked about is what it is said to be.
     Trust { handle: String, reason: Reason },
     /// Take the intent off.
     DropIntent(Reason),
     /// Say in the status why not.
     NoteFailure(Reason),
-    /// DeleteSnapshot.
+    /// DeleteSnapshot, DeleteVolumeGroupSnapshot.
     Delete { handle: String, secret: Option<SecretKey>, reason: Reason },
     /// Take the finalizer and the intent off, so that the content goes.
     Unprotect(Reason),
 }
 
-impl Action {
+impl<C: Content> Action<C> {
     pub(crate) fn reason(&self) -> &Reason {
         match self {
             Self::Rest(reason)
@@ -123,43 +119,16 @@ impl Action {
     }
 }
 
-pub(crate) fn has_intent(content: &VolumeSnapshotContent) -> bool {
-    content.annotations().contains_key(names::BEING_CREATED)
-}
-
-pub(crate) fn is_held(content: &VolumeSnapshotContent) -> bool {
-    content.finalizers().iter().any(|finalizer| finalizer == names::CONTENT_BOUND)
-}
-
-/// The content is being deleted, and not against the will of a snapshot object.
-fn is_going(content: &VolumeSnapshotContent) -> bool {
-    let unbound = content.spec.volume_snapshot_ref.uid.as_deref().unwrap_or_default().is_empty();
-    let released = content.annotations().contains_key(names::BEING_DELETED);
-    content.metadata.deletion_timestamp.is_some() && (unbound || released)
-}
-
-/// The driver's id of the snapshot, once it is known.
-pub(crate) fn handle(content: &VolumeSnapshotContent) -> Option<&str> {
-    let told = content.status.as_ref().and_then(|status| status.snapshot_handle.as_deref());
-    told.or(content.spec.source.snapshot_handle.as_deref()).filter(|handle| !handle.is_empty())
-}
-
-fn is_ready(content: &VolumeSnapshotContent) -> bool {
-    content.status.as_ref().and_then(|status| status.ready_to_use) == Some(true)
-}
-
 /// See the module's documentation.
-pub(crate) fn decide(view: &View) -> Action {
-    let Some(content) = &view.content else { return Action::Rest(Reason::Gone) };
-    if content.spec.driver != view.facts.name {
+pub(crate) fn decide<C: Content>(view: &View<C>) -> Action<C> {
+    let Some(content) = view.content.as_deref() else { return Action::Rest(Reason::Gone) };
+    if content.driver() != view.facts.name {
         return Action::Rest(Reason::NotOurs);
     }
     let going = is_going(content);
     // Steps of this look that must be brought to their end first.
     match &view.progress {
-        Progress::Told(snapshot) => {
-            return Action::Save { snapshot: snapshot.clone(), reason: Reason::Saving };
-        }
+        Progress::Told(told) => return Action::Save { told: told.clone(), reason: Reason::Saving },
         Progress::Missing { handle } => {
             return Action::NoteFailure(Reason::Missing { handle: handle.clone() });
         }
@@ -167,7 +136,7 @@ pub(crate) fn decide(view: &View) -> Action {
             let doubt = *task == Task::Create && error.is_final() && has_intent(content) && !view.clear;
             let error = error.clone();
             return Action::NoteFailure(match doubt {
-                true => Reason::InDoubt { name: snapshot_name(content), error },
+                true => Reason::InDoubt { name: own_name(content), error },
                 false => Reason::Failed { task: *task, error },
             });
         }
@@ -189,39 +158,42 @@ pub(crate) fn decide(view: &View) -> Action {
     if going { delete(view, content) } else { create(view, content) }
 }
 
-fn create(view: &View, content: &VolumeSnapshotContent) -> Action {
-    if is_ready(content) && handle(content).is_some() {
+fn create<C: Content>(view: &View<C>, content: &C) -> Action<C> {
+    // Its group's content tells all that there is to it.
+    if content.is_member() && !content.is_given() {
+        return Action::Rest(Reason::OfGroup);
+    }
+    if content.is_ready() && content.handle().is_some() {
         return match has_intent(content) {
             true => Action::DropIntent(Reason::Saved),
             false => Action::Rest(Reason::Ready),
         };
     }
-    let can_ask = view.facts.get_snapshot || view.facts.list_snapshots;
-    match handle(content) {
-        Some(handle) if can_ask => {
+    match content.handle() {
+        Some(handle) if C::can_ask(&view.facts) => {
             if let (Some(class), Class::NotAsked) = (class_name(content), &view.class) {
                 return Action::ReadClass { class, reason: Reason::Asking };
             }
-            match parameters::list_secret(class(view), content) {
+            match parameters::ask_secret(class(view), content) {
                 Ok(secret) => Action::Ask { handle: handle.to_owned(), secret, reason: Reason::Asking },
                 Err(error) => Action::NoteFailure(Reason::BadClass(error)),
             }
         }
-        Some(handle) if content.spec.source.snapshot_handle.is_some() => {
+        Some(handle) if content.is_given() && C::TRUST.is_some() => {
             Action::Trust { handle: handle.to_owned(), reason: Reason::Trusting }
         }
         _ => take(view, content, Reason::Creating),
     }
 }
 
-/// CreateSnapshot, the first time or again.
-fn take(view: &View, content: &VolumeSnapshotContent, reason: Reason) -> Action {
-    if !view.facts.create_snapshot {
+/// The call that makes it, the first time or again.
+fn take<C: Content>(view: &View<C>, content: &C, reason: Reason) -> Action<C> {
+    if !C::can_take(&view.facts) {
         return Action::NoteFailure(Reason::NotSupported);
     }
-    let Some(volume) = content.spec.source.volume_handle.clone() else {
+    if content.is_given() {
         return Action::Rest(Reason::NothingMade);
-    };
+    }
     if let Some(class) = class_name(content) {
         match &view.class {
             Class::NotAsked => return Action::ReadClass { class, reason },
@@ -234,7 +206,7 @@ fn take(view: &View, content: &VolumeSnapshotContent, reason: Reason) -> Action 
         Err(error) => return Action::NoteFailure(Reason::BadClass(error)),
     };
     // With the id in the status nothing is in doubt.
-    if !is_held(content) || (!has_intent(content) && handle(content).is_none()) {
+    if !is_held(content) || (!has_intent(content) && content.handle().is_none()) {
         return Action::RecordIntent(reason);
     }
     // The intent may be all that a stale cache still shows of a snapshot long taken.
@@ -244,16 +216,13 @@ fn take(view: &View, content: &VolumeSnapshotContent, reason: Reason) -> Action 
     if view.extra_create_metadata {
         parameters.extend(object_names(content));
     }
-    let request = CreateSnapshotRequest {
-        name: snapshot_name(content),
-        source_volume_id: volume,
-        parameters,
-        ..CreateSnapshotRequest::default()
+    let Some(request) = content.request(own_name(content), parameters) else {
+        return Action::Rest(Reason::NothingMade);
     };
     Action::Create { request: Box::new(request), secret: parameters::secret(content), reason }
 }
 
-fn delete(view: &View, content: &VolumeSnapshotContent) -> Action {
+fn delete<C: Content>(view: &View<C>, content: &C) -> Action<C> {
     if !is_held(content) {
         return Action::Rest(Reason::Released);
     }
@@ -261,16 +230,15 @@ fn delete(view: &View, content: &VolumeSnapshotContent) -> Action {
     if !view.live {
         return Action::ReadContent(Reason::Checking);
     }
-    let of_group = content.status.as_ref().and_then(|status| status.volume_group_snapshot_handle.as_ref());
-    if of_group.is_some() {
+    if content.is_member() {
         return Action::Unprotect(Reason::OfGroup);
     }
-    match handle(content) {
+    match content.handle() {
         // CSI has no "find by name": the same call again gives the id, and then it can be deleted.
         None if has_intent(content) && !view.clear => take(view, content, Reason::Abandoning),
         None => Action::Unprotect(Reason::NothingMade),
-        Some(_) if content.spec.deletion_policy != "Delete" => Action::Unprotect(Reason::Kept),
-        Some(_) if !view.facts.create_snapshot => Action::NoteFailure(Reason::NotSupported),
+        Some(_) if content.deletion_policy() != "Delete" => Action::Unprotect(Reason::Kept),
+        Some(_) if !C::can_take(&view.facts) => Action::NoteFailure(Reason::NotSupported),
         Some(handle) => Action::Delete {
             handle: handle.to_owned(),
             secret: parameters::secret(content),
@@ -281,30 +249,29 @@ fn delete(view: &View, content: &VolumeSnapshotContent) -> Action {
 
 /// The name under which the driver is asked for it; upstream's, so that either sidecar can go on
 /// with what the other began.
-fn snapshot_name(content: &VolumeSnapshotContent) -> String {
-    format!("snapshot-{}", content.spec.volume_snapshot_ref.uid.as_deref().unwrap_or_default())
+fn own_name<C: Content>(content: &C) -> String {
+    format!("{}{}", C::WORDS.prefix, content.belongs_to().uid.as_deref().unwrap_or_default())
 }
 
-fn class_name(content: &VolumeSnapshotContent) -> Option<String> {
-    content.spec.volume_snapshot_class_name.clone().filter(|name| !name.is_empty())
+fn class_name<C: Content>(content: &C) -> Option<String> {
+    content.class_name().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-fn class(view: &View) -> Option<&VolumeSnapshotClass> {
+fn class<C: Content>(view: &View<C>) -> Option<&Parameters> {
     match &view.class {
-        Class::There(class) => Some(class),
+        Class::There(class) => C::parameters_of(class),
         Class::NotAsked | Class::Absent => None,
     }
 }
 
-fn object_names(content: &VolumeSnapshotContent) -> HashMap<String, String> {
-    let reference = &content.spec.volume_snapshot_ref;
+fn object_names<C: Content>(content: &C) -> HashMap<String, String> {
+    let (reference, kind) = (content.belongs_to(), C::WORDS.kind);
     let pairs = [
-        ("volumesnapshot/name", reference.name.clone()),
-        ("volumesnapshot/namespace", reference.namespace.clone()),
-        ("volumesnapshotcontent/name", content.metadata.name.clone()),
+        (format!("{RESERVED}{kind}/name"), reference.name.clone()),
+        (format!("{RESERVED}{kind}/namespace"), reference.namespace.clone()),
+        (format!("{RESERVED}{kind}content/name"), content.meta().name.clone()),
     ];
-    let named = pairs.into_iter().map(|(key, value)| (format!("{}{key}", names::RESERVED), value));
-    named.map(|(key, value)| (key, value.unwrap_or_default())).collect()
+    pairs.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect()
 }
 
 #[cfg(test)]

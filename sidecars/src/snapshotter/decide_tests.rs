@@ -1,7 +1,14 @@
+use holdfast_api::snapshot::{group::VolumeGroupSnapshotContent, names, volume::VolumeSnapshotContent};
+use holdfast_proto::csi::Snapshot;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{csi::Origin, snapshotter::parameters::ClassError};
+
+type View = super::View<VolumeSnapshotContent>;
+type Class = super::Class<VolumeSnapshotContent>;
+type Progress = super::Progress<VolumeSnapshotContent>;
+type Groups = super::View<VolumeGroupSnapshotContent>;
 
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
@@ -61,7 +68,7 @@ fn told(ready: bool) -> Progress {
 }
 
 /// A decision in a word.
-fn word(view: &View) -> &'static str {
+fn word<C: Content>(view: &super::View<C>) -> &'static str {
     match decide(view) {
         Action::Rest(_) => "rest",
         Action::Retry(_) => "retry",
@@ -93,6 +100,7 @@ fn table() {
     let released = json!({"metadata": {"annotations": {names::BEING_DELETED: "yes"}}});
     let retain = json!({"spec": {"deletionPolicy": "Retain"}});
     let of_group = json!({"status": {"volumeGroupSnapshotHandle": "g"}});
+    let noted_group = json!({"metadata": {"annotations": {names::GROUP_HANDLE: "g"}}});
     let other = json!({"spec": {"driver": "e"}});
     let unclassed = json!({"spec": {"volumeSnapshotClassName": null}});
     let going = |more: &[&Value]| {
@@ -167,6 +175,12 @@ fn table() {
         (47, progress(going(&[&ready]), failed(Task::Delete, Internal, Origin::Driver)), "note"),
         (48, going(&[&bare, &ready]), "rest"),
         (49, going(&[&ready, &of_group]), "unprotect"),
+        // One of a group, of which the group's content tells: never taken by itself.
+        (54, view(&[&of_group]), "rest"),
+        (55, view(&[&of_group, &taken]), "rest"),
+        (56, view(&[&noted_group]), "rest"),
+        (57, going(&[&noted_group]), "unprotect"),
+        (58, lists(view(&[&of_group, &given])), "ask"),
         (50, facts(going(&[&ready]), |facts| facts.create_snapshot = false), "note"),
         (51, view(&[&deleting, &unbound, &given]), "delete"),
         (52, going(&[&given]), "delete"),
@@ -221,4 +235,101 @@ fn what_the_driver_is_asked() {
     let Action::Ask { handle, secret, .. } = decide(&asking) else { panic!("no call") };
     let key = SecretKey { namespace: "sys".to_owned(), name: "l-snapcontent-s".to_owned() };
     assert_eq!((handle.as_str(), secret), ("x", Some(key)));
+}
+
+/// A group's content as the snapshot controller makes it, for group snapshot `s` of volumes `h` and `i`.
+fn group(changes: &[&Value]) -> Groups {
+    let mut value = json!({
+        "metadata": {"name": "groupsnapcontent-s", "uid": "c", "finalizers": [names::GROUP_CONTENT_BOUND]},
+        "spec": {
+            "driver": "d", "deletionPolicy": "Delete", "source": {"volumeHandles": ["h", "i"]},
+            "volumeGroupSnapshotRef": {"namespace": "dev", "name": "monday", "uid": "s"},
+        },
+    });
+    for change in changes {
+        merge(&mut value, change);
+    }
+    let facts = DriverFacts { controller: true, group_snapshots: true, ..DriverFacts::new("d".to_owned()) };
+    Groups {
+        facts: Arc::new(facts),
+        extra_create_metadata: false,
+        content: Some(Arc::new(serde_json::from_value(value).expect("a content"))),
+        live: true,
+        class: super::Class::NotAsked,
+        clear: false,
+        progress: super::Progress::Begun,
+    }
+}
+
+/// What differs for groups: they are asked about in place of being taken again, never trusted, and
+/// there is nothing that they could be part of.
+#[test]
+fn table_of_groups() {
+    let intent = json!({"metadata": {"annotations": {names::GROUP_BEING_CREATED: "yes"}}});
+    let other_intent = json!({"metadata": {"annotations": {names::BEING_CREATED: "yes"}}});
+    let taken = json!({"status": {"volumeGroupSnapshotHandle": "g", "readyToUse": false}});
+    let ready = json!({"status": {"volumeGroupSnapshotHandle": "g", "readyToUse": true}});
+    let handles = json!({"volumeGroupSnapshotHandle": "g", "volumeSnapshotHandles": ["x", "y"]});
+    let given = json!({"spec": {"source": {"volumeHandles": null, "groupSnapshotHandles": handles}}});
+    let classed = json!({"spec": {"volumeGroupSnapshotClassName": "quick"}});
+    let deleting = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    let released = json!({"metadata": {"annotations": {names::GROUP_BEING_DELETED: "yes"}}});
+    let retain = json!({"spec": {"deletionPolicy": "Retain"}});
+    let cannot = |view: Groups| Groups { facts: Arc::new(DriverFacts::new("d".to_owned())), ..view };
+    let table = [
+        (1, group(&[]), "intent"),
+        (2, group(&[&other_intent]), "intent"),
+        (3, group(&[&classed]), "read class"),
+        (4, group(&[&intent]), "create"),
+        (5, group(&[&taken]), "ask"),
+        (6, group(&[&taken, &intent]), "ask"),
+        (7, group(&[&ready, &intent]), "drop"),
+        (8, group(&[&ready]), "rest"),
+        (9, group(&[&given]), "ask"),
+        (10, group(&[&given, &ready]), "rest"),
+        // Trap: a driver that takes no groups is told of, not waited for in silence.
+        (11, cannot(group(&[])), "note"),
+        (12, cannot(group(&[&given])), "note"),
+        (13, group(&[&deleting, &ready]), "rest"),
+        (14, group(&[&deleting, &released, &ready]), "delete"),
+        (15, group(&[&deleting, &released, &intent]), "create"),
+        (16, group(&[&deleting, &released]), "unprotect"),
+        (17, group(&[&deleting, &released, &ready, &retain]), "unprotect"),
+        (18, group(&[&deleting, &released, &given]), "delete"),
+    ];
+    for (number, view, wanted) in table {
+        assert_eq!(word(&view), wanted, "row {number}: {:?}", decide(&view));
+    }
+}
+
+#[test]
+fn what_the_driver_is_asked_for_a_group() {
+    let annotated = json!({"metadata": {"annotations": {
+        names::GROUP_BEING_CREATED: "yes", names::GROUP_SECRET_NAME: "key", names::GROUP_SECRET_NAMESPACE: "sys",
+    }}});
+    let view = Groups { extra_create_metadata: true, ..group(&[&annotated]) };
+    let Action::Create { request, secret, .. } = decide(&view) else { panic!("no call") };
+    assert_eq!((request.name.as_str(), request.source_volume_ids.len()), ("groupsnapshot-s", 2));
+    for (key, value) in [
+        ("csi.storage.k8s.io/volumegroupsnapshot/name", "monday"),
+        ("csi.storage.k8s.io/volumegroupsnapshot/namespace", "dev"),
+        ("csi.storage.k8s.io/volumegroupsnapshotcontent/name", "groupsnapcontent-s"),
+    ] {
+        assert_eq!(request.parameters.get(key).map(String::as_str), Some(value), "{key}");
+    }
+    assert_eq!(secret, Some(SecretKey { namespace: "sys".to_owned(), name: "key".to_owned() }));
+    let doubt = Reason::InDoubt {
+        name: "groupsnapshot-s".to_owned(),
+        error: CsiError {
+            method: "x",
+            code: tonic::Code::NotFound,
+            message: "no".to_owned(),
+            origin: Origin::Driver,
+        },
+    };
+    let said = doubt.in_words(VolumeGroupSnapshotContent::WORDS).to_string();
+    assert!(
+        said.contains(names::GROUP_BEING_CREATED) && said.contains("group snapshot groupsnapshot-s"),
+        "{said}"
+    );
 }

@@ -1,24 +1,25 @@
-//! Takes the snapshots that contents ask for, tells how they are, and deletes them.
+//! Takes the snapshots and group snapshots that contents ask for, tells how they are, and deletes them.
 
 mod apply;
+mod content;
 mod decide;
+mod group;
 #[cfg(test)]
 mod order_tests;
 mod parameters;
 mod reason;
+mod single;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, hash::Hash, marker::PhantomData, sync::Arc};
 
-use holdfast_api::snapshot::{
-    names,
-    volume::{VolumeSnapshotContent, VolumeSnapshotContentSpec},
-};
+use holdfast_api::snapshot::{group::VolumeGroupSnapshotContent, volume::VolumeSnapshotContent};
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    content::Content,
     decide::{Action, Class, Progress, View},
     reason::Reason,
 };
@@ -28,13 +29,12 @@ use crate::{
     queue::{Outcome, Queue, run_workers},
 };
 
-type Key = ObjectRef<VolumeSnapshotContent>;
-
-struct Snapshotter {
+struct Snapshotter<C> {
     context: Arc<Context>,
     extra_create_metadata: bool,
-    /// Contents (by UID) with an intent of this process, since which every CreateSnapshot was refused.
+    /// Contents (by UID) with an intent of this process, since which every call that takes them was refused.
     clear: Mutex<HashSet<String>>,
+    of: PhantomData<fn() -> C>,
 }
 
 /// Runs until cancelled; ends early only when a worker panics.
@@ -44,8 +44,25 @@ pub(crate) async fn run(
     workers: usize,
     cancel: CancellationToken,
 ) -> Result<(), JoinError> {
-    let queue: Arc<Queue<Key>> = context.queue("snapshots");
-    let me = Arc::new(Snapshotter { context, extra_create_metadata, clear: Mutex::default() });
+    let snapshots =
+        run_of::<VolumeSnapshotContent>(Arc::clone(&context), extra_create_metadata, workers, cancel.clone());
+    // Also for a driver that takes none: then that is said.
+    let groups = run_of::<VolumeGroupSnapshotContent>(context, extra_create_metadata, workers, cancel);
+    tokio::try_join!(snapshots, groups).map(|_| ())
+}
+
+async fn run_of<C: Content>(
+    context: Arc<Context>,
+    extra_create_metadata: bool,
+    workers: usize,
+    cancel: CancellationToken,
+) -> Result<(), JoinError>
+where
+    ObjectRef<C>: Clone + Eq + Hash + Send + Sync,
+{
+    let queue: Arc<Queue<ObjectRef<C>>> = context.queue(C::WORDS.queue);
+    let clear = Mutex::default();
+    let me = Arc::new(Snapshotter { context, extra_create_metadata, clear, of: PhantomData });
     listen(&me, &queue);
     run_workers(queue, workers, cancel, move |key| {
         let me = Arc::clone(&me);
@@ -55,35 +72,39 @@ pub(crate) async fn run(
 }
 
 /// Which changes wake what. What we write ourselves does not: that would cut our own backoff short.
-fn listen(me: &Arc<Snapshotter>, queue: &Arc<Queue<Key>>) {
+fn listen<C: Content>(me: &Arc<Snapshotter<C>>, queue: &Arc<Queue<ObjectRef<C>>>)
+where
+    ObjectRef<C>: Clone + Eq + Hash + Send + Sync,
+{
     let (weak_me, weak_queue) = (Arc::downgrade(me), Arc::downgrade(queue));
-    me.context.cache.contents.subscribe(move |change| {
+    C::cached(&me.context.cache).subscribe(move |change| {
         let (Some(me), Some(queue)) = (weak_me.upgrade(), weak_queue.upgrade()) else { return false };
         let content = change.object();
         if matches!(change, Change::Gone(_)) {
             me.clear.lock().remove(&content.uid().unwrap_or_default());
-        } else if content.spec.driver == me.context.facts.name && change.touches(trigger) {
+        } else if content.driver() == me.context.facts.name && change.touches(trigger) {
             queue.add(ObjectRef::from_obj(&**content));
         }
         true
     });
 }
 
-type Trigger = (VolumeSnapshotContentSpec, bool, Vec<Option<String>>);
+type Trigger<S> = (S, bool, Vec<Option<String>>);
 
-fn trigger(content: &VolumeSnapshotContent) -> Trigger {
-    let annotations = [names::BEING_DELETED, names::SECRET_NAME, names::SECRET_NAMESPACE];
+fn trigger<C: Content>(content: &C) -> Trigger<C::Spec> {
+    let [name, namespace] = C::WORDS.secret;
+    let annotations = [C::WORDS.deleted, name, namespace];
     (
-        content.spec.clone(),
-        content.metadata.deletion_timestamp.is_some(),
+        content.wish().clone(),
+        content.meta().deletion_timestamp.is_some(),
         annotations.iter().map(|key| content.annotations().get(*key).cloned()).collect(),
     )
 }
 
-impl Snapshotter {
-    #[tracing::instrument(name = "snapshot", skip_all, fields(content = %key.name))]
-    async fn sync(&self, key: &Key) -> Outcome {
-        let Some(content) = self.context.cache.contents.by_ref(key) else { return Outcome::Done };
+impl<C: Content> Snapshotter<C> {
+    #[tracing::instrument(name = "snapshot", skip_all, fields(of = C::WORDS.noun, content = %key.name))]
+    async fn sync(&self, key: &ObjectRef<C>) -> Outcome {
+        let Some(content) = C::cached(&self.context.cache).by_ref(key) else { return Outcome::Done };
         let uid = content.uid().unwrap_or_default();
         let mut view = View {
             facts: Arc::clone(&self.context.facts),
@@ -96,7 +117,7 @@ impl Snapshotter {
         };
         for _ in 0..MOST_STEPS {
             let action = decide::decide(&view);
-            self.context.teller.tell(&*content, action.reason());
+            self.context.teller.tell(&*content, &action.reason().in_words(C::WORDS));
             let outcome = match &action {
                 Action::Rest(_) => Some(Outcome::Done),
                 Action::Retry(_) => Some(Outcome::Retry),
@@ -113,7 +134,8 @@ impl Snapshotter {
                 self.clear.lock().remove(&uid);
             }
             if let Err(error) = applied {
-                self.context.teller.tell(&*content, &Reason::Blocked((&error).into()));
+                let blocked = Reason::Blocked((&error).into());
+                self.context.teller.tell(&*content, &blocked.in_words(C::WORDS));
                 return Outcome::Retry;
             }
             if let Some(outcome) = outcome {

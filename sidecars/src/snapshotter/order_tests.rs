@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use holdfast_api::snapshot::{names, volume::VolumeSnapshotContent};
-use holdfast_proto::csi::Snapshot;
+use holdfast_api::snapshot::{group::VolumeGroupSnapshotContent, volume::VolumeSnapshotContent};
+use holdfast_proto::csi::{Snapshot, VolumeGroupSnapshot};
+use kube::ResourceExt;
 use proptest::prelude::*;
 use serde_json::json;
 use tonic::Code;
 
 use super::{
-    decide::{Action, Class, Progress, View, decide, handle, has_intent, is_held},
+    content::{Content, has_intent, is_held},
+    decide::{Action, Class, Progress, View, decide},
     reason::Task,
 };
 use crate::csi::{CsiError, DriverFacts, Origin};
@@ -56,36 +58,82 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     proptest::collection::vec(turn, 0..60)
 }
 
-struct World {
-    /// As the API has it.
-    content: Option<VolumeSnapshotContent>,
-    /// As it was before its last change.
-    before: Option<VolumeSnapshotContent>,
-    /// The driver has the snapshot.
-    exists: bool,
-    /// The driver may come to have it.
-    pending: bool,
-    clear: bool,
-    look: Option<View>,
+/// Both sorts of contents go the same ways.
+trait Sample: Content {
+    /// As the snapshot controller makes it.
+    fn sample() -> Self;
+    /// What the driver says of it.
+    fn told() -> Self::Told;
 }
 
-impl World {
-    fn new() -> Self {
+impl Sample for VolumeSnapshotContent {
+    fn sample() -> Self {
         let content = json!({
-            "metadata": {"name": "snapcontent-s", "uid": "c", "finalizers": [names::CONTENT_BOUND]},
+            "metadata": {"name": "snapcontent-s", "uid": "c", "finalizers": [Self::WORDS.bound]},
             "spec": {
                 "driver": "d", "deletionPolicy": "Delete", "source": {"volumeHandle": "h"},
                 "volumeSnapshotRef": {"namespace": "dev", "name": "monday", "uid": "s"},
             },
         });
-        let content: VolumeSnapshotContent = serde_json::from_value(content).expect("a content");
+        serde_json::from_value(content).expect("a content")
+    }
+
+    fn told() -> Snapshot {
+        Snapshot { snapshot_id: "x".to_owned(), ready_to_use: true, ..Snapshot::default() }
+    }
+}
+
+impl Sample for VolumeGroupSnapshotContent {
+    fn sample() -> Self {
+        let content = json!({
+            "metadata": {"name": "groupsnapcontent-s", "uid": "c", "finalizers": [Self::WORDS.bound]},
+            "spec": {
+                "driver": "d", "deletionPolicy": "Delete", "source": {"volumeHandles": ["h"]},
+                "volumeGroupSnapshotRef": {"namespace": "dev", "name": "monday", "uid": "s"},
+            },
+        });
+        serde_json::from_value(content).expect("a content")
+    }
+
+    fn told() -> VolumeGroupSnapshot {
+        let snapshots = vec![VolumeSnapshotContent::told()];
+        let group_snapshot_id = "g".to_owned();
+        VolumeGroupSnapshot {
+            group_snapshot_id,
+            snapshots,
+            ready_to_use: true,
+            ..VolumeGroupSnapshot::default()
+        }
+    }
+}
+
+struct World<C: Content> {
+    /// As the API has it.
+    content: Option<C>,
+    /// As it was before its last change.
+    before: Option<C>,
+    /// The driver has the snapshot.
+    exists: bool,
+    /// The driver may come to have it.
+    pending: bool,
+    clear: bool,
+    look: Option<View<C>>,
+}
+
+impl<C: Sample> World<C> {
+    fn new() -> Self {
+        let content = C::sample();
         let before = Some(content.clone());
         Self { content: Some(content), before, exists: false, pending: false, clear: false, look: None }
     }
 
-    fn view(&self, content: Option<&VolumeSnapshotContent>) -> View {
-        let facts =
-            DriverFacts { controller: true, create_snapshot: true, ..DriverFacts::new("d".to_owned()) };
+    fn view(&self, content: Option<&C>) -> View<C> {
+        let facts = DriverFacts {
+            controller: true,
+            create_snapshot: true,
+            group_snapshots: true,
+            ..DriverFacts::new("d".to_owned())
+        };
         View {
             facts: Arc::new(facts),
             extra_create_metadata: false,
@@ -98,18 +146,14 @@ impl World {
     }
 
     /// A write, unless it rests on `read` and that is not what there is.
-    fn write(
-        &mut self,
-        read: Option<&VolumeSnapshotContent>,
-        edit: impl FnOnce(&mut VolumeSnapshotContent),
-    ) -> bool {
+    fn write(&mut self, read: Option<&C>, edit: impl FnOnce(&mut C)) -> bool {
         let Some(content) = &mut self.content else { return false };
         if read.is_some_and(|read| read != content) {
             return false;
         }
         self.before = Some(content.clone());
         edit(content);
-        if content.metadata.deletion_timestamp.is_some() && !is_held(content) {
+        if content.meta().deletion_timestamp.is_some() && !is_held(content) {
             self.content = None;
         }
         true
@@ -122,9 +166,8 @@ impl World {
             Turn::Deleted => {
                 self.write(None, |content| {
                     let since = serde_json::from_value(json!("2026-01-01T00:00:00Z"));
-                    content.metadata.deletion_timestamp = Some(since.expect("a time"));
-                    let annotations = content.metadata.annotations.get_or_insert_default();
-                    annotations.insert(names::BEING_DELETED.to_owned(), "yes".to_owned());
+                    content.meta_mut().deletion_timestamp = Some(since.expect("a time"));
+                    content.annotations_mut().insert(C::WORDS.deleted.to_owned(), "yes".to_owned());
                 });
             }
             Turn::Stale => self.look = Some(self.view(self.before.as_ref())),
@@ -149,24 +192,23 @@ impl World {
             Action::ReadContent(_) => {}
             Action::RecordIntent(_) => {
                 let written = self.write(read.as_ref(), |content| {
-                    let annotations = content.metadata.annotations.get_or_insert_default();
-                    annotations.insert(names::BEING_CREATED.to_owned(), "yes".to_owned());
+                    content.annotations_mut().insert(C::WORDS.created.to_owned(), "yes".to_owned());
                 });
                 if written && read.as_ref().is_some_and(|read| !has_intent(read)) {
                     view.clear = true;
                 }
             }
             Action::Create { .. } => {
-                assert!(self.content.as_ref().is_some_and(|now| has_intent(now) || handle(now).is_some()));
+                assert!(self.content.as_ref().is_some_and(|now| has_intent(now) || now.handle().is_some()));
                 if self.create(turn, &mut view) {
                     return;
                 }
             }
-            Action::Save { .. } => {
+            Action::Save { told, .. } => {
                 self.write(None, |content| {
-                    let status = content.status.get_or_insert_default();
-                    status.snapshot_handle = Some("x".to_owned());
-                    status.ready_to_use = Some(true);
+                    let mut value = serde_json::to_value(&*content).expect("JSON");
+                    value["status"] = C::status_of(&told);
+                    *content = serde_json::from_value(value).expect("a content");
                 });
                 view.progress = Progress::Saved { ready: true };
             }
@@ -183,7 +225,7 @@ impl World {
             Action::Unprotect(_) => {
                 let written = self.write(read.as_ref(), |content| {
                     without_intent(content);
-                    content.metadata.finalizers = None;
+                    content.meta_mut().finalizers = None;
                 });
                 view.clear &= !written;
             }
@@ -195,14 +237,12 @@ impl World {
     }
 
     /// Whether the process died of it.
-    fn create(&mut self, turn: Turn, view: &mut View) -> bool {
+    fn create(&mut self, turn: Turn, view: &mut View<C>) -> bool {
         let was_clear = std::mem::take(&mut view.clear);
         match turn {
             Turn::Good => {
                 (self.exists, self.pending) = (true, false);
-                let told =
-                    Snapshot { snapshot_id: "x".to_owned(), ready_to_use: true, ..Snapshot::default() };
-                view.progress = Progress::Told(Box::new(told));
+                view.progress = Progress::Told(Box::new(C::told()));
                 return false;
             }
             Turn::DoneUnanswered | Turn::DoneAndDead => self.exists = true,
@@ -215,7 +255,7 @@ impl World {
         self.dies(turn)
     }
 
-    fn delete(&mut self, turn: Turn, view: &mut View) -> bool {
+    fn delete(&mut self, turn: Turn, view: &mut View<C>) -> bool {
         match turn {
             Turn::Good => {
                 self.exists = false;
@@ -242,15 +282,13 @@ impl World {
             assert!(!self.exists && !self.pending, "a snapshot that nothing tells of");
             return;
         };
-        let told = handle(content).is_some() || has_intent(content);
+        let told = content.handle().is_some() || has_intent(content);
         assert!(told || !(self.exists || self.pending), "neither its id nor the intent is there");
     }
 }
 
-fn without_intent(content: &mut VolumeSnapshotContent) {
-    if let Some(annotations) = &mut content.metadata.annotations {
-        annotations.remove(names::BEING_CREATED);
-    }
+fn without_intent<C: Content>(content: &mut C) {
+    content.annotations_mut().remove(C::WORDS.created);
 }
 
 fn error(method: &'static str, turn: Turn) -> CsiError {
@@ -262,25 +300,35 @@ fn error(method: &'static str, turn: Turn) -> CsiError {
     CsiError { method, code, message: "no".to_owned(), origin }
 }
 
+fn settles<C: Sample>(turns: Vec<Turn>) -> Result<(), TestCaseError> {
+    let mut world = World::<C>::new();
+    for turn in turns {
+        world.take(turn);
+    }
+    world.take(Turn::Dead);
+    for _ in 0..20 {
+        world.take(Turn::Good);
+    }
+    let is_settled = |content: &C| content.handle().is_some() && !has_intent(content);
+    prop_assert!(world.content.as_ref().is_none_or(is_settled), "{:?}", world.content);
+    world.take(Turn::Deleted);
+    for _ in 0..20 {
+        world.take(Turn::Good);
+    }
+    prop_assert!(world.content.is_none() && !world.exists, "{:?}", world.content);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
     fn nothing_is_forgotten_and_everything_settles(turns in turns()) {
-        let mut world = World::new();
-        for turn in turns {
-            world.take(turn);
-        }
-        world.take(Turn::Dead);
-        for _ in 0..20 {
-            world.take(Turn::Good);
-        }
-        let settled = world.content.as_ref().is_none_or(|content| handle(content).is_some() && !has_intent(content));
-        prop_assert!(settled, "{:?}", world.content);
-        world.take(Turn::Deleted);
-        for _ in 0..20 {
-            world.take(Turn::Good);
-        }
-        prop_assert!(world.content.is_none() && !world.exists, "{:?}", world.content);
+        settles::<VolumeSnapshotContent>(turns)?;
+    }
+
+    #[test]
+    fn no_group_is_forgotten_and_everything_settles(turns in turns()) {
+        settles::<VolumeGroupSnapshotContent>(turns)?;
     }
 }

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use holdfast_api::{
     secret::{self, SecretError, SecretKey},
-    snapshot::{
-        names::{LIST_SECRET, RESERVED, SECRET, SECRET_NAME, SECRET_NAMESPACE},
-        volume::{VolumeSnapshotClass, VolumeSnapshotContent},
-    },
+    snapshot::names::{GROUP_GET_SECRET, GROUP_SECRET, LIST_SECRET, RESERVED, SECRET},
 };
 use kube::ResourceExt;
+
+use super::content::{Content, Parameters};
 
 /// A class that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,10 +20,9 @@ pub(crate) enum ClassError {
 }
 
 /// What the driver gets.
-pub(crate) fn of_driver(class: Option<&VolumeSnapshotClass>) -> Result<HashMap<String, String>, ClassError> {
-    let all = class.and_then(|class| class.parameters.as_ref()).into_iter().flatten();
+pub(crate) fn of_driver(class: Option<&Parameters>) -> Result<HashMap<String, String>, ClassError> {
     let mut driver = HashMap::new();
-    for (key, value) in all {
+    for (key, value) in class.into_iter().flatten() {
         if !key.starts_with(RESERVED) {
             driver.insert(key.clone(), value.clone());
         } else if !is_secret(key) {
@@ -34,23 +32,27 @@ pub(crate) fn of_driver(class: Option<&VolumeSnapshotClass>) -> Result<HashMap<S
     Ok(driver)
 }
 
+/// As upstream, whatever the class is of.
 fn is_secret(key: &str) -> bool {
     let stem = key.strip_suffix("-secret-name").or_else(|| key.strip_suffix("-secret-namespace"));
-    stem.is_some_and(|stem| stem == SECRET || stem == LIST_SECRET)
+    stem.is_some_and(|stem| [SECRET, LIST_SECRET, GROUP_SECRET, GROUP_GET_SECRET].contains(&stem))
 }
 
-/// The secret for CreateSnapshot and DeleteSnapshot, as the snapshot controller wrote it down.
-pub(crate) fn secret(content: &VolumeSnapshotContent) -> Option<SecretKey> {
+/// The secret for taking and deleting, as the snapshot controller wrote it down.
+pub(crate) fn secret<C: Content>(content: &C) -> Option<SecretKey> {
     let annotation = |key: &str| content.annotations().get(key).filter(|value| !value.is_empty()).cloned();
-    Some(SecretKey { name: annotation(SECRET_NAME)?, namespace: annotation(SECRET_NAMESPACE)? })
+    let [name, namespace] = C::WORDS.secret;
+    Some(SecretKey { name: annotation(name)?, namespace: annotation(namespace)? })
 }
 
-/// The secret for GetSnapshot and ListSnapshots. Its name can depend on the content's alone.
-pub(crate) fn list_secret(
-    class: Option<&VolumeSnapshotClass>,
-    content: &VolumeSnapshotContent,
+/// The secret for asking. Its name can depend on the content's alone.
+pub(crate) fn ask_secret<C: Content>(
+    class: Option<&Parameters>,
+    content: &C,
 ) -> Result<Option<SecretKey>, ClassError> {
-    let Some(parameters) = class.and_then(|class| class.parameters.as_ref()) else { return Ok(None) };
-    let token = |token: &str| (token == "volumesnapshotcontent.name").then(|| content.name_any());
-    Ok(secret::of_class("snapshotter-list", LIST_SECRET, parameters, &token, &token)?)
+    let Some(parameters) = class else { return Ok(None) };
+    let known = format!("{}content.name", C::WORDS.kind);
+    let token = |token: &str| (token == known).then(|| content.name_any());
+    let [purpose, stem] = C::WORDS.ask_secret;
+    Ok(secret::of_class(purpose, stem, parameters, &token, &token)?)
 }

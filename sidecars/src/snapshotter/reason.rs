@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use holdfast_api::snapshot::names::{BEING_CREATED, CONTENT_BOUND};
-
-use super::parameters::ClassError;
+use super::{content::Words, parameters::ClassError};
 use crate::{
     csi::CsiError,
     events::{Explain, Headline},
@@ -61,79 +59,96 @@ pub(crate) enum Reason {
     Blocked(Blocked),
 }
 
-impl fmt::Display for Reason {
+impl Reason {
+    /// For people, in the words of what it is about.
+    pub(crate) fn in_words(&self, words: &'static Words) -> Said<'_> {
+        Said { reason: self, words }
+    }
+}
+
+/// A reason, told.
+pub(crate) struct Said<'a> {
+    reason: &'a Reason,
+    words: &'static Words,
+}
+
+impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone => write!(f, "the content is gone"),
-            Self::NotOurs => write!(f, "not of this driver"),
-            Self::Creating => write!(f, "asking the driver for a snapshot"),
-            Self::Asking => write!(f, "asking the driver how the snapshot is"),
-            Self::Trusting => {
+        let Words { noun, created, bound, .. } = self.words;
+        match self.reason {
+            Reason::Gone => write!(f, "the content is gone"),
+            Reason::NotOurs => write!(f, "not of this driver"),
+            Reason::Creating => write!(f, "asking the driver for a {noun}"),
+            Reason::Asking => write!(f, "asking the driver how the {noun} is"),
+            Reason::Trusting => {
                 write!(f, "the driver cannot be asked about snapshots: taking it for what it is said to be")
             }
-            Self::Saving => write!(f, "saving what the driver says of the snapshot"),
-            Self::Saved => write!(f, "the driver's id of the snapshot is saved"),
-            Self::Ready => write!(f, "the snapshot is ready"),
-            Self::NotReady => write!(f, "the driver is not done with the snapshot yet"),
-            Self::Checking => write!(f, "making sure before deleting"),
-            Self::Abandoning => {
-                write!(f, "a snapshot may have been taken: asking the driver again, to delete it then")
+            Reason::Saving => write!(f, "saving what the driver says of the {noun}"),
+            Reason::Saved => write!(f, "the driver's id of the {noun} is saved"),
+            Reason::Ready => write!(f, "the {noun} is ready"),
+            Reason::NotReady => write!(f, "the driver is not done with the {noun} yet"),
+            Reason::Checking => write!(f, "making sure before deleting"),
+            Reason::Abandoning => {
+                write!(f, "a {noun} may have been taken: asking the driver again, to delete it then")
             }
-            Self::Deleting => write!(f, "deleting the snapshot"),
-            Self::Deleted => write!(f, "the driver deleted the snapshot"),
-            Self::NothingMade => write!(f, "no snapshot was taken"),
-            Self::Kept => write!(f, "the deletion policy keeps the snapshot"),
-            Self::OfGroup => write!(f, "the snapshot is deleted with its group"),
-            Self::Released => write!(f, "nothing of ours keeps the content"),
-            Self::NotSupported => write!(
+            Reason::Deleting => write!(f, "deleting the {noun}"),
+            Reason::Deleted => write!(f, "the driver deleted the {noun}"),
+            Reason::NothingMade => write!(f, "no {noun} was taken"),
+            Reason::Kept => write!(f, "the deletion policy keeps the {noun}"),
+            Reason::OfGroup => write!(f, "the snapshot is taken and deleted with its group"),
+            Reason::Released => write!(f, "nothing of ours keeps the content"),
+            Reason::NotSupported => write!(
                 f,
-                "the driver neither takes nor deletes snapshots (it does not declare CREATE_DELETE_SNAPSHOT)"
+                "the driver neither takes nor deletes {noun}s (it does not declare {})",
+                self.words.capability
             ),
-            Self::NoClass { class } => write!(
+            Reason::NoClass { class } => write!(
                 f,
-                "Failed to create snapshot: volumesnapshotclass {class:?} is not there: create it again"
+                "Failed to create {noun}: {}class {class:?} is not there: create it again",
+                self.words.kind
             ),
-            Self::BadClass(error) => write!(f, "the snapshot class cannot be used: {error}"),
-            Self::Missing { handle } => write!(
+            Reason::BadClass(error) => write!(f, "the {noun} class cannot be used: {error}"),
+            Reason::Missing { handle } => write!(
                 f,
-                "the driver has no snapshot {handle:?}: correct the handle by making the content anew, or bring the \
-                 snapshot back"
+                "the driver has no {noun} {handle:?}: correct the handle by making the content anew, or bring the \
+                 {noun} back"
             ),
-            Self::Failed { task: Task::Create, error } => write!(f, "Failed to create snapshot: {error}"),
-            Self::Failed { task: Task::Ask, error } => {
-                write!(f, "Failed to check and update snapshot content: {error}")
+            Reason::Failed { task: Task::Create, error } => write!(f, "Failed to create {noun}: {error}"),
+            Reason::Failed { task: Task::Ask, error } => {
+                write!(f, "Failed to check and update {noun} content: {error}")
             }
-            Self::Failed { task: Task::Delete, error } => write!(f, "Failed to delete snapshot: {error}"),
+            Reason::Failed { task: Task::Delete, error } => write!(f, "Failed to delete {noun}: {error}"),
             // The way out comes first: a driver's long message must not cut it off.
-            Self::InDoubt { name, error } => write!(
+            Reason::InDoubt { name, error } => write!(
                 f,
-                "an earlier attempt to take the snapshot was never answered, so it may exist, and what the driver \
+                "an earlier attempt to take the {noun} was never answered, so it may exist, and what the driver \
                  answers now does not tell. The content waits until the driver succeeds: remedy what it says. When you \
-                 are sure that the driver has no snapshot {name}, delete the snapshot object and remove the content's \
-                 annotation {BEING_CREATED} (if it stays even so, its finalizer {CONTENT_BOUND}). The driver says: {error}"
+                 are sure that the driver has no {noun} {name}, delete the {noun} object and remove the content's \
+                 annotation {created} (if it stays even so, its finalizer {bound}). The driver says: {error}"
             ),
-            Self::Noted(reason) => reason.fmt(f),
-            Self::Blocked(what) => write!(f, "{what}"),
+            Reason::Noted(reason) => reason.in_words(self.words).fmt(f),
+            Reason::Blocked(what) => write!(f, "{what}"),
         }
     }
 }
 
-impl Explain for Reason {
+impl Explain for Said<'_> {
     fn headline(&self) -> Option<Headline> {
-        match self {
-            Self::Failed { task: Task::Delete, .. } => {
-                Some(Headline::warning("SnapshotDeleteError", "DeleteSnapshot"))
+        let [not_created, not_asked, not_deleted] = self.words.events;
+        match self.reason {
+            Reason::Failed { task: Task::Delete, .. } => {
+                Some(Headline::warning(not_deleted, "DeleteSnapshot"))
             }
-            Self::Failed { task: Task::Ask, .. } | Self::Missing { .. } => {
-                Some(Headline::warning("SnapshotContentCheckandUpdateFailed", "CheckSnapshot"))
+            Reason::Failed { task: Task::Ask, .. } | Reason::Missing { .. } => {
+                Some(Headline::warning(not_asked, "CheckSnapshot"))
             }
-            Self::Failed { task: Task::Create, .. }
-            | Self::InDoubt { .. }
-            | Self::NotSupported
-            | Self::NoClass { .. }
-            | Self::BadClass(_)
-            | Self::Blocked(Blocked { passes: false, .. }) => {
-                Some(Headline::warning("SnapshotCreationFailed", "CreateSnapshot"))
+            Reason::Failed { task: Task::Create, .. }
+            | Reason::InDoubt { .. }
+            | Reason::NotSupported
+            | Reason::NoClass { .. }
+            | Reason::BadClass(_)
+            | Reason::Blocked(Blocked { passes: false, .. }) => {
+                Some(Headline::warning(not_created, "CreateSnapshot"))
             }
             _ => None,
         }

@@ -10,6 +10,7 @@ use std::{
 use holdfast_proto::csi::{
     controller_server::{Controller, ControllerServer},
     controller_service_capability::{self, Rpc, rpc},
+    group_controller_server::GroupControllerServer,
     identity_server::{Identity, IdentityServer},
     plugin_capability::{self, Service, service},
     *,
@@ -35,12 +36,17 @@ pub(crate) enum Fault {
     DoneThenHold(Arc<Semaphore>),
 }
 
+mod groups;
+
 #[derive(Default)]
 struct Inner {
     /// Name → volume.
     volumes: BTreeMap<String, Volume>,
     /// Name → snapshot.
     snapshots: BTreeMap<String, Snapshot>,
+    /// Name → group snapshot.
+    groups: BTreeMap<String, VolumeGroupSnapshot>,
+    takes_groups: bool,
     /// For how many calls more a new snapshot is not ready.
     unready: usize,
     lists_snapshots: bool,
@@ -62,6 +68,7 @@ impl Driver {
         let server = tonic::transport::Server::builder()
             .add_service(IdentityServer::new(self.clone()))
             .add_service(ControllerServer::new(self.clone()))
+            .add_service(GroupControllerServer::new(self.clone()))
             .serve_with_incoming(UnixListenerStream::new(listener));
         tokio::spawn(server);
     }
@@ -163,6 +170,9 @@ impl Identity for Driver {
         let mut kinds = vec![service::Type::ControllerService];
         if self.0.lock().topology {
             kinds.push(service::Type::VolumeAccessibilityConstraints);
+        }
+        if self.0.lock().takes_groups {
+            kinds.push(service::Type::GroupControllerService);
         }
         let capabilities = kinds
             .into_iter()

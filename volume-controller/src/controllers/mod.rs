@@ -130,6 +130,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         aggregation::Aggregation,
         accounts::Accounts,
         snapshot::Snapshots,
+        snapshot::GroupSnapshots,
     ];
     {
         let (store, cancel) = (config.store.clone(), cancel.clone());

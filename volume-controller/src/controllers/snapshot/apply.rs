@@ -1,24 +1,26 @@
 //! The snapshot controller's effects: one transaction an action.
 
 use holdfast_api::snapshot::{
-    names::{BEING_DELETED, CLAIM_AS_SOURCE, CONTENT_BOUND, SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND},
+    names::{CLAIM_AS_SOURCE, CONTENT_BOUND, SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND, SNAPSHOT_IN_GROUP},
     volume::VolumeSnapshotContent,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{decide::Action, reason::Reason};
+use super::{
+    decide::Action,
+    edit::{abandon, add, release, tell, uid},
+    keeping::OF_SNAPSHOT,
+    reason::Sort,
+};
 use crate::{
     controllers::{
         engine::{Io, Outcome},
-        recorder::{News, Severity},
         view::{At, content_key},
     },
     lifecycle,
-    store::{Precondition, Write},
+    store::Write,
 };
-
-const COMPONENT: &str = "snapshot-controller";
 
 /// Does one action. Every write rests on the very revisions that were decided on.
 pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
@@ -49,19 +51,27 @@ pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
             io.commit(vec![io.edit(&object, |body| add(body, &finalizers))]).await
         }
         Action::Release { object, finalizers, .. } => {
-            let write = io.edit(&object, |body| {
-                if let Some(list) = body["metadata"]["finalizers"].as_array_mut() {
-                    list.retain(|entry| !finalizers.iter().any(|finalizer| entry == finalizer));
+            io.commit(vec![io.edit(&object, |body| release(body, &finalizers))]).await
+        }
+        Action::Join { snapshot, owner, unchanged, .. } => {
+            let write = io.edit(&snapshot, |body| {
+                add(body, &[SNAPSHOT_IN_GROUP]);
+                body["status"]["volumeGroupSnapshotName"] = json!(owner.name);
+                let owners = &mut body["metadata"]["ownerReferences"];
+                match owners.as_array_mut() {
+                    Some(owners) => owners.push(json!(owner)),
+                    None => *owners = json!([owner]),
                 }
             });
-            io.commit(vec![write]).await
+            io.commit_guarded(&unchanged, vec![write]).await
         }
         Action::Mirror { snapshot, status, .. } => {
             let write = io.edit(&snapshot, |body| body["status"] = json!(status));
             io.commit(vec![write]).await
         }
         Action::Fail { snapshot, reason } => {
-            let error = json!({"message": reason.to_string(), "time": lifecycle::time(Timestamp::now())});
+            let message = reason.message(Sort::Snapshot);
+            let error = json!({"message": message, "time": lifecycle::time(Timestamp::now())});
             let write = io.edit(&snapshot, |body| {
                 body["status"]["error"] = error;
                 body["status"]["readyToUse"] = json!(false);
@@ -69,26 +79,14 @@ pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
             io.commit(vec![write]).await
         }
         Action::Wait { .. } => Outcome::Settled,
-        Action::Abandon { content, delete, .. } => io.commit(vec![abandon(io, &content, delete)]).await,
+        Action::Abandon { content, delete, .. } => {
+            io.commit(vec![abandon(io, &content, delete, &OF_SNAPSHOT)]).await
+        }
     };
     if outcome != Outcome::Again {
-        reasons.iter().for_each(|reason| tell(io, &about, reason));
+        reasons.iter().for_each(|reason| tell(io, &about, reason, Sort::Snapshot));
     }
     outcome
-}
-
-fn tell(io: &Io, about: &crate::store::Key, reason: &Reason) {
-    let Some(name) = reason.name() else {
-        tracing::info!(%about, "{reason}");
-        return;
-    };
-    let severity = if reason.is_warning() { Severity::Warning } else { Severity::Normal };
-    let message = reason.to_string();
-    io.recorder.tell(News { about: about.clone(), component: COMPONENT, severity, reason: name, message });
-}
-
-fn uid(body: &Value) -> &str {
-    body["metadata"]["uid"].as_str().unwrap_or_default()
 }
 
 fn new_content(content: VolumeSnapshotContent) -> Option<Write> {
@@ -118,35 +116,4 @@ fn bind(io: &Io, snapshot: &At, content: &At) -> Vec<Option<Write>> {
         }
     });
     vec![content_side, snapshot_side]
-}
-
-/// With its finalizer whatever happened to that: without one the object would go at once, and what
-/// it stands for would stay behind.
-fn abandon(io: &Io, content: &At, delete: bool) -> Option<Write> {
-    let marked = io.edit(content, |body| {
-        add(body, &[CONTENT_BOUND]);
-        body["metadata"]["annotations"][BEING_DELETED] = json!("yes");
-    })?;
-    match marked.body {
-        Some(body) if delete => {
-            let precondition = Precondition::Revision(content.revision);
-            Some(lifecycle::delete(content.key.clone(), precondition, body, 0, Timestamp::now()))
-        }
-        body => Some(Write { body, ..marked }),
-    }
-}
-
-/// Puts finalizers on that are not there yet.
-fn add(body: &mut Value, finalizers: &[&str]) {
-    let list = &mut body["metadata"]["finalizers"];
-    if !list.is_array() {
-        *list = json!([]);
-    }
-    for finalizer in finalizers {
-        if let Some(list) = list.as_array_mut()
-            && !list.iter().any(|entry| entry == finalizer)
-        {
-            list.push(json!(finalizer));
-        }
-    }
 }

@@ -7,13 +7,20 @@
 //! stays, and what it stands for stays with it.
 
 use holdfast_api::snapshot::{
+    group::VolumeGroupSnapshot,
     names::CLAIM_AS_SOURCE,
     volume::{VolumeSnapshot, VolumeSnapshotContent, VolumeSnapshotStatus},
+};
+use k8s_openapi::{
+    Resource, api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
 use super::reason::Reason;
 use crate::{
-    controllers::view::{At, CLAIMS, CONTENTS, Relation, SNAPSHOTS, Seen, View, has_finalizer},
+    controllers::view::{
+        At, CLAIMS, CONTENTS, Relation, SNAPSHOTS, Seen, Shared, View, claim_volume, csi_source,
+        has_finalizer, namespace_key, owning_group, snapshot_group,
+    },
     store::Key,
 };
 
@@ -21,6 +28,9 @@ mod content;
 mod create;
 mod deletion;
 mod live;
+
+pub(super) use deletion::restored;
+pub(super) use live::status_of;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +47,8 @@ pub(crate) enum Action {
     },
     /// Tie a content that was there before and its snapshot together, both sides.
     Bind { snapshot: At, content: At, reason: Reason },
+    /// Make a snapshot that was there before part of its group, if `unchanged` is as it was decided on.
+    Join { snapshot: At, owner: Box<OwnerReference>, unchanged: Vec<At>, reason: Reason },
     /// Put finalizers on.
     Protect { object: At, finalizers: Vec<&'static str>, reason: Reason },
     /// Take finalizers off.
@@ -59,6 +71,7 @@ impl Action {
             Self::Classify { snapshot, reason, .. }
             | Self::Create { snapshot, reason, .. }
             | Self::Bind { snapshot, reason, .. }
+            | Self::Join { snapshot, reason, .. }
             | Self::Fail { snapshot, reason } => (&snapshot.key, from_ref(reason)),
             Self::Mirror { snapshot, reasons, .. } => (&snapshot.key, reasons),
             Self::Protect { object, reason, .. } | Self::Release { object, reason, .. } => {
@@ -86,16 +99,49 @@ pub(crate) fn decide(view: &View, key: &Key) -> Option<Action> {
     }
 }
 
-/// A claim is held as long as a snapshot is being taken of it.
+/// A claim is held as long as a snapshot is being taken of it, alone or in a group.
 fn claim(view: &View, key: &Key) -> Option<Action> {
     let claim = view.claims.at(key).filter(|claim| has_finalizer(&claim.metadata, CLAIM_AS_SOURCE))?;
-    let snapshots = view.related(Relation::SnapshotAs, key).filter_map(|key| view.snapshots.at(key));
-    let is_needed = snapshots.into_iter().any(|snapshot| is_begun(snapshot) && !is_ready(snapshot));
-    (!is_needed).then(|| Action::Release {
+    let mut snapshots = view.related(Relation::SnapshotAs, key).filter_map(|key| view.snapshots.at(key));
+    let is_needed = snapshots.any(|snapshot| is_begun(snapshot) && !is_ready(snapshot));
+    (!is_needed && !is_cut_in_group(view, claim)).then(|| Action::Release {
         object: claim.at(),
         finalizers: vec![CLAIM_AS_SOURCE],
         reason: Reason::ClaimUnused,
     })
+}
+
+/// Whether a claim's volume is one of a group snapshot that was begun and is not cut yet.
+fn is_cut_in_group(view: &View, claim: &Seen<PersistentVolumeClaim>) -> bool {
+    let volume = claim_volume(claim).and_then(|name| view.volumes.get("", name));
+    let Some(csi) = volume.and_then(|volume| csi_source(volume)) else { return false };
+    let groups = view.related(Relation::OpenGroupIn, &namespace_key(&claim.key.namespace));
+    let mut contents = groups.filter_map(|key| {
+        let status = view.groups.at(key)?.status.as_ref()?;
+        view.group_contents.get("", status.bound_volume_group_snapshot_content_name.as_deref()?)
+    });
+    contents.any(|content| {
+        let handles = content.spec.source.volume_handles.as_ref();
+        content.spec.driver == csi.driver && handles.is_some_and(|all| all.contains(&csi.volume_handle))
+    })
+}
+
+/// The group snapshot that a snapshot is part of, while that is there.
+fn group_of<'a>(view: &'a View, snapshot: &VolumeSnapshot) -> Option<&'a Shared<VolumeGroupSnapshot>> {
+    let group = view.groups.at(&snapshot_group(snapshot)?)?;
+    // A later one may have taken its name.
+    owning_group(snapshot).is_none_or(|uid| *uid == *group.uid).then_some(group)
+}
+
+/// What says that a snapshot is part of a group snapshot.
+pub(super) fn owner(group: &Seen<VolumeGroupSnapshot>) -> OwnerReference {
+    OwnerReference {
+        api_version: VolumeGroupSnapshot::API_VERSION.to_owned(),
+        kind: VolumeGroupSnapshot::KIND.to_owned(),
+        name: group.key.name.to_string(),
+        uid: group.uid.to_string(),
+        ..OwnerReference::default()
+    }
 }
 
 /// The content that the snapshot's status names.
@@ -126,6 +172,6 @@ fn names(content: &VolumeSnapshotContent, snapshot: &Seen<VolumeSnapshot>) -> bo
     crate::controllers::view::content_snapshot(content) == snapshot.key
 }
 
-fn full_name(key: &Key) -> String {
+pub(super) fn full_name(key: &Key) -> String {
     format!("{}/{}", key.namespace, key.name)
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{
     decide::{Action, decide},
-    reason::Reason,
+    reason::{Reason, Sort},
+    source::Unfit,
 };
 use crate::{
     controllers::view::{SNAPSHOTS, content_key, fixture::*},
@@ -88,7 +89,7 @@ fn snapshots_to_be_taken() {
         driver: DRIVER.into(),
     };
     let no_claim = Reason::NoClaim { claim: claim() };
-    let said = snapshot("s", "a").set("status.error.message", no_claim.to_string());
+    let said = snapshot("s", "a").set("status.error.message", no_claim.message(Sort::Snapshot));
     check(
         vec![
             Case(1, "no such claim", vec![snapshot("s", "a")], fail(no_claim.clone())),
@@ -102,25 +103,25 @@ fn snapshots_to_be_taken() {
                 3,
                 "the claim is going",
                 vec![snapshot("s", "a"), bound_claim.clone().deleting(), bound_volume.clone()],
-                fail(Reason::ClaimGoing { claim: claim() }),
+                fail(Reason::Unfit(Unfit::Going { claim: claim() })),
             ),
             Case(
                 4,
                 "the claim has no volume yet",
                 vec![snapshot("s", "a"), super::super::view::fixture::claim("a")],
-                fail(Reason::ClaimUnbound { claim: claim() }),
+                fail(Reason::Unfit(Unfit::Unbound { claim: claim() })),
             ),
             Case(
                 5,
                 "the claim has lost its volume",
                 vec![snapshot("s", "a"), bound_claim.clone()],
-                fail(Reason::NoVolume { claim: claim(), volume: "v".into() }),
+                fail(Reason::Unfit(Unfit::NoVolume { claim: claim(), volume: "v".into() })),
             ),
             Case(
                 6,
                 "the volume is another claim's of the name",
                 vec![snapshot("s", "a"), bound_claim.clone().uid("later"), bound_volume.clone()],
-                fail(Reason::NoVolume { claim: claim(), volume: "v".into() }),
+                fail(Reason::Unfit(Unfit::NoVolume { claim: claim(), volume: "v".into() })),
             ),
             Case(
                 7,
@@ -130,7 +131,7 @@ fn snapshots_to_be_taken() {
                     bound_claim.clone(),
                     bound_volume.clone().unset("spec.csi").set("spec.local.path", "/x"),
                 ],
-                fail(Reason::NotCsi { volume: "v".into() }),
+                fail(Reason::Unfit(Unfit::NotCsi { volume: "v".into() })),
             ),
             Case(
                 8,
@@ -609,25 +610,59 @@ fn claims() {
 
 #[test]
 fn reasons_in_words() {
-    for (reason, name, is_warning, words) in [
+    let name = || "d/s".to_owned();
+    let of_snapshot = [
         (
-            Reason::Creating { snapshot: "d/s".into() },
+            Reason::Creating { snapshot: name() },
             Some("CreatingSnapshot"),
             false,
             "Waiting for a snapshot d/s",
         ),
-        (Reason::Ready { snapshot: "d/s".into() }, Some("SnapshotReady"), false, "d/s is ready to use."),
+        (Reason::Ready { snapshot: name() }, Some("SnapshotReady"), false, "d/s is ready to use."),
         (
             Reason::InRestore { claims: "r".into() },
             Some("SnapshotDeletePending"),
             true,
             "used to restore a PVC (r)",
         ),
+        (
+            Reason::InGroup { group: name() },
+            Some("SnapshotDeletePending"),
+            true,
+            "part of group snapshot d/s",
+        ),
         (Reason::NoDriver { driver: "x".into() }, Some("DriverNotFound"), true, "\"x\""),
         (Reason::Gone, None, false, "no content"),
-    ] {
-        assert_eq!(reason.name(), name);
-        assert_eq!(reason.is_warning(), is_warning, "{reason}");
-        assert!(reason.to_string().contains(words), "{reason}");
+    ];
+    let of_group = [
+        (
+            Reason::Creating { snapshot: name() },
+            Some("CreatingGroupSnapshot"),
+            false,
+            "Waiting for a group snapshot d/s",
+        ),
+        (Reason::Ready { snapshot: name() }, Some("GroupSnapshotReady"), false, "GroupSnapshot d/s is ready"),
+        (
+            Reason::ContentMissing { content: "c".into() },
+            Some("GroupSnapshotContentMissing"),
+            true,
+            "VolumeGroupSnapshotContent c",
+        ),
+        (
+            Reason::NoDefaultClass { driver: "x".into() },
+            Some("SetDefaultGroupSnapshotClassFailed"),
+            true,
+            "groupsnapshot.storage.kubernetes.io/is-default-class",
+        ),
+        (Reason::NothingSelected, Some("GroupSnapshotContentCreationFailed"), true, "selects no PVC"),
+    ];
+    let of_snapshot = of_snapshot.map(|row| (Sort::Snapshot, row));
+    for (sort, (reason, name, is_warning, words)) in
+        of_snapshot.into_iter().chain(of_group.map(|row| (Sort::Group, row)))
+    {
+        let message = reason.message(sort);
+        assert_eq!(reason.name(sort), name);
+        assert_eq!(reason.is_warning(), is_warning, "{message}");
+        assert!(message.contains(words), "{message}");
     }
 }

@@ -2,10 +2,15 @@
 //! storage is the snapshotter's, beside the driver.
 
 mod apply;
+mod class;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
+mod edit;
+mod group;
+mod keeping;
 mod reason;
+mod source;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -18,6 +23,8 @@ use holdfast_api::snapshot::{
 };
 
 use decide::Action;
+pub(crate) use group::GroupSnapshots;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use timing::Sight;
 pub(crate) use timing::Timing;
 use tokio::time::Instant;
@@ -26,7 +33,8 @@ use super::{
     engine::{Controller, Io, Outcome},
     view::{
         Relation, SNAPSHOTS, Seen, Touched, View, claim_key, claim_ref, claim_ref_key, claim_source,
-        content_key, content_snapshot, has_finalizer, is_deleting, snapshot_class_key,
+        content_key, content_snapshot, group_handle, group_handle_key, has_finalizer, is_deleting,
+        snapshot_class_key,
     },
 };
 use crate::store::Key;
@@ -59,13 +67,28 @@ impl Controller for Snapshots {
                 // Of every claim's life only this much is of interest here.
                 keys.extend(view.related(Relation::SnapshotAs, &delta.key).cloned());
                 keys.extend(delta.both().filter_map(|claim| claim_source(claim)));
-                if delta.both().any(|claim| has_finalizer(&claim.metadata, CLAIM_AS_SOURCE)) {
+                if delta.both().any(|claim| is_held(claim)) {
                     keys.insert(delta.key.clone());
                 }
             }
             Touched::Volume(delta) => {
                 for reference in delta.both().filter_map(|volume| claim_ref(volume)) {
                     keys.extend(view.related(Relation::SnapshotAs, &claim_ref_key(reference)).cloned());
+                }
+            }
+            Touched::Group(delta) => {
+                // Its snapshots go after it, and claims are held until it is cut.
+                keys.extend(view.related(Relation::MemberOf, &delta.key).cloned());
+                let claims = view.claims.within(&delta.key.namespace);
+                keys.extend(claims.filter(|claim| is_held(claim)).map(|claim| claim.key.clone()));
+            }
+            Touched::GroupContent(delta) => {
+                for content in delta.both() {
+                    let Some(handle) = group_handle(content) else { continue };
+                    let group = group_handle_key(&content.spec.driver, handle);
+                    let members = view.related(Relation::InGroup, &group);
+                    let members = members.filter_map(|key| view.contents.at(key));
+                    keys.extend(members.map(|content| content_snapshot(content)));
                 }
             }
             Touched::Driver(delta) => keys.extend(contents_of(view, &delta.key.name)),
@@ -81,7 +104,7 @@ impl Controller for Snapshots {
     fn all(view: &View) -> BTreeSet<Key> {
         let snapshots = view.snapshots.iter().map(|snapshot| snapshot.key.clone());
         let contents = view.contents.iter().map(|content| content.key.clone());
-        let held = view.claims.iter().filter(|claim| has_finalizer(&claim.metadata, CLAIM_AS_SOURCE));
+        let held = view.claims.iter().filter(|claim| is_held(claim));
         snapshots.chain(contents).chain(held.map(|claim| claim.key.clone())).collect()
     }
 
@@ -115,6 +138,10 @@ fn sight<'a>(view: &'a View, snapshot: &'a Seen<VolumeSnapshot>, action: Option<
         is_ready: status.and_then(|status| status.ready_to_use) == Some(true),
         is_going: is_deleting(&snapshot.metadata) && !waits,
     }
+}
+
+fn is_held(claim: &PersistentVolumeClaim) -> bool {
+    has_finalizer(&claim.metadata, CLAIM_AS_SOURCE)
 }
 
 fn claim_of(snapshot: &Seen<VolumeSnapshot>) -> Option<Key> {

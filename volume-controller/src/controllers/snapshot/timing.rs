@@ -1,4 +1,4 @@
-//! How long snapshots take, under upstream's names: `snapshot_controller_operation_total_seconds`
+//! How long snapshots and group snapshots take, under upstream's names: `snapshot_controller_operation_total_seconds`
 //! and `snapshot_controller_operations_in_flight`.
 //!
 //! As upstream: an operation begins when it is noticed first, so a restart begins anew, and one
@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use tokio::time::Instant;
 
-use crate::store::Key;
+use crate::{controllers::view::GROUPS, store::Key};
 
 /// Upstream's.
 const BUCKETS: [f64; 13] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -39,6 +39,14 @@ pub(super) struct Sight<'a> {
     pub(super) is_ready: bool,
     /// Being deleted, with nothing in the middle of being made from it.
     pub(super) is_going: bool,
+}
+
+/// What the operations on a key are called: the cut, the cut until it is ready, the deletion.
+fn operations(key: &Key) -> [&'static str; 3] {
+    match &*key.resource {
+        GROUPS => ["CreateGroupSnapshot", "CreateGroupSnapshotAndReady", "DeleteGroupSnapshot"],
+        _ => ["CreateSnapshot", "CreateSnapshotAndReady", "DeleteSnapshot"],
+    }
 }
 
 /// What is under way for one snapshot, and since when.
@@ -105,15 +113,16 @@ impl Timing {
 
     /// Takes in what a look at a key found; `None` when nothing is there.
     pub(super) fn see(&self, key: &Key, sight: Option<Sight<'_>>, now: Instant) {
+        let [cut, cut_and_ready, deletion] = operations(key);
         let mut all = self.open.lock();
         let is_same = |open: &Open| sight.is_some_and(|sight| *sight.uid == *open.uid);
         if all.get(key).is_some_and(|open| !is_same(open))
             && let Some(open) = all.remove(key)
         {
             self.in_flight.dec_by(open.count());
-            self.observe(&open, "DeleteSnapshot", "success", open.deletion, now);
-            self.observe(&open, "CreateSnapshot", "cancel", open.cut, now);
-            self.observe(&open, "CreateSnapshotAndReady", "cancel", open.ready, now);
+            self.observe(&open, deletion, "success", open.deletion, now);
+            self.observe(&open, cut, "cancel", open.cut, now);
+            self.observe(&open, cut_and_ready, "cancel", open.ready, now);
         }
         let Some(sight) = sight else { return };
         let mut open = all.remove(key).unwrap_or_else(|| Open::new(&sight));
@@ -123,13 +132,13 @@ impl Timing {
         }
         if sight.is_cut {
             let begun = open.cut.take();
-            self.observe(&open, "CreateSnapshot", "success", begun, now);
+            self.observe(&open, cut, "success", begun, now);
         } else if sight.is_dynamic && !sight.is_going {
             open.cut.get_or_insert(now);
         }
         if sight.is_ready {
             let begun = open.ready.take();
-            self.observe(&open, "CreateSnapshotAndReady", "success", begun, now);
+            self.observe(&open, cut_and_ready, "success", begun, now);
         } else if !sight.is_going {
             open.ready.get_or_insert(now);
         }

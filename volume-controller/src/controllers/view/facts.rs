@@ -1,6 +1,10 @@
 //! Small questions to typed objects that several controllers ask.
 
-use holdfast_api::snapshot::{GROUP, volume::VolumeSnapshotContent};
+use holdfast_api::snapshot::{
+    GROUP, GROUP_OF_GROUPS,
+    group::{VolumeGroupSnapshot, VolumeGroupSnapshotContent},
+    volume::{VolumeSnapshot, VolumeSnapshotContent},
+};
 use k8s_openapi::{
     api::{
         core::v1::{
@@ -29,6 +33,9 @@ pub(crate) const EVENTS: &str = "events";
 pub(crate) const SNAPSHOTS: &str = "volumesnapshots.snapshot.storage.k8s.io";
 pub(crate) const CONTENTS: &str = "volumesnapshotcontents.snapshot.storage.k8s.io";
 pub(crate) const SNAPSHOT_CLASSES: &str = "volumesnapshotclasses.snapshot.storage.k8s.io";
+pub(crate) const GROUPS: &str = "volumegroupsnapshots.groupsnapshot.storage.k8s.io";
+pub(crate) const GROUP_CONTENTS: &str = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io";
+pub(crate) const GROUP_CLASSES: &str = "volumegroupsnapshotclasses.groupsnapshot.storage.k8s.io";
 
 pub(crate) fn claim_key(namespace: &str, name: &str) -> Key {
     Key::new(CLAIMS, namespace, name)
@@ -48,6 +55,54 @@ pub(crate) fn content_key(name: &str) -> Key {
 
 pub(crate) fn snapshot_class_key(name: &str) -> Key {
     Key::new(SNAPSHOT_CLASSES, "", name)
+}
+
+pub(crate) fn group_content_key(name: &str) -> Key {
+    Key::new(GROUP_CONTENTS, "", name)
+}
+
+pub(crate) fn namespace_key(name: &str) -> Key {
+    Key::new(NAMESPACES, "", name)
+}
+
+/// What stands for a group snapshot of a driver, by the driver's id.
+pub(crate) fn group_handle_key(driver: &str, handle: &str) -> Key {
+    Key::new("group", driver, handle)
+}
+
+/// The key of the group snapshot that a group's content says it is of.
+pub(crate) fn content_group(content: &VolumeGroupSnapshotContent) -> Key {
+    let reference = &content.spec.volume_group_snapshot_ref;
+    let (namespace, name) = (reference.namespace.as_deref(), reference.name.as_deref());
+    Key::new(GROUPS, namespace.unwrap_or_default(), name.unwrap_or_default())
+}
+
+/// The driver's id of a group snapshot, once it is known.
+pub(crate) fn group_handle(content: &VolumeGroupSnapshotContent) -> Option<&str> {
+    let told = content.status.as_ref().and_then(|status| status.volume_group_snapshot_handle.as_deref());
+    let given = content.spec.source.group_snapshot_handles.as_ref();
+    let given = given.map(|given| given.volume_group_snapshot_handle.as_str());
+    told.or(given).filter(|handle| !handle.is_empty())
+}
+
+/// Whether a group snapshot is there and shows a moment; its snapshots are there since then.
+pub(crate) fn is_cut(group: &VolumeGroupSnapshot) -> bool {
+    group.status.as_ref().is_some_and(|status| status.creation_time.is_some())
+}
+
+/// The group snapshot that a snapshot says it is part of.
+pub(crate) fn snapshot_group(snapshot: &VolumeSnapshot) -> Option<Key> {
+    let name = snapshot.status.as_ref()?.volume_group_snapshot_name.as_deref()?;
+    let namespace = snapshot.metadata.namespace.as_deref().unwrap_or_default();
+    (!name.is_empty()).then(|| Key::new(GROUPS, namespace, name))
+}
+
+/// The UID of the group snapshot that owns a snapshot.
+pub(crate) fn owning_group(snapshot: &VolumeSnapshot) -> Option<&str> {
+    let is_group = |version: &str| version.split_once('/').is_some_and(|(group, _)| group == GROUP_OF_GROUPS);
+    let mut owners = snapshot.metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.kind == "VolumeGroupSnapshot" && is_group(&owner.api_version));
+    owner.map(|owner| owner.uid.as_str())
 }
 
 /// The key of the snapshot that a content says it is of.
@@ -205,6 +260,8 @@ pub(crate) fn kind_of(resource: &str) -> (&'static str, &'static str) {
         ATTRIBUTES_CLASSES => ("storage.k8s.io/v1", "VolumeAttributesClass"),
         SNAPSHOTS => ("snapshot.storage.k8s.io/v1", "VolumeSnapshot"),
         CONTENTS => ("snapshot.storage.k8s.io/v1", "VolumeSnapshotContent"),
+        GROUPS => ("groupsnapshot.storage.k8s.io/v1", "VolumeGroupSnapshot"),
+        GROUP_CONTENTS => ("groupsnapshot.storage.k8s.io/v1", "VolumeGroupSnapshotContent"),
         _ => ("v1", ""),
     }
 }

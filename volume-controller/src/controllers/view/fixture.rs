@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ACCOUNTS, ATTACHMENTS, ATTRIBUTES_CLASSES, At, CLAIMS, CLASSES, CLUSTER_ROLES, CONTENTS, CSI_NODES,
-    DRIVERS, NAMESPACES, NODES, PODS, SNAPSHOT_CLASSES, SNAPSHOTS, VOLUMES, View, claim_key, volume_key,
+    DRIVERS, GROUP_CLASSES, GROUP_CONTENTS, GROUPS, NAMESPACES, NODES, PODS, SNAPSHOT_CLASSES, SNAPSHOTS,
+    VOLUMES, View, claim_key, volume_key,
 };
 use crate::store::{ChangeKind, Key, Object};
 
@@ -108,6 +109,9 @@ impl Made {
             "VolumeSnapshot" => SNAPSHOTS,
             "VolumeSnapshotContent" => CONTENTS,
             "VolumeSnapshotClass" => SNAPSHOT_CLASSES,
+            "VolumeGroupSnapshot" => GROUPS,
+            "VolumeGroupSnapshotContent" => GROUP_CONTENTS,
+            "VolumeGroupSnapshotClass" => GROUP_CLASSES,
             other => panic!("no such kind: {other}"),
         };
         let metadata = &self.0["metadata"];
@@ -262,6 +266,30 @@ pub(crate) fn content(snapshot: &str, volume: &str) -> Made {
 pub(crate) fn snapshot_class(name: &str) -> Made {
     let rest = json!({"driver": DRIVER, "deletionPolicy": "Delete"});
     made("VolumeSnapshotClass", "snapshot.storage.k8s.io/v1", "", name, rest)
+}
+
+/// A group snapshot of the claims labelled `app=db`, of class `quick`, as somebody has just asked for it.
+pub(crate) fn group(name: &str) -> Made {
+    let source = json!({"selector": {"matchLabels": {"app": "db"}}});
+    let spec = json!({"volumeGroupSnapshotClassName": "quick", "source": source});
+    made("VolumeGroupSnapshot", "groupsnapshot.storage.k8s.io/v1", SPACE, name, json!({"spec": spec}))
+}
+
+/// The content that is made for [`group`] of claims bound to `volumes`.
+pub(crate) fn group_content(group: &str, volumes: &[&str]) -> Made {
+    let handles: Vec<String> = volumes.iter().map(|volume| format!("h-{volume}")).collect();
+    let spec = json!({
+        "driver": DRIVER, "deletionPolicy": "Delete", "volumeGroupSnapshotClassName": "quick",
+        "source": {"volumeHandles": handles},
+        "volumeGroupSnapshotRef": {"namespace": SPACE, "name": group, "uid": format!("uid-{group}")},
+    });
+    let name = format!("groupsnapcontent-uid-{group}");
+    made("VolumeGroupSnapshotContent", "groupsnapshot.storage.k8s.io/v1", "", &name, json!({"spec": spec}))
+}
+
+pub(crate) fn group_class(name: &str) -> Made {
+    let rest = json!({"driver": DRIVER, "deletionPolicy": "Delete"});
+    made("VolumeGroupSnapshotClass", "groupsnapshot.storage.k8s.io/v1", "", name, rest)
 }
 
 pub(crate) fn namespace(name: &str) -> Made {

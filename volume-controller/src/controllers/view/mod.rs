@@ -16,7 +16,10 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_api::snapshot::volume::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
+use holdfast_api::snapshot::{
+    group::{VolumeGroupSnapshot, VolumeGroupSnapshotClass, VolumeGroupSnapshotContent},
+    volume::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent},
+};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
@@ -68,6 +71,16 @@ pub(crate) enum Relation {
     SnapshotBy,
     /// Snapshot class → snapshots of it. The empty key → snapshots without a class.
     SnapshotClassOf,
+    /// Namespace → group snapshots of its claims that are not cut yet.
+    OpenGroupIn,
+    /// Group snapshot → snapshots that are part of it.
+    MemberOf,
+    /// A driver's group (see [`group_handle_key`]) → contents that are part of it.
+    InGroup,
+    /// A driver's group → group contents that stand for it.
+    GroupContentOf,
+    /// Group content → group snapshots that are to be of it.
+    GroupBy,
 }
 
 /// Everything the controllers decide on, at one revision. Plain data.
@@ -90,6 +103,9 @@ pub(crate) struct View {
     pub(crate) snapshots: Shelf<VolumeSnapshot>,
     pub(crate) contents: Shelf<VolumeSnapshotContent>,
     pub(crate) snapshot_classes: Shelf<VolumeSnapshotClass>,
+    pub(crate) groups: Shelf<VolumeGroupSnapshot>,
+    pub(crate) group_contents: Shelf<VolumeGroupSnapshotContent>,
+    pub(crate) group_classes: Shelf<VolumeGroupSnapshotClass>,
     /// Volumes that no claim has, by what they offer.
     pub(crate) free: order::FreeVolumes,
     /// Claims that have no volume, by what they ask for.
@@ -130,10 +146,13 @@ pub(crate) enum Touched {
     Snapshot(Delta<VolumeSnapshot>),
     Content(Delta<VolumeSnapshotContent>),
     SnapshotClass(Delta<VolumeSnapshotClass>),
+    Group(Delta<VolumeGroupSnapshot>),
+    GroupContent(Delta<VolumeGroupSnapshotContent>),
+    GroupClass(Delta<VolumeGroupSnapshotClass>),
 }
 
 /// The resources that the view holds.
-pub(crate) const RESOURCES: [&str; 15] = [
+pub(crate) const RESOURCES: [&str; 18] = [
     CLAIMS,
     VOLUMES,
     CLASSES,
@@ -149,11 +168,18 @@ pub(crate) const RESOURCES: [&str; 15] = [
     SNAPSHOTS,
     CONTENTS,
     SNAPSHOT_CLASSES,
+    GROUPS,
+    GROUP_CONTENTS,
+    GROUP_CLASSES,
 ];
 
 impl View {
     /// Keys related to `key`, in order.
-    pub(crate) fn related(&self, relation: Relation, key: &Key) -> impl Iterator<Item = &Key> {
+    pub(crate) fn related<'a>(
+        &'a self,
+        relation: Relation,
+        key: &Key,
+    ) -> impl Iterator<Item = &'a Key> + use<'a> {
         self.links.get(&(relation, key.clone())).into_iter().flatten()
     }
 
@@ -185,6 +211,13 @@ impl View {
             CONTENTS => self.turn::<VolumeSnapshotContent>(kind, revision, object).map(Touched::Content),
             SNAPSHOT_CLASSES => {
                 self.turn::<VolumeSnapshotClass>(kind, revision, object).map(Touched::SnapshotClass)
+            }
+            GROUPS => self.turn::<VolumeGroupSnapshot>(kind, revision, object).map(Touched::Group),
+            GROUP_CONTENTS => {
+                self.turn::<VolumeGroupSnapshotContent>(kind, revision, object).map(Touched::GroupContent)
+            }
+            GROUP_CLASSES => {
+                self.turn::<VolumeGroupSnapshotClass>(kind, revision, object).map(Touched::GroupClass)
             }
             _ => None,
         }
@@ -383,7 +416,8 @@ impl Indexed for VolumeSnapshot {
         let content = content.map(|name| (Relation::SnapshotBy, content_key(name)));
         let class = snapshot.spec.volume_snapshot_class_name.as_deref().unwrap_or_default();
         let class = (Relation::SnapshotClassOf, snapshot_class_key(class));
-        claim.into_iter().chain(content).chain([class]).collect()
+        let group = snapshot_group(snapshot).map(|group| (Relation::MemberOf, group));
+        claim.into_iter().chain(content).chain([class]).chain(group).collect()
     }
 }
 
@@ -393,12 +427,45 @@ impl Indexed for VolumeSnapshotContent {
     }
 
     fn links(content: &Seen<Self>) -> Vec<(Relation, Key)> {
-        vec![(Relation::ContentOf, content_snapshot(content))]
+        let handle = content.status.as_ref().and_then(|s| s.volume_group_snapshot_handle.as_deref());
+        let group = handle.map(|handle| (Relation::InGroup, group_handle_key(&content.spec.driver, handle)));
+        group.into_iter().chain([(Relation::ContentOf, content_snapshot(content))]).collect()
     }
 }
 
 impl Indexed for VolumeSnapshotClass {
     fn shelf(view: &mut View) -> &mut Shelf<Self> {
         &mut view.snapshot_classes
+    }
+}
+
+impl Indexed for VolumeGroupSnapshot {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.groups
+    }
+
+    fn links(group: &Seen<Self>) -> Vec<(Relation, Key)> {
+        let content = group.spec.source.volume_group_snapshot_content_name.as_deref();
+        let content = content.map(|name| (Relation::GroupBy, group_content_key(name)));
+        let is_open = content.is_none() && !is_cut(group);
+        let open = is_open.then(|| (Relation::OpenGroupIn, namespace_key(&group.key.namespace)));
+        content.into_iter().chain(open).collect()
+    }
+}
+
+impl Indexed for VolumeGroupSnapshotContent {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.group_contents
+    }
+
+    fn links(content: &Seen<Self>) -> Vec<(Relation, Key)> {
+        let group = group_handle(content).map(|handle| group_handle_key(&content.spec.driver, handle));
+        group.map(|group| (Relation::GroupContentOf, group)).into_iter().collect()
+    }
+}
+
+impl Indexed for VolumeGroupSnapshotClass {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.group_classes
     }
 }

@@ -65,6 +65,11 @@ impl<T> Shelf<T> {
         self.spaces.values().flat_map(BTreeMap::values)
     }
 
+    /// Those of one namespace, by name.
+    pub(crate) fn within(&self, namespace: &str) -> impl Iterator<Item = &Shared<T>> {
+        self.spaces.get(namespace).into_iter().flat_map(BTreeMap::values)
+    }
+
     pub(super) fn put(&mut self, seen: Shared<T>) -> Option<Shared<T>> {
         let space = self.spaces.entry(Arc::clone(&seen.key.namespace)).or_default();
         space.insert(Arc::clone(&seen.key.name), seen)

@@ -14,25 +14,31 @@ use holdfast_api::{
         },
     },
 };
-use k8s_openapi::{
-    api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::{super::reason::Reason, Action, full_name, live::fail};
-use crate::controllers::view::{
-    Seen, Shared, View, annotation, claim_phase, claim_ref_uid, claim_volume, csi_source, is_deleting,
+use super::{
+    super::{
+        class::{Class, choose},
+        reason::Reason,
+        source::source,
+    },
+    Action, full_name,
+    live::fail,
 };
+use crate::controllers::view::{Seen, View};
 
 pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>) -> Option<Action> {
-    let (claim, volume) = match source(view, snapshot) {
+    let name = snapshot.spec.source.persistent_volume_claim_name.as_deref().unwrap_or_default();
+    let Some(claim) = view.claims.get(&snapshot.key.namespace, name) else {
+        return fail(snapshot, Reason::NoClaim { claim: name.to_owned() });
+    };
+    let (volume, csi) = match source(view, claim) {
         Ok(source) => source,
-        Err(reason) => return fail(snapshot, reason),
+        Err(unfit) => return fail(snapshot, Reason::Unfit(unfit)),
     };
-    let Some(csi) = csi_source(volume) else {
-        return fail(snapshot, Reason::NotCsi { volume: volume.key.name.to_string() });
-    };
-    let class = match class(view, snapshot, &csi.driver) {
+    let named = snapshot.spec.volume_snapshot_class_name.as_deref();
+    let class = match choose(&view.snapshot_classes, named, &csi.driver, |class| &class.driver, DEFAULT_CLASS)
+    {
         Ok(Class::Named(class)) => class,
         Ok(Class::Default(class)) => {
             let class = class.key.name.to_string();
@@ -67,59 +73,6 @@ pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>) -> Option<Act
         unchanged: vec![volume.at(), class.at()],
         reason: Reason::Creating { snapshot: full_name(&snapshot.key) },
     })
-}
-
-type Source<'a> = (&'a Shared<PersistentVolumeClaim>, &'a Shared<PersistentVolume>);
-
-/// The claim and its volume.
-fn source<'a>(view: &'a View, snapshot: &Seen<VolumeSnapshot>) -> Result<Source<'a>, Reason> {
-    let name = snapshot.spec.source.persistent_volume_claim_name.as_deref().unwrap_or_default();
-    let claim = name.to_owned();
-    let Some(found) = view.claims.get(&snapshot.key.namespace, name) else {
-        return Err(Reason::NoClaim { claim });
-    };
-    if is_deleting(&found.metadata) {
-        return Err(Reason::ClaimGoing { claim });
-    }
-    let volume = claim_volume(found).filter(|_| claim_phase(found) == "Bound");
-    let Some(volume) = volume else { return Err(Reason::ClaimUnbound { claim }) };
-    match view.volumes.get("", volume) {
-        Some(volume) if claim_ref_uid(volume) == Some(&found.uid) => Ok((found, volume)),
-        _ => Err(Reason::NoVolume { claim, volume: volume.to_owned() }),
-    }
-}
-
-enum Class<'a> {
-    /// The snapshot names it.
-    Named(&'a Shared<VolumeSnapshotClass>),
-    /// It names none, and this is the default.
-    Default(&'a Shared<VolumeSnapshotClass>),
-}
-
-fn class<'a>(view: &'a View, snapshot: &VolumeSnapshot, driver: &str) -> Result<Class<'a>, Reason> {
-    let named = snapshot.spec.volume_snapshot_class_name.as_deref().filter(|name| !name.is_empty());
-    if let Some(name) = named {
-        let Some(class) = view.snapshot_classes.get("", name) else {
-            return Err(Reason::NoClass { class: name.to_owned() });
-        };
-        if class.driver != driver {
-            let (of, driver) = (class.driver.clone(), driver.to_owned());
-            return Err(Reason::WrongDriver { class: name.to_owned(), of, driver });
-        }
-        return Ok(Class::Named(class));
-    }
-    let is_default = |class: &&Shared<VolumeSnapshotClass>| {
-        class.driver == driver && annotation(&class.metadata, DEFAULT_CLASS) == Some("true")
-    };
-    let mut defaults = view.snapshot_classes.iter().filter(is_default);
-    match (defaults.next(), defaults.next()) {
-        (None, _) => Err(Reason::NoDefaultClass { driver: driver.to_owned() }),
-        (Some(class), None) => Ok(Class::Default(class)),
-        (Some(one), Some(other)) => Err(Reason::ManyDefaultClasses {
-            driver: driver.to_owned(),
-            classes: [one, other].map(|class| class.key.name.to_string()).join(", "),
-        }),
-    }
 }
 
 /// The secret that the class names for this snapshot.

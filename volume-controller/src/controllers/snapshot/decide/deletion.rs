@@ -1,24 +1,33 @@
-//! A snapshot that is being deleted: first nothing is made from it any more, then its content goes
-//! or is let go, then it goes.
+//! A snapshot that is being deleted: first its group goes, where it is part of one, and nothing is
+//! made from it any more, then its content goes or is let go, then it goes.
 
 use holdfast_api::snapshot::{
     content_name,
-    names::{BEING_DELETED, SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND},
+    names::{BEING_DELETED, SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND, SNAPSHOT_IN_GROUP},
     volume::{VolumeSnapshot, VolumeSnapshotContent},
 };
 use jiff::Timestamp;
 
-use super::{super::reason::Reason, Action, belongs, full_name};
+use super::{super::reason::Reason, Action, belongs, bound_name, full_name, group_of};
 use crate::controllers::view::{Relation, Seen, Shared, View, annotation, has_finalizer, is_deleting};
 
+/// All that keeps a snapshot.
+const ALL: [&str; 3] = [SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND, SNAPSHOT_IN_GROUP];
+
 pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>, since: Timestamp) -> Option<Action> {
+    if let Some(group) = group_of(view, snapshot) {
+        // The driver deletes the snapshots of a group together: until it has, they are told of.
+        let reason = Reason::InGroup { group: full_name(&group.key) };
+        let is_alone = !is_deleting(&group.metadata);
+        return is_alone.then(|| Action::Wait { key: snapshot.key.clone(), reason });
+    }
     let claims = restored(view, snapshot, since);
     if !claims.is_empty() {
         let reason = Reason::InRestore { claims: claims.join(", ") };
         return Some(Action::Wait { key: snapshot.key.clone(), reason });
     }
     let Some(content) = content(view, snapshot) else {
-        return release(snapshot, &[SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND], Reason::Gone);
+        return release(snapshot, &ALL, Reason::Gone);
     };
     let delete = content.spec.deletion_policy == "Delete";
     let is_told = annotation(&content.metadata, BEING_DELETED).is_some();
@@ -31,9 +40,9 @@ pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>, since: Timest
     let content = content.key.name.to_string();
     if delete {
         // The other one stays until the content is gone: so long the driver may yet refuse.
-        release(snapshot, &[SNAPSHOT_AS_SOURCE], Reason::WaitsForContent { content })
+        release(snapshot, &[SNAPSHOT_AS_SOURCE, SNAPSHOT_IN_GROUP], Reason::WaitsForContent { content })
     } else {
-        release(snapshot, &[SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND], Reason::Kept { content })
+        release(snapshot, &ALL, Reason::Kept { content })
     }
 }
 
@@ -45,16 +54,22 @@ fn release(snapshot: &Seen<VolumeSnapshot>, finalizers: &[&'static str], reason:
 
 /// The claims that are being filled from the snapshot. Those that came after its deletion was asked
 /// for get nothing from it, so that it goes one day.
-fn restored(view: &View, snapshot: &Seen<VolumeSnapshot>, since: Timestamp) -> Vec<String> {
+pub(in super::super) fn restored(
+    view: &View,
+    snapshot: &Seen<VolumeSnapshot>,
+    since: Timestamp,
+) -> Vec<String> {
     let claims = view.related(Relation::RestoredIn, &snapshot.key).filter_map(|key| view.claims.at(key));
     let before = claims
         .filter(|claim| claim.metadata.creation_timestamp.as_ref().is_none_or(|created| created.0 <= since));
     before.map(|claim| claim.key.name.to_string()).collect()
 }
 
-/// The content that belongs to the snapshot, whatever the snapshot's status says.
+/// The content that belongs to the snapshot, also where the snapshot's status does not say so.
 fn content<'a>(view: &'a View, snapshot: &Seen<VolumeSnapshot>) -> Option<&'a Shared<VolumeSnapshotContent>> {
     let made = content_name(&snapshot.uid);
-    let name = snapshot.spec.source.volume_snapshot_content_name.as_deref().unwrap_or(&made);
-    view.contents.get("", name).filter(|content| belongs(content, snapshot))
+    let given = snapshot.spec.source.volume_snapshot_content_name.as_deref();
+    let names = given.into_iter().chain([&*made]).chain(bound_name(snapshot));
+    let mut contents = names.filter_map(|name| view.contents.get("", name));
+    contents.find(|content| belongs(content, snapshot))
 }

@@ -4,15 +4,21 @@ use holdfast_api::{
     quantity::format_bytes,
     snapshot::{
         content_name,
-        names::{SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND},
+        group::VolumeGroupSnapshot,
+        names::{SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND, SNAPSHOT_IN_GROUP},
         volume::{VolumeSnapshot, VolumeSnapshotContent, VolumeSnapshotStatus},
     },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
 
-use super::{super::reason::Reason, Action, belongs, bound_name, create, full_name, names, ref_uid};
-use crate::controllers::view::{Seen, View, has_finalizer, is_deleting};
+use super::{
+    super::reason::{Reason, Sort},
+    Action, belongs, bound_name, create, full_name, group_of, names, owner, ref_uid,
+};
+use crate::controllers::view::{
+    Relation, Seen, Shared, View, content_group, group_handle_key, has_finalizer, is_deleting, snapshot_group,
+};
 
 pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>) -> Option<Action> {
     let found = match snapshot.spec.source.volume_snapshot_content_name.as_deref() {
@@ -29,20 +35,49 @@ pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>) -> Option<Act
             return Some(Action::Bind { snapshot: snapshot.at(), content: content.at(), reason });
         }
     };
-    let wanted = [SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND];
-    let missing: Vec<_> =
-        wanted.into_iter().filter(|name| !has_finalizer(&snapshot.metadata, name)).collect();
+    let in_group = group_of(view, snapshot).map(|_| SNAPSHOT_IN_GROUP);
+    let wanted = [SNAPSHOT_AS_SOURCE, SNAPSHOT_BOUND].into_iter().chain(in_group);
+    let missing: Vec<_> = wanted.filter(|name| !has_finalizer(&snapshot.metadata, name)).collect();
     if !missing.is_empty() {
         let reason = Reason::Protecting;
         return Some(Action::Protect { object: snapshot.at(), finalizers: missing, reason });
     }
+    if let Some(group) = joins(view, snapshot, content) {
+        return Some(Action::Join {
+            snapshot: snapshot.at(),
+            owner: Box::new(owner(group)),
+            unchanged: vec![group.at()],
+            reason: Reason::Joining { group: full_name(&group.key) },
+        });
+    }
     mirror(snapshot, content)
+}
+
+/// The group snapshot that a snapshot which was there before turns out to be part of.
+fn joins<'a>(
+    view: &'a View,
+    snapshot: &Seen<VolumeSnapshot>,
+    content: &VolumeSnapshotContent,
+) -> Option<&'a Shared<VolumeGroupSnapshot>> {
+    let handle = content.status.as_ref()?.volume_group_snapshot_handle.as_deref()?;
+    if snapshot_group(snapshot).is_some() {
+        return None;
+    }
+    let contents = view.related(Relation::GroupContentOf, &group_handle_key(&content.spec.driver, handle));
+    let mut groups = contents.filter_map(|key| {
+        let content = view.group_contents.at(key)?;
+        let group = view.groups.at(&content_group(content))?;
+        let is_its = content.spec.volume_group_snapshot_ref.uid.as_deref() == Some(&group.uid);
+        let is_near = group.key.namespace == snapshot.key.namespace;
+        (is_its && is_near && !is_deleting(&group.metadata)).then_some(group)
+    });
+    groups.next()
 }
 
 /// A failure, unless the status says it already.
 pub(super) fn fail(snapshot: &Seen<VolumeSnapshot>, reason: Reason) -> Option<Action> {
     let said = snapshot.status.as_ref().and_then(|status| status.error.as_ref()?.message.as_deref());
-    if said == Some(&reason.to_string()) {
+    if said == Some(&reason.message(Sort::Snapshot)) {
         return Some(Action::Wait { key: snapshot.key.clone(), reason });
     }
     Some(Action::Fail { snapshot: snapshot.at(), reason })
@@ -77,32 +112,25 @@ fn given<'a>(view: &'a View, snapshot: &Seen<VolumeSnapshot>, name: &str) -> Fou
     }
 }
 
-/// The content that is made for the snapshot.
+/// The content that is made for the snapshot; that of one in a group has a name of its own.
 fn made<'a>(view: &'a View, snapshot: &Seen<VolumeSnapshot>) -> Found<'a> {
-    let name = content_name(&snapshot.uid);
-    match view.contents.get("", &name) {
+    let bound = bound_name(snapshot);
+    let content = bound.map_or_else(|| content_name(&snapshot.uid), str::to_owned);
+    match view.contents.get("", &content) {
         Some(found) if belongs(found, snapshot) => Ok(found),
-        Some(_) => Err(Lack::Failure(Reason::Misbound { content: name })),
-        None => Err(match bound_name(snapshot) {
-            // Never a second time: that would be a snapshot of a later moment.
-            Some(content) => Lack::Failure(Reason::ContentMissing { content: content.to_owned() }),
-            None => Lack::Unmade,
-        }),
+        Some(_) => Err(Lack::Failure(Reason::Misbound { content })),
+        // Never a second time: that would be a snapshot of a later moment.
+        None if bound.is_some() => Err(Lack::Failure(Reason::ContentMissing { content })),
+        None => Err(Lack::Unmade),
     }
 }
 
 /// Takes over what the content's status says, and tells what is new in it.
 fn mirror(snapshot: &Seen<VolumeSnapshot>, content: &Seen<VolumeSnapshotContent>) -> Option<Action> {
     let was = snapshot.status.clone().unwrap_or_default();
-    let said = content.status.clone().unwrap_or_default();
-    let size = said.restore_size.filter(|bytes| *bytes > 0);
     let status = VolumeSnapshotStatus {
-        bound_volume_snapshot_content_name: Some(content.key.name.to_string()),
-        creation_time: said.creation_time.and_then(moment),
-        ready_to_use: Some(said.ready_to_use == Some(true)),
-        restore_size: size.map(|bytes| Quantity(format_bytes(bytes))),
-        error: said.error,
         volume_group_snapshot_name: was.volume_group_snapshot_name.clone(),
+        ..status_of(&content.key.name, content)
     };
     if status == was {
         return None;
@@ -120,6 +148,20 @@ fn mirror(snapshot: &Seen<VolumeSnapshot>, content: &Seen<VolumeSnapshotContent>
         reasons.push(Reason::DriverFailed { message });
     }
     Some(Action::Mirror { snapshot: snapshot.at(), status: Box::new(status), reasons })
+}
+
+/// A snapshot's status, of what its content's says.
+pub(in super::super) fn status_of(name: &str, content: &VolumeSnapshotContent) -> VolumeSnapshotStatus {
+    let said = content.status.clone().unwrap_or_default();
+    let size = said.restore_size.filter(|bytes| *bytes > 0);
+    VolumeSnapshotStatus {
+        bound_volume_snapshot_content_name: Some(name.to_owned()),
+        creation_time: said.creation_time.and_then(moment),
+        ready_to_use: Some(said.ready_to_use == Some(true)),
+        restore_size: size.map(|bytes| Quantity(format_bytes(bytes))),
+        error: said.error,
+        volume_group_snapshot_name: None,
+    }
 }
 
 /// Nanoseconds since 1970, in the whole seconds that the API has.

@@ -2,201 +2,23 @@
 //! `holdfast up` in between. Whatever the order, what was restored is what was there, and
 //! nothing is left.
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
+mod ground;
+mod groups;
+
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use holdfast_api::snapshot::volume::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use holdfast_test_needs::{Need, missing};
 use holdfast_tests::{
     cannot_run,
-    disk::Disk,
-    leftovers,
-    machine::Machine,
-    objects::{self, NAMESPACE, Objects, bound_volume, is_published, volume_path},
+    objects::{self, NAMESPACE},
     process::binary,
     wait::until,
 };
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
-use serde_json::{Value, json};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
-/// A machine with one pool, on an xfs of its own.
-struct Ground {
-    machine: Machine,
-    disk: Disk,
-    objects: Objects,
-    snapshots: Api<VolumeSnapshot>,
-    contents: Api<VolumeSnapshotContent>,
-    classes: Api<VolumeSnapshotClass>,
-}
-
-impl Ground {
-    async fn start() -> Result<Self> {
-        Self::on("xfs", "image", &["default"]).await
-    }
-
-    /// The same with several pools of another backend.
-    async fn on(file_system: &str, backend: &str, names: &[&str]) -> Result<Self> {
-        let disk = Disk::new(file_system, 4 << 30)?;
-        let pools = disk.beside("config")?.join("pools.toml");
-        let mut text = String::new();
-        for name in names {
-            let path = disk.path().join("pool").join(name);
-            fs::create_dir_all(&path)?;
-            writeln!(
-                text,
-                "[[pool]]\nname = {name:?}\nbackend = {backend:?}\npath = {path:?}\ncreate = true"
-            )?;
-        }
-        fs::write(&pools, text)?;
-        let machine = Machine::start(&["--pools", pools.to_str().context("a path of UTF-8")?]).await?;
-        let client = machine.client().await?;
-        let ground = Self {
-            machine,
-            disk,
-            objects: Objects::new(&client),
-            snapshots: Api::namespaced(client.clone(), NAMESPACE),
-            contents: Api::all(client.clone()),
-            classes: Api::all(client),
-        };
-        objects::create(&ground.objects.classes, objects::growing_class("local")).await?;
-        ground.class("quick", "Delete", true).await?;
-        ground.class("kept", "Retain", false).await?;
-        Ok(ground)
-    }
-
-    async fn class(&self, name: &str, policy: &str, is_default: bool) -> Result<()> {
-        let mut class = json!({
-            "metadata": {"name": name}, "driver": holdfast_api::names::DRIVER, "deletionPolicy": policy,
-        });
-        if is_default {
-            class["metadata"]["annotations"] =
-                json!({ holdfast_api::snapshot::names::DEFAULT_CLASS: "true" });
-        }
-        objects::create(&self.classes, class).await
-    }
-
-    /// A claim, filled from `source` where there is one, and a pod of the same name that uses it; the
-    /// folder that the pod sees.
-    async fn used(&self, name: &str, source: Option<Value>) -> Result<PathBuf> {
-        self.claim(name, "local", source).await?;
-        self.mounted(name).await
-    }
-
-    async fn claim(&self, name: &str, class: &str, source: Option<Value>) -> Result<()> {
-        let mut claim = objects::claim(name, class, "512Mi");
-        if let Some(source) = source {
-            claim["spec"]["dataSource"] = source;
-        }
-        again("the claim is created", || objects::create(&self.objects.claims, claim.clone())).await
-    }
-
-    async fn mounted(&self, name: &str) -> Result<PathBuf> {
-        again("the pod is created", || objects::create(&self.objects.pods, objects::pod(name, name))).await?;
-        let pod = until("the pod's volumes are published", || async {
-            Ok(self.objects.pods.get_opt(name).await?.filter(is_published))
-        })
-        .await?;
-        let claim = self.objects.claims.get(name).await?;
-        let volume = bound_volume(&claim).context("the claim is bound")?;
-        volume_path(self.machine.root(), &pod, &volume)
-    }
-
-    async fn snapshot(&self, name: &str, spec: Value) -> Result<()> {
-        let snapshot = json!({"metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec});
-        again("the snapshot is created", || objects::create(&self.snapshots, snapshot.clone())).await
-    }
-
-    /// Waits until a snapshot is ready, and gives its content.
-    async fn ready(&self, name: &str) -> Result<VolumeSnapshotContent> {
-        let status = until("the snapshot is ready", || async {
-            let status = self.snapshots.get(name).await?.status.unwrap_or_default();
-            Ok((status.ready_to_use == Some(true)).then_some(status))
-        })
-        .await?;
-        ensure!(status.creation_time.is_some() && status.error.is_none(), "{status:?}");
-        ensure!(status.restore_size.as_ref().is_some_and(|size| size.0 == "512Mi"), "{status:?}");
-        let content = status.bound_volume_snapshot_content_name.context("it is bound")?;
-        Ok(self.contents.get(&content).await?)
-    }
-
-    async fn delete_pod_and_claim(&self, name: &str) -> Result<()> {
-        again("the pod is deleted", || objects::delete(&self.objects.pods, name)).await?;
-        again("the claim is deleted", || objects::delete(&self.objects.claims, name)).await?;
-        until("the claim is gone", || async {
-            Ok(self.objects.claims.get_opt(name).await?.is_none().then_some(()))
-        })
-        .await
-    }
-
-    async fn delete_snapshot(&self, name: &str) -> Result<()> {
-        again("the snapshot is deleted", || objects::delete(&self.snapshots, name)).await?;
-        self.snapshot_gone(name).await
-    }
-
-    async fn snapshot_gone(&self, name: &str) -> Result<()> {
-        until("the snapshot is gone", || async {
-            Ok(self.snapshots.get_opt(name).await?.is_none().then_some(()))
-        })
-        .await
-    }
-
-    /// The volumes and snapshots that the pools hold, the trash included.
-    fn in_pool(&self) -> Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for pool in fs::read_dir(self.disk.path().join("pool"))? {
-            let pool = pool?.path();
-            for kind in ["volumes", "snapshots", "trash"] {
-                for entry in fs::read_dir(pool.join(kind))? {
-                    found.push(entry?.path());
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Waits until no object, mount, device or file is left, and ends in order.
-    async fn end(mut self) -> Result<()> {
-        let all = Default::default();
-        until("no object is left", || async {
-            let mut left = self.objects.left().await?;
-            left.extend(self.snapshots.list(&all).await?.items.into_iter().filter_map(|o| o.metadata.name));
-            left.extend(self.contents.list(&all).await?.items.into_iter().filter_map(|o| o.metadata.name));
-            ensure!(left.is_empty(), "still there: {left:?}");
-            Ok(Some(()))
-        })
-        .await?;
-        until("nothing is left on the machine", || async {
-            let left = [leftovers::all(self.machine.root()), self.disk.leftovers(), self.in_pool()?].concat();
-            ensure!(left.is_empty(), "still there: {left:?}");
-            Ok(Some(()))
-        })
-        .await?;
-        let status = self.machine.interrupt().await?;
-        ensure!(status.success(), "holdfast up ended with {status}");
-        Ok(())
-    }
-}
-
-/// Asks until it is done: the server may just be starting again.
-async fn again<F: Future<Output = Result<()>>>(what: &str, ask: impl Fn() -> F) -> Result<()> {
-    until(what, || async { ask().await.map(Some) }).await
-}
-
-fn of_claim(name: &str) -> Value {
-    json!({"source": {"persistentVolumeClaimName": name}})
-}
-
-fn from_snapshot(name: &str) -> Option<Value> {
-    Some(json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name}))
-}
-
-fn write(path: PathBuf, content: &str) -> Result<()> {
-    fs::write(&path, content)?;
-    Ok(fs::File::open(path)?.sync_all()?)
-}
+use ground::{Ground, again, from_snapshot, of_claim, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_there_is_restored_whatever_goes_first() -> Result<()> {
@@ -205,7 +27,7 @@ async fn what_was_there_is_restored_whatever_goes_first() -> Result<()> {
     }
     let ground = Ground::start().await?;
     let data = ground.used("data", None).await?;
-    write(data.join("file"), "monday")?;
+    write(&data.join("file"), "monday")?;
     ground.snapshot("monday", of_claim("data")).await?;
     let content = ground.ready("monday").await?;
     ensure!(content.spec.volume_snapshot_class_name.as_deref() == Some("quick"), "the default class");
@@ -218,7 +40,7 @@ async fn what_was_there_is_restored_whatever_goes_first() -> Result<()> {
     })
     .await?;
     ensure!(!told.contains("Warning"), "{told}");
-    write(data.join("file"), "tuesday")?;
+    write(&data.join("file"), "tuesday")?;
 
     let metrics = http::Request::get("/metrics").body(Vec::new())?;
     let metrics = ground.machine.client().await?.request_text(metrics).await?;
@@ -276,7 +98,7 @@ async fn a_retained_snapshot_is_taken_up_again_by_hand() -> Result<()> {
     }
     let ground = Ground::start().await?;
     let data = ground.used("data", None).await?;
-    write(data.join("file"), "monday")?;
+    write(&data.join("file"), "monday")?;
     let mut spec = of_claim("data");
     spec["volumeSnapshotClassName"] = json!("kept");
     ground.snapshot("monday", spec).await?;
@@ -345,7 +167,7 @@ async fn a_snapshot_deleted_while_it_is_restored_waits() -> Result<()> {
     }
     let ground = Ground::start().await?;
     let data = ground.used("data", None).await?;
-    write(data.join("file"), "monday")?;
+    write(&data.join("file"), "monday")?;
     ground.snapshot("monday", of_claim("data")).await?;
     ground.ready("monday").await?;
     // No class, so no volume yet: the restore is asked for and not begun.
@@ -376,7 +198,7 @@ async fn killed_at_every_step() -> Result<()> {
     }
     let mut ground = Ground::start().await?;
     let data = ground.used("data", None).await?;
-    write(data.join("file"), "monday")?;
+    write(&data.join("file"), "monday")?;
 
     ground.snapshot("monday", of_claim("data")).await?;
     ground.killed().await?;
@@ -426,13 +248,6 @@ async fn killed_at_every_step() -> Result<()> {
     ground.end().await
 }
 
-impl Ground {
-    async fn killed(&mut self) -> Result<()> {
-        self.machine.kill()?;
-        self.machine.restart().await
-    }
-}
-
 /// What another machine's snapshot becomes here: received into a pool, applied, restored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_received_snapshot_is_restored_by_what_was_printed_for_it() -> Result<()> {
@@ -446,7 +261,7 @@ async fn a_received_snapshot_is_restored_by_what_was_printed_for_it() -> Result<
     objects::create(&ground.objects.classes, objects::class("here")).await?;
     ground.claim("data", "here", None).await?;
     let data = ground.mounted("data").await?;
-    write(data.join("file"), "monday")?;
+    write(&data.join("file"), "monday")?;
     ground.snapshot("monday", of_claim("data")).await?;
     let handle = ground.ready("monday").await?.status.unwrap_or_default().snapshot_handle;
     let handle = handle.context("its handle")?;
