@@ -9,6 +9,7 @@ pub mod access;
 pub mod affinity;
 pub mod attachment;
 pub mod names;
+pub mod nodes;
 pub mod quantity;
 pub mod quota;
 pub mod secret;

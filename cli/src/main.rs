@@ -7,6 +7,7 @@ mod csi_check;
 mod driver;
 mod files;
 mod log;
+mod nodes;
 mod parts;
 mod root;
 mod server;

@@ -6,6 +6,7 @@ use holdfast_volume_controller::controllers;
 
 use crate::{
     api::{Api, ApiArgs, ApiPlan},
+    nodes::NodeArgs,
     parts::Parts,
     root::Root,
     signals::{Signals, run_to_the_end},
@@ -20,6 +21,8 @@ const SOCKET: &str = "pki/api.sock";
 pub(crate) struct ServerArgs {
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    nodes: NodeArgs,
     /// Let the keys of this root take the place of those by which the servers of a PostgreSQL database know one another.
     /// No other server may run, nor come, until this one is started again without it
     #[arg(long)]
@@ -28,14 +31,15 @@ pub(crate) struct ServerArgs {
 
 /// Runs until a signal.
 pub(crate) fn main(args: ServerArgs) -> Result<()> {
+    let patience = args.nodes.patience()?;
     let plan = args.api.check(SOCKET)?;
     let root = plan.take_root()?;
     // Who must be alone replaces what was noted of others.
     let purpose = if args.replace_keys { Purpose::Alone } else { Purpose::Serve };
-    run_to_the_end(run(plan, root, purpose))
+    run_to_the_end(run(plan, root, purpose, patience))
 }
 
-async fn run(plan: ApiPlan, root: Root, purpose: Purpose) -> Result<()> {
+async fn run(plan: ApiPlan, root: Root, purpose: Purpose, patience: controllers::Patience) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut api = tokio::select! {
         api = plan.start(&root, purpose) => api?,
@@ -43,7 +47,8 @@ async fn run(plan: ApiPlan, root: Root, purpose: Purpose) -> Result<()> {
         () = signals.recv() => return Ok(()),
     };
     let mut parts = Parts::default();
-    let config = controllers::Config::new(api.store.clone());
+    let mut config = controllers::Config::new(api.store.clone());
+    config.patience = patience;
     config.metrics.register(&mut api.registry.lock());
     let stop = parts.stop.clone();
     match api.candidate.take() {

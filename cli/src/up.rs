@@ -14,6 +14,7 @@ use kube::Client;
 use crate::{
     api::{Api, ApiArgs, ApiPlan},
     bootstrap,
+    nodes::NodeArgs,
     parts::Parts,
     root::Root,
     signals::{Signals, run_to_the_end},
@@ -28,6 +29,8 @@ const REGISTRATION: &str = "kubelet/plugins_registry/csi.holdfast.dev-reg.sock";
 pub(crate) struct UpArgs {
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    nodes: NodeArgs,
     /// The name of this machine's Node object [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
@@ -60,10 +63,11 @@ pub(crate) fn main(args: UpArgs) -> Result<()> {
         names::is_subdomain(&node_name),
         "{node_name:?} cannot be a node's name: give --node-name with lower case letters, digits, '-' and '.'"
     );
+    let patience = args.nodes.patience()?;
     let api = args.api.check(REGISTRATION)?;
     let pools = args.pools.as_deref().map(driver::PoolConfig::load_all).transpose().context("--pools")?;
     let root = api.take_root()?;
-    let machine = Machine { root, api, node_name, capacity, pools: pools.unwrap_or_default() };
+    let machine = Machine { root, api, node_name, patience, capacity, pools: pools.unwrap_or_default() };
     run_to_the_end(machine.run())
 }
 
@@ -72,6 +76,7 @@ struct Machine {
     root: Root,
     api: ApiPlan,
     node_name: String,
+    patience: controllers::Patience,
     capacity: Option<u64>,
     pools: Vec<driver::PoolConfig>,
 }
@@ -109,9 +114,11 @@ impl Machine {
         let ephemeral = driver.pools.iter().any(|pool| pool.backend == driver::BackendKind::Tmpfs);
         bootstrap::csi_driver(client.clone(), driver.attach, ephemeral).await?;
         let kubelet = self.root.folder("kubelet")?;
-        let node = node::Config::new(client.clone(), &self.node_name, &kubelet);
+        let mut node = node::Config::new(client.clone(), &self.node_name, &kubelet);
+        node.lease_duration = self.patience.lease();
         let sidecars = sidecars::Config::new(client, socket.clone(), kubelet.join("plugins_registry"));
-        let controllers = controllers::Config::new(api.store.clone());
+        let mut controllers = controllers::Config::new(api.store.clone());
+        controllers.patience = self.patience;
         {
             let mut registry = api.registry.lock();
             driver.metrics.register(&mut registry);

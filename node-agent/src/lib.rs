@@ -1,7 +1,7 @@
 //! What a kubelet does for volumes, for the pods of one node.
 //!
-//! Three loops under one [`run`]:
-//! - `node` keeps the Node object and its Ready condition;
+//! Four loops under one [`run`]:
+//! - `node` keeps the Node object and its Ready condition, and renews the node's lease;
 //! - `plugins` watches `<root>/plugins_registry` and registers CSI drivers in CSINode;
 //! - `volumes` stages, publishes, expands and releases what the pods of the node use.
 //!
@@ -50,6 +50,8 @@ pub struct Config {
     pub rescan_interval: Duration,
     /// How often the Ready condition is renewed when nothing changes. Kubelet: 5 minutes.
     pub heartbeat_interval: Duration,
+    /// How long the node's lease lasts; it is renewed four times as often. Kubelet: 40 seconds.
+    pub lease_duration: Duration,
     /// Operations that one driver is asked to do at the same time.
     pub operations_per_driver: usize,
     /// Where durations and counts go; register it with [`Metrics::register`].
@@ -68,6 +70,7 @@ impl Config {
             csi_timeout: Duration::from_secs(120),
             rescan_interval: Duration::from_secs(30),
             heartbeat_interval: Duration::from_secs(300),
+            lease_duration: Duration::from_secs(40),
             operations_per_driver: 16,
             metrics: Metrics::default(),
         }
@@ -91,6 +94,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
     let guard = cancel.clone().drop_guard();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(node::run(Arc::clone(&config), identity_tx, cancel.clone()));
+    tasks.spawn(node::lease::run(Arc::clone(&config), identity_rx.clone(), cancel.clone()));
     tasks.spawn(plugins::run(
         Arc::clone(&config),
         Arc::clone(&layout),

@@ -68,6 +68,14 @@ impl Machine {
         self.process.end().await
     }
 
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When it was not running.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// A client of its API, made from its kubeconfig.
     ///
     /// # Errors

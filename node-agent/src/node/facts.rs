@@ -2,6 +2,8 @@
 
 use std::{fs, net::UdpSocket};
 
+use holdfast_api::attachment::Machine;
+
 /// The facts that go into a Node object. Empty text: the machine does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -38,10 +40,15 @@ impl Facts {
             memory: total_memory(&text("/proc/meminfo")),
         }
     }
+
+    /// As attachments note it.
+    pub(crate) fn machine(&self) -> Machine<'_> {
+        Machine::new(&self.boot_id, &self.system_uuid, &self.machine_id)
+    }
 }
 
 /// Differs after each boot; mounts of another boot are gone.
-pub(crate) fn boot_id() -> String {
+fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|t| t.trim().to_owned()).unwrap_or_default()
 }
 

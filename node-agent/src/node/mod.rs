@@ -1,11 +1,13 @@
 //! The Node object: made when it is missing, kept alive, recognised when somebody made it anew.
 
 pub(crate) mod facts;
+pub(crate) mod lease;
 mod object;
 
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use holdfast_api::nodes::is_ready;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, ResourceExt,
@@ -56,8 +58,9 @@ pub(crate) async fn run(
                 () = &mut deadline => break,
                 change = changes.try_next() => match change {
                     Ok(Some(watcher::Event::Delete(_))) => break,
+                    // Made anew, or somebody took this node for lost.
                     Ok(Some(watcher::Event::Apply(node) | watcher::Event::InitApply(node)))
-                        if node.metadata.uid != *identity.borrow() => break,
+                        if node.metadata.uid != *identity.borrow() || !is_ready(&node) => break,
                     Ok(Some(_)) => {}
                     Ok(None) => return Err(Error::Task("the watch of the Node object".to_owned())),
                     // Backed off by the stream itself; an unreachable server means nothing about the node.

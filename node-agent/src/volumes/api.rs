@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use holdfast_api::attachment::attachment_name;
+use holdfast_api::attachment::{self, attachment_name};
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolumeClaim, Pod, Secret},
     storage::v1::VolumeAttachment,
@@ -55,14 +55,18 @@ pub(crate) async fn attachment_metadata(
     let refused = |why: &str| {
         Err(Error::Refused(format!("volume {pv} is not attached: volumeattachment {name} {why}")))
     };
-    let Some(attachment) = found else { return refused("does not exist") };
-    if attachment.metadata.deletion_timestamp.is_some() {
+    let Some(found) = found else { return refused("does not exist") };
+    if found.metadata.deletion_timestamp.is_some() {
         return refused("is being deleted");
     }
-    if attachment.spec.node_name != io.node || attachment.spec.attacher != id.driver {
+    if found.spec.node_name != io.node || found.spec.attacher != id.driver {
         return refused("is of another node or driver");
     }
-    match attachment.status {
+    let own = attachment::Machine { boot: &io.boot_id, id: &io.machine_id };
+    if attachment::is_of_another_machine(&found, own) {
+        return refused("is of another machine that had the name of this node");
+    }
+    match found.status {
         Some(status) if status.attached => {
             Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect())
         }

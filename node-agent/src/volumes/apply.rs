@@ -21,6 +21,8 @@ pub(crate) struct Io {
     pub(crate) drivers: Drivers,
     pub(crate) recorder: Recorder,
     pub(crate) boot_id: String,
+    /// What tells this machine from others that may have had the node's name.
+    pub(crate) machine_id: String,
 }
 
 /// What an effect made known, also when it failed half way.

@@ -46,7 +46,7 @@ use crate::{
     error::Error,
     events::Recorder,
     layout::Layout,
-    node::{Identity, facts},
+    node::{Identity, facts::Facts},
     plugins::Drivers,
 };
 
@@ -82,13 +82,15 @@ pub(crate) async fn run(
     mut identity: Receiver<Identity>,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
+    let facts = Facts::read(&config.node_name, &config.addresses);
     let io = Arc::new(Io {
         client: config.client.clone(),
         node: config.node_name.clone(),
         layout,
         drivers: drivers.clone(),
         recorder: Recorder::new(config.client.clone(), &config.node_name),
-        boot_id: facts::boot_id(),
+        machine_id: facts.machine().id.to_owned(),
+        boot_id: facts.boot_id,
     });
     let changed = Arc::new(Notify::new());
     let world = World::watch(&config.client, &config.node_name, &changed);
@@ -282,9 +284,10 @@ async fn rescan(io: Arc<Io>, asked: Option<Confirmed>) -> Result<Rescan, Error> 
     let scan = io.blocking(|layout, boot_id| actual::scan(layout, boot_id, true)).await?;
     let api: Api<Node> = Api::all(io.client.clone());
     let node = api.get_opt(&io.node).await.map_err(Error::api(format!("read node {}", io.node)))?;
-    let listed = node.map(|node| Confirmed {
-        node_uid: node.metadata.uid,
-        volumes: node.status.and_then(|s| s.volumes_in_use).unwrap_or_default().into_iter().collect(),
+    // A list that is missing says nothing, an empty one says that nothing is in use.
+    let listed = node.and_then(|node| {
+        let volumes = node.status?.volumes_in_use?.into_iter().collect();
+        Some(Confirmed { node_uid: node.metadata.uid, volumes })
     });
     Ok(Rescan { still_listed: listed == asked, scan, asked })
 }

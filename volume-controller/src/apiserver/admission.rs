@@ -1,7 +1,11 @@
 //! Admission: what the state of other objects says about a write. Reads the
 //! store's memory only.
 
-use holdfast_api::{names, quantity};
+use holdfast_api::{
+    names,
+    nodes::{self, NO_EXECUTE},
+    quantity,
+};
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
@@ -12,6 +16,7 @@ use crate::store::{Guard, Key, Precondition, Store};
 
 const CLASSES: &str = "storageclasses.storage.k8s.io";
 const CLAIMS: &str = "persistentvolumeclaims";
+const PODS: &str = "pods";
 /// Namespaces that cannot be deleted.
 const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
@@ -50,6 +55,35 @@ pub(crate) fn create(store: &Store, target: &Target, value: &mut Value) -> Resul
         value["spec"]["storageClassName"] = json!(class);
     }
     Ok(())
+}
+
+/// Adds what the cluster adds to every object of a kind, old or new (DefaultTolerationSeconds).
+pub(crate) fn complete(target: &Target, value: &mut Value) {
+    if target.stored.resource() == PODS {
+        tolerate(&mut value["spec"]);
+    }
+}
+
+/// A pod that says nothing of it stays for a while on a node that is not ready or not reachable.
+fn tolerate(spec: &mut Value) {
+    for key in [nodes::NOT_READY, nodes::UNREACHABLE] {
+        let given = spec["tolerations"].as_array();
+        let says = |toleration: &Value| {
+            let is_or_absent = |field: &str, value: &str| {
+                let given = toleration[field].as_str().unwrap_or_default();
+                given.is_empty() || given == value
+            };
+            is_or_absent("key", key) && is_or_absent("effect", NO_EXECUTE)
+        };
+        if given.is_some_and(|given| given.iter().any(says)) {
+            continue;
+        }
+        let mut tolerations = given.cloned().unwrap_or_default();
+        tolerations.push(json!({
+            "key": key, "operator": "Exists", "effect": NO_EXECUTE, "tolerationSeconds": nodes::TOLERATION_SECONDS,
+        }));
+        spec["tolerations"] = json!(tolerations);
+    }
 }
 
 /// Refuses a change that the cluster's state does not allow (PersistentVolumeClaimResize).
@@ -120,5 +154,30 @@ fn grows(old: &Value, new: &Value) -> bool {
     match (request(old), request(new)) {
         (Some(old), Some(new)) => new > old,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_stay_for_a_while_where_a_node_is_lost() {
+        let default = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+        let both = || vec![default(nodes::NOT_READY), default(nodes::UNREACHABLE)];
+        let own = json!({"key": nodes::UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
+        let other = json!({"key": nodes::UNREACHABLE, "operator": "Exists", "effect": "NoSchedule"});
+        let all = json!({"operator": "Exists"});
+        for (number, given, expected) in [
+            (1, json!({}), both()),
+            (2, json!({"tolerations": null}), both()),
+            (3, json!({"tolerations": [own]}), vec![own.clone(), default(nodes::NOT_READY)]),
+            (4, json!({"tolerations": [other]}), [vec![other.clone()], both()].concat()),
+            (5, json!({"tolerations": [all]}), vec![all.clone()]),
+        ] {
+            let mut spec = given;
+            tolerate(&mut spec);
+            assert_eq!(spec["tolerations"], json!(expected), "case {number}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Config, Error, Metrics,
     engine::{Io, Underway},
+    nodelifecycle::Pulses,
     recorder::Recorder,
     run,
     view::{self, Index, RESOURCES, View, fixture::Made},
@@ -55,7 +56,7 @@ impl Cluster {
     }
 
     pub(crate) fn start(&mut self) {
-        let config = Config { store: self.store.clone(), metrics: self.metrics.clone() };
+        let config = Config { metrics: self.metrics.clone(), ..Config::new(self.store.clone()) };
         self.cancel = CancellationToken::new();
         self.running = Some(tokio::spawn(run(config, self.cancel.clone())));
     }
@@ -77,6 +78,7 @@ impl Cluster {
             index: Arc::clone(&index),
             recorder,
             underway: Underway::default(),
+            pulses: Pulses::default(),
             metrics: self.metrics.clone(),
         };
         let store = self.store.clone();

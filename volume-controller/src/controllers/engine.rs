@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     metrics::{Metrics, QueueLabel},
+    nodelifecycle::Pulses,
     queue::Queue,
     recorder::Recorder,
     view::{At, Inbox, Index, Mail, Touched, View},
@@ -41,6 +42,8 @@ pub(crate) struct Io {
     pub(crate) recorder: Recorder,
     /// The binder's.
     pub(crate) underway: Underway,
+    /// The node lifecycle's.
+    pub(crate) pulses: Pulses,
     pub(crate) metrics: Metrics,
 }
 
@@ -93,10 +96,14 @@ impl Io {
 
     /// As [`Io::commit`], if besides the objects of `unchanged` are as they were when it was decided.
     pub(crate) async fn commit_guarded(&self, unchanged: &[At], writes: Vec<Option<Write>>) -> Outcome {
-        let Some(writes) = writes.into_iter().collect::<Option<Vec<Write>>>() else { return Outcome::Again };
         let guard =
             |at: &At| Guard { key: at.key.clone(), precondition: Precondition::Revision(at.revision) };
-        let guards = unchanged.iter().map(guard).collect();
+        self.commit_if(unchanged.iter().map(guard).collect(), writes).await
+    }
+
+    /// As [`Io::commit`], if the guards hold.
+    pub(crate) async fn commit_if(&self, guards: Vec<Guard>, writes: Vec<Option<Write>>) -> Outcome {
+        let Some(writes) = writes.into_iter().collect::<Option<Vec<Write>>>() else { return Outcome::Again };
         match self.store.commit(Transaction { guards, ..writes.into() }).await {
             Ok(committed) => {
                 if let Some(last) = committed.last() {

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{leader::LeaderLabel, snapshot::Timing};
+use super::{leader::LeaderLabel, nodelifecycle::NodeMetrics, snapshot::Timing};
 
 /// Which controller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +26,7 @@ pub struct Metrics {
     /// Whether the controllers run here, where they may run elsewhere.
     pub(super) leading: Family<LeaderLabel, Gauge>,
     pub(super) snapshots: Timing,
+    pub(super) nodes: NodeMetrics,
 }
 
 impl Metrics {
@@ -45,11 +46,13 @@ impl Metrics {
             self.leading.clone(),
         );
         self.snapshots.register(registry);
+        self.nodes.register(registry);
     }
 
     /// Takes back what is told of queues that are no more.
     pub(super) fn forget(&self) {
         self.depth.clear();
         self.oldest_age.clear();
+        self.nodes.forget();
     }
 }

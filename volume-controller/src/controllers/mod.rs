@@ -18,6 +18,7 @@ mod expand;
 mod leader;
 mod metrics;
 mod namespace;
+mod nodelifecycle;
 mod old_events;
 mod protection;
 mod queue;
@@ -39,6 +40,8 @@ use crate::store::Store;
 use engine::{Controller, Io, Underway};
 pub use leader::lead;
 pub use metrics::Metrics;
+pub use nodelifecycle::Patience;
+use nodelifecycle::Pulses;
 use recorder::Recorder;
 use view::Index;
 
@@ -49,13 +52,15 @@ pub struct Config {
     pub store: Store,
     /// Where queues are counted.
     pub metrics: Metrics,
+    /// How long nodes may be silent.
+    pub patience: Patience,
 }
 
 impl Config {
     /// All controllers on a store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, metrics: Metrics::default() }
+        Self { store, metrics: Metrics::default(), patience: Patience::default() }
     }
 }
 
@@ -99,6 +104,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         index: Arc::clone(&index),
         recorder,
         underway: Underway::default(),
+        pulses: Pulses::new(config.patience),
         metrics: config.metrics.clone(),
     };
     let mut tasks = JoinSet::new();
@@ -131,6 +137,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         accounts::Accounts,
         snapshot::Snapshots,
         snapshot::GroupSnapshots,
+        nodelifecycle::NodeLifecycle,
     ];
     {
         let (store, cancel) = (config.store.clone(), cancel.clone());

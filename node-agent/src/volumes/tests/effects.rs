@@ -53,7 +53,15 @@ impl Place {
         drivers.put(driver);
         let client = test_api::client(&test_api::Objects::default());
         let recorder = Recorder::new(client.clone(), "n1");
-        let io = Io { client, node: "n1".into(), layout, drivers, recorder, boot_id: BOOT.into() };
+        let io = Io {
+            client,
+            node: "n1".into(),
+            layout,
+            drivers,
+            recorder,
+            boot_id: BOOT.into(),
+            machine_id: "m1".into(),
+        };
         Self { folder, io, driver: recording }
     }
 

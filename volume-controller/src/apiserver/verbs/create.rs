@@ -136,6 +136,7 @@ pub(super) fn build(
     }
     (kind.prepare_create)(&mut value);
     admission::create(store, target, &mut value)?;
+    admission::complete(target, &mut value);
     ApiError::invalid(target.kind, &name, wrong(kind, &name, &value))?;
     size::check(None, &value)?;
     let key = target.key_of(&name);

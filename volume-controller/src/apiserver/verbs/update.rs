@@ -153,6 +153,9 @@ pub(super) fn build(
         }
         Recorded::Known(owners) => apply::record(kind, owners, &mut new),
     }
+    if target.part == Part::Main {
+        admission::complete(target, &mut new);
+    }
     if is_newer(kind, old, &new) {
         lifecycle::count_generation(&mut new);
     }

@@ -1,5 +1,6 @@
 //! Creates and deletes attachments, and keeps the nodes' status.
 
+use holdfast_api::attachment::{BOOT_ID, MACHINE_ID};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -10,7 +11,9 @@ use super::{
 use crate::{
     controllers::{
         engine::{Io, Outcome},
+        nodelifecycle::ForcedLabel,
         recorder::{News, Severity},
+        view::node_key,
     },
     lifecycle,
     store::{Key, Precondition},
@@ -23,22 +26,29 @@ const COMPONENT: &str = "attachdetach-controller";
 pub(crate) async fn apply(io: &Io, actions: Vec<Action>) -> Outcome {
     let mut writes = Vec::new();
     let mut news = Vec::new();
+    let mut forced = Vec::new();
     for action in actions {
         match action {
-            Action::Tell { pod, reason } => news.push((pod, Severity::Warning, reason)),
-            Action::Attach { name, driver, volume, node, reason } => {
+            Action::Tell { about, reason } => news.push((about, Severity::Warning, reason)),
+            Action::Attach { name, driver, volume, node, machine, reason } => {
                 tracing::info!(attachment = name, "{reason}");
-                let body = json!({
+                let mut body = json!({
                     "apiVersion": "storage.k8s.io/v1",
                     "kind": "VolumeAttachment",
                     "metadata": {},
                     "spec": {"attacher": driver, "nodeName": node, "source": {"persistentVolumeName": volume}},
                     "status": {"attached": false},
                 });
+                if let Some((boot, id)) = machine {
+                    body["metadata"]["annotations"] = json!({BOOT_ID: boot, MACHINE_ID: id});
+                }
                 writes.push(Some(lifecycle::create(attachment_key(&name), body, Timestamp::now())));
             }
             Action::Detach { attachment, reason } => {
                 tracing::info!(attachment = %attachment.key, "{reason}");
+                if let Reason::OutOfService { node, .. } = &reason {
+                    forced.push((node_key(node), reason));
+                }
                 let current =
                     io.store.get(&attachment.key).filter(|object| object.revision == attachment.revision);
                 let body = current.and_then(|object| object.decode().ok());
@@ -60,6 +70,11 @@ pub(crate) async fn apply(io: &Io, actions: Vec<Action>) -> Outcome {
     }
     let outcome = if writes.is_empty() { Outcome::Settled } else { io.commit(writes).await };
     if outcome != Outcome::Again {
+        for (node, reason) in forced {
+            let label = ForcedLabel { reason: "out-of-service" };
+            io.metrics.nodes.forced_detaches.get_or_create(&label).inc();
+            news.push((node, Severity::Warning, reason));
+        }
         news.into_iter().for_each(|(pod, severity, reason)| tell(io, pod, severity, &reason));
     }
     outcome

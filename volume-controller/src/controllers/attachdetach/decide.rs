@@ -2,20 +2,20 @@
 //!
 //! Wanted is what a pod bound to the node uses, as long as the pod's object is
 //! there and has not ended. An attachment goes only when nobody wants it *and* the node
-//! does not list the volume in `status.volumesInUse`: the node adds it there before
-//! it stages and takes it out after it has unstaged, so nothing is detached that is
-//! still mounted. A node that cannot be asked, because it has no object, keeps its
-//! attachments.
+//! has let go of the volume ([`super::release`]), so nothing is detached that is still mounted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_api::attachment::{attachment_name, unique_volume_name};
+use holdfast_api::attachment::{Machine, attachment_name, unique_volume_name};
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, Pod},
     storage::v1::VolumeAttachment,
 };
 
-use super::reason::Reason;
+use super::{
+    reason::Reason,
+    release::{self, Fate},
+};
 use crate::{
     controllers::view::{
         ATTACHMENTS, At, Relation, Seen, Shared, View, claim_key, claim_phase, claim_ref, claim_ref_key,
@@ -27,14 +27,21 @@ use crate::{
 /// One step for one node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
-    /// Create the attachment.
-    Attach { name: String, driver: String, volume: String, node: String, reason: Reason },
+    /// Create the attachment, for the machine that the node is now (its boot and its id).
+    Attach {
+        name: String,
+        driver: String,
+        volume: String,
+        node: String,
+        machine: Option<(String, String)>,
+        reason: Reason,
+    },
     /// Begin the deletion of the attachment; the attacher detaches. There is always a [`Action::Report`]
     /// with it: both are one transaction, which rests on the node's list of volumes in use
     /// as it was decided on.
     Detach { attachment: At, reason: Reason },
-    /// Tell a pod why it waits.
-    Tell { pod: Key, reason: Reason },
+    /// Tell why a pod waits, or an attachment stays.
+    Tell { about: Key, reason: Reason },
     /// Bring `status.volumesAttached` up to date, and tell the pods whose volumes are new in it.
     Report { node: At, attached: Vec<String>, news: Vec<(Key, Reason)>, reason: Reason },
 }
@@ -44,6 +51,12 @@ struct Wanted<'a> {
     volume: &'a Shared<PersistentVolume>,
     driver: &'a str,
     pods: Vec<&'a Shared<Pod>>,
+}
+
+impl Wanted<'_> {
+    fn tell(&self, reason: &Reason) -> impl Iterator<Item = Action> {
+        self.pods.iter().map(|pod| Action::Tell { about: pod.key.clone(), reason: reason.clone() })
+    }
 }
 
 /// What to do for one node.
@@ -56,24 +69,18 @@ pub(crate) fn decide(view: &View, node_key: &Key) -> Vec<Action> {
         let volume = wanted.volume.key.name.to_string();
         if let Some(attachment) = view.attachments.get("", name) {
             // Also one that is going: its successor comes when it is gone.
-            if let Some(message) = failure(attachment) {
-                let reason = Reason::Failed { volume, message };
-                actions.extend(
-                    wanted
-                        .pods
-                        .iter()
-                        .map(|pod| Action::Tell { pod: pod.key.clone(), reason: reason.clone() }),
-                );
+            let failed = failure(attachment).map(|message| Reason::Failed { volume, message });
+            if let Some(reason) = release::of_another_machine(node, attachment).or(failed) {
+                actions.extend(wanted.tell(&reason));
             }
             continue;
         }
         match elsewhere(view, wanted, node_key) {
-            Some(reason) => actions.extend(
-                wanted.pods.iter().map(|pod| Action::Tell { pod: pod.key.clone(), reason: reason.clone() }),
-            ),
+            Some(reason) => actions.extend(wanted.tell(&reason)),
             None => actions.push(Action::Attach {
                 name: name.clone(),
                 driver: wanted.driver.to_owned(),
+                machine: Machine::of_node(node).map(|m| (m.boot.to_owned(), m.id.to_owned())),
                 reason: Reason::Wanted { volume: volume.clone(), node: node_name.to_owned() },
                 volume,
                 node: node_name.to_owned(),
@@ -82,11 +89,16 @@ pub(crate) fn decide(view: &View, node_key: &Key) -> Vec<Action> {
     }
     let mut leaving = BTreeSet::new();
     for attachment in view.related(Relation::Attached, node_key).filter_map(|key| view.attachments.at(key)) {
-        if !wanted.contains_key(&*attachment.key.name)
-            && let Some(reason) = may_go(view, node, attachment)
-        {
-            leaving.insert(attachment.key.clone());
-            actions.push(Action::Detach { attachment: attachment.at(), reason });
+        if wanted.contains_key(&*attachment.key.name) {
+            continue;
+        }
+        match release::fate(view, node, attachment) {
+            Fate::Stays => {}
+            Fate::Goes(reason) => {
+                leaving.insert(attachment.key.clone());
+                actions.push(Action::Detach { attachment: attachment.at(), reason });
+            }
+            Fate::Lost(reason) => actions.push(Action::Tell { about: attachment.key.clone(), reason }),
         }
     }
     actions.extend(report(view, node, &wanted, &leaving));
@@ -138,41 +150,23 @@ fn elsewhere(view: &View, wanted: &Wanted<'_>, node: &Key) -> Option<Reason> {
     }
     let source = csi_source(wanted.volume)?;
     let unique = unique_volume_name(&source.driver, &source.volume_handle);
-    let uses = |other: &&Shared<Node>| {
-        let in_use = other.status.as_ref().and_then(|status| status.volumes_in_use.as_ref());
-        other.key != *node && in_use.is_some_and(|list| list.contains(&unique))
-    };
-    let other = view
+    let attached = view
         .related(Relation::AttachedAs, &wanted.volume.key)
         .filter_map(|key| view.attachments.at(key))
+        .find(|attachment| *attachment.spec.node_name != *node.name);
+    let uses = |other: &&Shared<Node>| other.key != *node && release::uses(other, &unique);
+    let other = attached
         .map(|attachment| attachment.spec.node_name.as_str())
-        .find(|other| *other != &*node.name)
         .or_else(|| view.nodes.iter().find(uses).map(|other| &*other.key.name))?;
+    let holder = release::holder(view, other, attached.map(|attachment| &*attachment.key.name));
     let claim = claim_ref(wanted.volume).map(claim_ref_key)?;
     let pods = view
         .pods_of_claim(&claim)
         .filter(|pod| pod_node(pod) == Some(other) && !is_terminated(pod))
         .map(|pod| pod.key.name.to_string())
         .collect();
-    Some(Reason::MultiAttach { volume: wanted.volume.key.name.to_string(), other: other.to_owned(), pods })
-}
-
-/// Why an attachment that no pod wants may go; `None` while it must stay.
-fn may_go(view: &View, node: &Seen<Node>, attachment: &Seen<VolumeAttachment>) -> Option<Reason> {
-    if is_deleting(&attachment.metadata) {
-        return None;
-    }
-    let volume = attachment.spec.source.persistent_volume_name.as_deref()?;
-    // Without the volume's object nobody can tell whether the node still has it.
-    let source = csi_source(view.volumes.get("", volume)?)?;
-    // An attachment under another name was made by somebody else, for reasons of theirs.
-    if *attachment.key.name != *attachment_name(&source.driver, &source.volume_handle, &node.key.name) {
-        return None;
-    }
-    let name = unique_volume_name(&source.driver, &source.volume_handle);
-    let in_use = node.status.as_ref().and_then(|status| status.volumes_in_use.as_ref());
-    let is_in_use = in_use.is_some_and(|list| list.contains(&name));
-    (!is_in_use).then(|| Reason::Unused { volume: volume.to_owned(), node: node.key.name.to_string() })
+    let volume = wanted.volume.key.name.to_string();
+    Some(Reason::MultiAttach { volume, other: other.to_owned(), pods, holder })
 }
 
 /// The step that brings `status.volumesAttached` up to date, if it is behind or about to be.
@@ -188,7 +182,9 @@ fn report(
         node.status.as_ref().and_then(|status| status.volumes_attached.as_deref()).unwrap_or_default();
     for attachment in view.related(Relation::Attached, &node.key).filter_map(|key| view.attachments.at(key)) {
         // What is about to be detached is not to be relied on any more.
-        let is_leaving = is_deleting(&attachment.metadata) || leaving.contains(&attachment.key);
+        let is_leaving = is_deleting(&attachment.metadata)
+            || leaving.contains(&attachment.key)
+            || release::of_another_machine(node, attachment).is_some();
         if is_leaving || !attachment.status.as_ref().is_some_and(|status| status.attached) {
             continue;
         }

@@ -1,11 +1,14 @@
 //! Attach-detach's table: what is there, what follows for node `n`.
 
-use holdfast_api::attachment::{attachment_name, unique_volume_name};
+use holdfast_api::{
+    attachment::{BOOT_ID, MACHINE_ID, attachment_name, unique_volume_name},
+    nodes::OUT_OF_SERVICE,
+};
 use serde_json::json;
 
 use super::{
     decide::{Action, decide},
-    reason::Reason,
+    reason::{Holder, Reason},
 };
 use crate::controllers::view::{fixture::*, node_key};
 
@@ -15,6 +18,7 @@ fn attach(volume: &str) -> Action {
         driver: DRIVER.into(),
         volume: volume.into(),
         node: "n".into(),
+        machine: None,
         reason: Reason::Wanted { volume: volume.into(), node: "n".into() },
     }
 }
@@ -36,10 +40,35 @@ fn report(volumes: &[&str], news: &[(&str, &str)]) -> Action {
     }
 }
 
-fn multi_attach(pod: &str, volume: &str, others: &[&str]) -> Action {
+fn multi_attach(pod: &str, volume: &str, others: &[&str], holder: Holder) -> Action {
     let pods = others.iter().map(|&pod| pod.to_owned()).collect();
-    let reason = Reason::MultiAttach { volume: volume.into(), other: "m".into(), pods };
-    Action::Tell { pod: of_pod(pod), reason }
+    let reason = Reason::MultiAttach { volume: volume.into(), other: "m".into(), pods, holder };
+    Action::Tell { about: of_pod(pod), reason }
+}
+
+/// Node `m`, in this state, with these volumes in use.
+fn m(ready: &str, in_use: &[&str]) -> Made {
+    let in_use: Vec<_> = in_use.iter().map(|v| listed(v)).collect();
+    let conditions = json!([{"type": "Ready", "status": ready}]);
+    node("m").set("status.volumesInUse", json!(in_use)).set("status.conditions", conditions)
+}
+
+/// With the taint of a node that is shut down.
+fn shut_down(node: Made) -> Made {
+    node.set("spec.taints", json!([{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]))
+}
+
+/// The boot and the machine of a node, or of what an attachment was made for.
+fn booted(node: Made, boot: &str, machine: &str) -> Made {
+    let info = json!({
+        "bootID": boot, "machineID": machine, "systemUUID": "", "architecture": "", "containerRuntimeVersion": "",
+        "kernelVersion": "", "kubeProxyVersion": "", "kubeletVersion": "", "operatingSystem": "", "osImage": "",
+    });
+    node.set("status.nodeInfo", info)
+}
+
+fn made_for(attachment: Made, boot: &str, machine: &str) -> Made {
+    attachment.note(BOOT_ID, boot).note(MACHINE_ID, machine)
 }
 
 fn listed(volume: &str) -> String {
@@ -200,14 +229,22 @@ fn table() {
                 p(),
                 pod_on("m", "q", &["a"]),
                 attachment("v", "m", true),
+                m("True", &[]),
             ],
-            vec![multi_attach("p", "v", &["q"])],
+            vec![multi_attach("p", "v", &["q"], Holder::Well)],
         ),
         (
             32,
             "not even when it is on its way from there",
-            vec![n(&[], &[]), a.clone(), v.clone(), p(), attachment("v", "m", true).deleting()],
-            vec![multi_attach("p", "v", &[])],
+            vec![
+                n(&[], &[]),
+                a.clone(),
+                v.clone(),
+                p(),
+                attachment("v", "m", true).deleting(),
+                m("True", &[]),
+            ],
+            vec![multi_attach("p", "v", &[], Holder::Well)],
         ),
         (
             33,
@@ -219,8 +256,9 @@ fn table() {
                 p(),
                 pod_on("n", "o", &["a"]),
                 attachment("v", "m", false),
+                m("True", &[]),
             ],
-            vec![multi_attach("o", "v", &[]), multi_attach("p", "v", &[])],
+            vec![multi_attach("o", "v", &[], Holder::Well), multi_attach("p", "v", &[], Holder::Well)],
         ),
         (
             34,
@@ -243,8 +281,9 @@ fn table() {
                 v.clone().modes(&["ReadWriteOncePod"]),
                 p(),
                 attachment("v", "m", true),
+                m("True", &[]),
             ],
-            vec![multi_attach("p", "v", &[])],
+            vec![multi_attach("p", "v", &[], Holder::Well)],
         ),
         (37, "a list that names what is gone", vec![n(&["v"], &[])], vec![report(&[], &[])]),
         (
@@ -272,10 +311,135 @@ fn table() {
     }
 }
 
+/// Nothing is taken from a node that may have it still, whatever became of the node.
+#[test]
+fn the_last_word() {
+    let (a, v) = bound("a", "v");
+    let p = || pod_on("n", "p", &["a"]);
+    let va = || attachment("v", "n", true);
+    let silent = |node: Made| node.set("status.conditions", json!([{"type": "Ready", "status": "Unknown"}]));
+    let forced = || {
+        let reason = Reason::OutOfService { volume: "v".into(), node: "n".into() };
+        vec![Action::Detach { attachment: at(va().key()), reason }, report(&[], &[])]
+    };
+    let let_go = || vec![detach("v"), report(&[], &[])];
+    let of_another = || {
+        let attachment = va().key().name.to_string();
+        Reason::OtherMachine { volume: "v".into(), node: "n".into(), attachment }
+    };
+    let new = |node: Made| booted(node, "b2", "m2");
+    let gone = || Holder::Gone { attachment: attachment("v", "m", true).key().name.to_string() };
+    let cases: Vec<(u32, &str, Vec<Made>, Vec<Action>)> = vec![
+        (1, "silent, and it uses the volume", vec![silent(n(&["v"], &["v"])), v.clone(), va()], vec![]),
+        (2, "silent, but it had let go before", vec![silent(n(&["v"], &[])), v.clone(), va()], let_go()),
+        (
+            3,
+            "made anew: it has not spoken",
+            vec![n(&["v"], &[]).unset("status.volumesInUse"), v.clone(), va()],
+            vec![],
+        ),
+        (
+            4,
+            "shut down, somebody says",
+            vec![shut_down(silent(n(&["v"], &["v"]))), v.clone(), va()],
+            forced(),
+        ),
+        (5, "but it is alive", vec![shut_down(n(&["v"], &["v"])), v.clone(), va()], vec![]),
+        (
+            6,
+            "shut down, with a pod that is there still",
+            vec![shut_down(silent(n(&["v"], &["v"]))), a.clone(), v.clone(), p(), va()],
+            vec![],
+        ),
+        (
+            7,
+            "shut down, after it had let go",
+            vec![shut_down(silent(n(&["v"], &[]))), v.clone(), va()],
+            let_go(),
+        ),
+        (
+            8,
+            "shut down before it could speak",
+            vec![shut_down(silent(n(&["v"], &[]).unset("status.volumesInUse"))), v.clone(), va()],
+            forced(),
+        ),
+        (
+            9,
+            "the same machine, booted anew: it may speak for the former boot",
+            vec![booted(n(&["v"], &[]), "b2", "m1"), v.clone(), made_for(va(), "b1", "m1")],
+            let_go(),
+        ),
+        (
+            10,
+            "another machine under its name knows nothing of what the former has mounted",
+            vec![new(n(&[], &[])), v.clone(), made_for(va(), "b1", "m1")],
+            vec![Action::Tell { about: va().key(), reason: of_another() }],
+        ),
+        (
+            11,
+            "nor may its pods have it",
+            vec![new(n(&[], &[])), a.clone(), v.clone(), p(), made_for(va(), "b1", "m1")],
+            vec![Action::Tell { about: of_pod("p"), reason: of_another() }],
+        ),
+        (
+            12,
+            "until somebody says that both are shut down",
+            vec![shut_down(silent(new(n(&["v"], &[])))), v.clone(), made_for(va(), "b1", "m1")],
+            forced(),
+        ),
+        (13, "what is attached is noted", vec![new(n(&[], &[])), a.clone(), v.clone(), p()], {
+            let Action::Attach { name, driver, volume, node, reason, .. } = attach("v") else {
+                unreachable!()
+            };
+            let machine = Some(("b2".to_owned(), "m2".to_owned()));
+            vec![Action::Attach { name, driver, volume, node, machine, reason }]
+        }),
+        (
+            14,
+            "wanted elsewhere: on a node that is silent",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), attachment("v", "m", true), m("Unknown", &["v"])],
+            vec![multi_attach("p", "v", &[], Holder::Silent)],
+        ),
+        (
+            15,
+            "on a node that is gone",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), attachment("v", "m", true)],
+            vec![multi_attach("p", "v", &[], gone())],
+        ),
+        (
+            16,
+            "forced away from a node that is shut down: its list is no hindrance",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), shut_down(m("Unknown", &["v"]))],
+            vec![attach("v")],
+        ),
+        (
+            17,
+            "until it is back",
+            vec![n(&[], &[]), a.clone(), v.clone(), p(), shut_down(m("True", &["v"]))],
+            vec![multi_attach("p", "v", &[], Holder::Well)],
+        ),
+    ];
+    for (number, why, objects, expected) in cases {
+        assert_eq!(decide(&view(&objects), &node_key("n")), expected, "case {number}: {why}");
+    }
+}
+
 #[test]
 fn multi_attach_in_words() {
-    let reason = |pods: Vec<String>| Reason::MultiAttach { volume: "v".into(), other: "m".into(), pods };
-    assert_eq!(reason(vec![]).name(), "FailedAttachVolume");
-    assert!(reason(vec![]).to_string().starts_with("Multi-Attach error for volume \"v\""));
-    assert!(reason(vec!["q".into()]).to_string().contains("by pod(s) q"));
+    let reason = |pods: Vec<String>, holder: Holder| Reason::MultiAttach {
+        volume: "v".into(),
+        other: "m".into(),
+        pods,
+        holder,
+    };
+    assert_eq!(reason(vec![], Holder::Well).name(), "FailedAttachVolume");
+    assert!(reason(vec![], Holder::Well).to_string().starts_with("Multi-Attach error for volume \"v\""));
+    assert!(reason(vec!["q".into()], Holder::Well).to_string().contains("by pod(s) q"));
+    let silent = reason(vec![], Holder::Silent).to_string();
+    assert!(
+        silent.contains("kubectl taint nodes m node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"),
+        "{silent}"
+    );
+    let gone = reason(vec![], Holder::Gone { attachment: "csi-1".into() }).to_string();
+    assert!(gone.ends_with("kubectl delete volumeattachment csi-1"), "{gone}");
 }

@@ -5,9 +5,11 @@ mod decide;
 #[cfg(test)]
 mod decide_tests;
 mod reason;
+mod release;
 
 use std::collections::BTreeSet;
 
+use holdfast_api::nodes;
 use k8s_openapi::api::{core::v1::Node, storage::v1::CSIDriver};
 
 pub(super) use {apply::apply, decide::decide};
@@ -43,11 +45,13 @@ impl Controller for AttachDetach {
             Touched::Pod(delta) => keys.extend(delta.both().filter_map(|pod| pod_node(pod)).map(node_key)),
             Touched::Node(delta) => {
                 keys.insert(delta.key.clone());
-                // Another node may have waited for this one to let go of a volume.
-                let in_use = |node: &Option<Shared<Node>>| {
-                    node.as_ref().and_then(|node| node.status.as_ref()?.volumes_in_use.clone())
+                // Another node may have waited for this one to let go of a volume, or learns why it waits.
+                let says = |node: &Option<Shared<Node>>| {
+                    let node = node.as_ref()?;
+                    let in_use = node.status.as_ref().and_then(|status| status.volumes_in_use.clone());
+                    Some((in_use, nodes::is_ready(node), nodes::says_out_of_service(node)))
                 };
-                if in_use(&delta.old) != in_use(&delta.new) {
+                if says(&delta.old) != says(&delta.new) {
                     keys.extend(Self::all(view));
                 }
             }

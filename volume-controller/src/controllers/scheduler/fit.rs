@@ -1,8 +1,8 @@
 //! Whether a pod with its volumes can be on one node.
 
-use holdfast_api::{affinity, names};
+use holdfast_api::{affinity, names, nodes};
 use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Taint, Toleration},
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
     storage::v1::StorageClass,
 };
 
@@ -35,16 +35,14 @@ pub(crate) fn refusal(view: &View, pod: &Pod, volumes: &Volumes<'_>, node: &Seen
     if spec.and_then(|spec| spec.unschedulable) == Some(true) {
         return Some(Refusal::Unschedulable);
     }
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    if !conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
+    if !nodes::is_ready(node) {
         return Some(Refusal::NotReady);
     }
     let pod_spec = pod.spec.as_ref();
     let tolerations = pod_spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    if let Some(taint) = taints.iter().find(|taint| {
+    if let Some(taint) = nodes::taints(node).iter().find(|taint| {
         taint.effect != "PreferNoSchedule"
-            && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
+            && !tolerations.iter().any(|toleration| nodes::tolerates(toleration, taint))
     }) {
         return Some(Refusal::Taint(format!(
             "{}: {}",
@@ -109,15 +107,4 @@ fn class_refusal(
         .get("", node)
         .is_some_and(|csi_node| csi_node.spec.drivers.iter().any(|driver| driver.name == class.provisioner));
     (is_driver && !registered).then(|| Refusal::NoDriver(class.provisioner.clone()))
-}
-
-/// The rules of the API documentation of `Toleration`.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    (effect.is_empty() || effect == taint.effect)
-        && (if key.is_empty() { exists } else { key == taint.key })
-        && (exists
-            || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }

@@ -23,6 +23,7 @@ pub(crate) const CLASSES: &str = "storageclasses.storage.k8s.io";
 pub(crate) const ATTRIBUTES_CLASSES: &str = "volumeattributesclasses.storage.k8s.io";
 pub(crate) const PODS: &str = "pods";
 pub(crate) const NODES: &str = "nodes";
+pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
 pub(crate) const ATTACHMENTS: &str = "volumeattachments.storage.k8s.io";
 pub(crate) const DRIVERS: &str = "csidrivers.storage.k8s.io";
 pub(crate) const CSI_NODES: &str = "csinodes.storage.k8s.io";

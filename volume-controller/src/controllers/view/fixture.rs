@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ACCOUNTS, ATTACHMENTS, ATTRIBUTES_CLASSES, At, CLAIMS, CLASSES, CLUSTER_ROLES, CONTENTS, CSI_NODES,
-    DRIVERS, GROUP_CLASSES, GROUP_CONTENTS, GROUPS, NAMESPACES, NODES, PODS, SNAPSHOT_CLASSES, SNAPSHOTS,
-    VOLUMES, View, claim_key, volume_key,
+    DRIVERS, GROUP_CLASSES, GROUP_CONTENTS, GROUPS, LEASES, NAMESPACES, NODES, PODS, SNAPSHOT_CLASSES,
+    SNAPSHOTS, VOLUMES, View, claim_key, volume_key,
 };
 use crate::store::{ChangeKind, Key, Object};
 
@@ -100,6 +100,7 @@ impl Made {
             "VolumeAttributesClass" => ATTRIBUTES_CLASSES,
             "Pod" => PODS,
             "Node" => NODES,
+            "Lease" => LEASES,
             "VolumeAttachment" => ATTACHMENTS,
             "CSIDriver" => DRIVERS,
             "CSINode" => CSI_NODES,
@@ -208,10 +209,16 @@ pub(crate) fn pod_on(node: &str, name: &str, claims: &[&str]) -> Made {
     pod(name, claims).set("spec.nodeName", node)
 }
 
-/// A node that is ready.
+/// A node that is ready, and says that it uses no volume.
 pub(crate) fn node(name: &str) -> Made {
-    let status = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    let status = json!({"conditions": [{"type": "Ready", "status": "True"}], "volumesInUse": []});
     made("Node", "v1", "", name, json!({"spec": {}, "status": status}))
+}
+
+/// The lease that a node renews.
+pub(crate) fn lease(node: &str) -> Made {
+    let spec = json!({"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": "2026-01-01T00:00:00.000000Z"});
+    made("Lease", "coordination.k8s.io/v1", holdfast_api::nodes::LEASES, node, json!({"spec": spec}))
 }
 
 /// The driver, with or without `attachRequired`.

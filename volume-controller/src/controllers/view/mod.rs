@@ -22,6 +22,7 @@ use holdfast_api::snapshot::{
 };
 use k8s_openapi::Metadata;
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::ClusterRole,
     storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment, VolumeAttributesClass},
@@ -94,6 +95,7 @@ pub(crate) struct View {
     pub(crate) attributes_classes: Shelf<VolumeAttributesClass>,
     pub(crate) pods: Shelf<Pod>,
     pub(crate) nodes: Shelf<Node>,
+    pub(crate) leases: Shelf<Lease>,
     pub(crate) attachments: Shelf<VolumeAttachment>,
     pub(crate) drivers: Shelf<CSIDriver>,
     pub(crate) csi_nodes: Shelf<CSINode>,
@@ -137,6 +139,7 @@ pub(crate) enum Touched {
     AttributesClass(Delta<VolumeAttributesClass>),
     Pod(Delta<Pod>),
     Node(Delta<Node>),
+    Lease(Delta<Lease>),
     Attachment(Delta<VolumeAttachment>),
     Driver(Delta<CSIDriver>),
     CsiNode(Delta<CSINode>),
@@ -152,13 +155,14 @@ pub(crate) enum Touched {
 }
 
 /// The resources that the view holds.
-pub(crate) const RESOURCES: [&str; 18] = [
+pub(crate) const RESOURCES: [&str; 19] = [
     CLAIMS,
     VOLUMES,
     CLASSES,
     ATTRIBUTES_CLASSES,
     PODS,
     NODES,
+    LEASES,
     ATTACHMENTS,
     DRIVERS,
     CSI_NODES,
@@ -201,6 +205,7 @@ impl View {
             }
             PODS => self.turn::<Pod>(kind, revision, object).map(Touched::Pod),
             NODES => self.turn::<Node>(kind, revision, object).map(Touched::Node),
+            LEASES => self.turn::<Lease>(kind, revision, object).map(Touched::Lease),
             ATTACHMENTS => self.turn::<VolumeAttachment>(kind, revision, object).map(Touched::Attachment),
             DRIVERS => self.turn::<CSIDriver>(kind, revision, object).map(Touched::Driver),
             CSI_NODES => self.turn::<CSINode>(kind, revision, object).map(Touched::CsiNode),
@@ -370,6 +375,12 @@ impl Indexed for StorageClass {
 impl Indexed for Node {
     fn shelf(view: &mut View) -> &mut Shelf<Self> {
         &mut view.nodes
+    }
+}
+
+impl Indexed for Lease {
+    fn shelf(view: &mut View) -> &mut Shelf<Self> {
+        &mut view.leases
     }
 }
 
