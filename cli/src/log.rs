@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 /// The flags of the log.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct LogArgs {
     /// What is logged to standard error, as a filter such as `info` or `holdfast_sidecars=debug,warn`.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
@@ -11,6 +11,18 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
+    /// At least as much of holdfast's own log as klog's `-v` asks for: 4 is what programmers want to see, 6 everything.
+    pub(crate) fn raise(&mut self, level: i64) {
+        let more = match level {
+            ..=3 => return,
+            4 | 5 => "debug",
+            _ => "trace",
+        };
+        for part in ["holdfast", "holdfast_sidecars"] {
+            self.log = format!("{},{part}={more}", self.log);
+        }
+    }
+
     /// Starts the log; once in a process.
     pub(crate) fn start(&self) -> Result<()> {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)

@@ -11,6 +11,7 @@ mod nodes;
 mod parts;
 mod root;
 mod server;
+mod sidecar;
 mod signals;
 mod store;
 mod table;
@@ -39,6 +40,11 @@ enum Command {
     Server(server::ServerArgs),
     /// Run the CSI driver alone, for any orchestrator that speaks CSI; or work on its pools.
     Driver(driver::DriverArgs),
+    /// Run what brings a CSI driver into Kubernetes, all in one process, or one of it alone.
+    ///
+    /// With --controllers, any set in one process over one cache; as `holdfast sidecar provisioner` and so on, one alone
+    /// under the flags of the sidecar of Kubernetes whose place it takes. Works with any API server and any driver.
+    Sidecar(sidecar::SidecarArgs),
     /// Write everything that the store has into a file, while `holdfast up` or `server` runs or not.
     ///
     /// Exits with 0 when the backup is whole and on the disk, and with 1 otherwise; then there is no file. Secrets in it
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
         Command::CsiCheck(args) => return csi_check::main(args),
         Command::Certificate(args) => certificate::main(&args),
         Command::Driver(args) => driver::main(args),
+        Command::Sidecar(args) => sidecar::main(args),
         Command::Backup(args) => store::backup::main(args),
         Command::Restore(args) => store::restore::main(args),
         Command::Check(args) => return store::check::main(&args),

@@ -8,7 +8,12 @@
 mod attachments;
 mod feed;
 
-use std::{fmt::Debug, hash::Hash, sync::Arc};
+use std::{
+    fmt::Debug,
+    hash::Hash,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use holdfast_api::snapshot::{
     group::VolumeGroupSnapshotContent,
@@ -25,6 +30,7 @@ use kube::{
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use attachments::AttachmentIndex;
 
@@ -64,16 +70,23 @@ pub(crate) trait Cached:
 }
 impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static> Cached for K {}
 
-/// One kind's store and its listeners.
+/// One kind's store and its listeners, as one controller sees them.
 pub(crate) struct Kind<K: Cached> {
     store: Store<K>,
     listeners: Arc<RwLock<Vec<Listener<K>>>>,
+    broken: CancellationToken,
 }
 
 impl<K: Cached> Kind<K> {
     fn new() -> (Self, Writer<K>) {
         let writer = Writer::default();
-        (Self { store: writer.as_reader(), listeners: Arc::default() }, writer)
+        let (store, broken) = (writer.as_reader(), CancellationToken::new());
+        (Self { store, listeners: Arc::default(), broken }, writer)
+    }
+
+    fn seen_by(&self, broken: &CancellationToken) -> Self {
+        let (store, listeners) = (self.store.clone(), Arc::clone(&self.listeners));
+        Self { store, listeners, broken: broken.clone() }
     }
 
     /// The object as last seen.
@@ -97,9 +110,16 @@ impl<K: Cached> Kind<K> {
         self.store.state_filter(predicate)
     }
 
-    /// Subscribes, and tells of everything that is there already.
+    /// Subscribes, and tells of everything that is there already. A listener that panics hears no more, which is said to
+    /// the controller that it belongs to and costs the others nothing: they share the task that calls it.
     pub(crate) fn subscribe(&self, listener: impl Fn(&Change<K>) -> bool + Send + Sync + 'static) {
-        let listener = Arc::new(listener);
+        let broken = self.broken.clone();
+        let listener = Arc::new(move |change: &Change<K>| {
+            catch_unwind(AssertUnwindSafe(|| listener(change))).unwrap_or_else(|_| {
+                broken.cancel();
+                false
+            })
+        });
         let kept = Arc::clone(&listener);
         // In this order an object that comes in between is told of twice, never not at all.
         self.listeners.write().push(Box::new(move |change| kept(change)));
@@ -142,7 +162,7 @@ pub(crate) struct Cache {
 impl Cache {
     /// Begins the watches that `needs` asks for as tasks in `tasks`, and waits until each,
     /// those of snapshots aside, has seen everything once. Never gives up on an API server that is not there yet.
-    pub(crate) async fn start(client: &Client, needs: Needs, tasks: &mut JoinSet<()>) -> Arc<Self> {
+    pub(crate) async fn start(client: &Client, needs: Needs, tasks: &mut JoinSet<()>) -> Self {
         let (claims, claim_writer) = Kind::new();
         let (volumes, volume_writer) = Kind::new();
         let (classes, class_writer) = Kind::new();
@@ -187,7 +207,23 @@ impl Cache {
         ready(needs.attachments, &cache.attachments).await;
         ready(needs.csi_nodes, &cache.csi_nodes).await;
         ready(needs.nodes, &cache.nodes).await;
-        Arc::new(cache)
+        cache
+    }
+
+    /// The same for one life of one controller: `broken` is cancelled when one of its listeners panics.
+    pub(crate) fn seen_by(&self, broken: &CancellationToken) -> Self {
+        Self {
+            claims: self.claims.seen_by(broken),
+            volumes: self.volumes.seen_by(broken),
+            classes: self.classes.seen_by(broken),
+            attachments: self.attachments.seen_by(broken),
+            csi_nodes: self.csi_nodes.seen_by(broken),
+            nodes: self.nodes.seen_by(broken),
+            snapshots: self.snapshots.seen_by(broken),
+            contents: self.contents.seen_by(broken),
+            group_contents: self.group_contents.seen_by(broken),
+            attachment_index: Arc::clone(&self.attachment_index),
+        }
     }
 
     /// The nodes that a `VolumeAttachment` ties the volume to, by the volume's name.

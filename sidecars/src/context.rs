@@ -16,10 +16,10 @@ use crate::{
 /// and the key goes to the back of its queue.
 pub(crate) const MOST_STEPS: usize = 24;
 
-/// See the module's documentation.
+/// See the module's documentation. For one life of one controller: its writes end with its lease.
 pub(crate) struct Context {
     pub client: Client,
-    pub cache: Arc<Cache>,
+    pub cache: Cache,
     pub csi: CsiClient,
     pub facts: Arc<DriverFacts>,
     pub teller: Teller,

@@ -10,7 +10,12 @@ use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{family::Family, gauge::ConstGauge, histogram::Histogram},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
     registry::Registry,
 };
 use tonic::Code;
@@ -27,6 +32,17 @@ struct CallLabels {
     grpc_status_code: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RestartLabels {
+    controller: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeaseLabels {
+    name: String,
+}
+
 type Calls = Family<CallLabels, Histogram, fn() -> Histogram>;
 
 fn call_histogram() -> Histogram {
@@ -38,12 +54,14 @@ fn call_histogram() -> Histogram {
 pub struct Metrics {
     calls: Calls,
     queues: Queues,
+    restarts: Family<RestartLabels, Counter>,
+    leases: Family<LeaseLabels, Gauge>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let calls = Calls::new_with_constructor(call_histogram);
-        Self { calls, queues: Queues::default() }
+        Self { calls, queues: Queues::default(), restarts: Family::default(), leases: Family::default() }
     }
 }
 
@@ -55,15 +73,21 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     /// Puts everything into `registry`: `csi_sidecar_operations_seconds` (labels
-    /// `driver_name`, `method_name`, `grpc_status_code`; seconds), `workqueue_depth` and
-    /// `workqueue_oldest_age_seconds` (label `name`).
+    /// `driver_name`, `method_name`, `grpc_status_code`; seconds), `workqueue_depth`,
+    /// `workqueue_oldest_age_seconds` and `workqueue_panics_total` (label `name`), `leader_election_master_status` (label `name`, of the lease)
+    /// and `sidecar_controller_restarts_total` (labels `controller` and `reason`, which is `panic` or `error`).
     pub fn register(&self, registry: &mut Registry) {
         self.register_calls(registry);
         registry.register_collector(Box::new(self.queues.clone()));
+        registry.register(
+            "leader_election_master_status",
+            "Whether this process holds a lease",
+            self.leases.clone(),
+        );
     }
 
     /// As [`Metrics::register`], where others in the process have queues of these names: a metric is
-    /// described once. The sidecars' are `sidecar_workqueue_…` then.
+    /// described once. The sidecars' are `sidecar_workqueue_…` then, and there are no leases.
     pub fn register_beside(&self, registry: &mut Registry) {
         self.register_calls(registry);
         registry.sub_registry_with_prefix("sidecar").register_collector(Box::new(self.queues.clone()));
@@ -75,6 +99,19 @@ impl Metrics {
             "Duration of CSI calls in seconds, by gRPC status code",
             self.calls.clone(),
         );
+        registry.register(
+            "sidecar_controller_restarts",
+            "Controllers that stopped by themselves and were started again",
+            self.restarts.clone(),
+        );
+    }
+
+    pub(crate) fn count_restart(&self, controller: &'static str, reason: &'static str) {
+        self.restarts.get_or_create(&RestartLabels { controller, reason }).inc();
+    }
+
+    pub(crate) fn leads(&self, lease: &str, leads: bool) {
+        self.leases.get_or_create(&LeaseLabels { name: lease.to_owned() }).set(leads.into());
     }
 
     pub(crate) fn observe_call(&self, driver: &str, method: &str, code: Code, took: Duration) {
@@ -154,6 +191,15 @@ impl Collector for Queues {
             let depth = ConstGauge::new(i64::try_from(queue.depth()).unwrap_or(i64::MAX));
             depth.encode(depths.encode_family(&QueueLabels { name })?)?;
         }
+        let mut panics = encoder.encode_descriptor(
+            "workqueue_panics",
+            "Looks at keys that panicked, which are tried again",
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        for (name, queue) in &queues {
+            ConstCounter::new(queue.panics()).encode(panics.encode_family(&QueueLabels { name })?)?;
+        }
         let mut ages = encoder.encode_descriptor(
             "workqueue_oldest_age_seconds",
             "For how long the oldest key has waited or been worked on",
@@ -192,6 +238,7 @@ mod tests {
         let call = "csi_sidecar_operations_seconds_count{driver_name=\"d.example.com\",method_name=\"/csi.v1.Controller/CreateVolume\",grpc_status_code=\"ResourceExhausted\"} 1";
         assert!(text.contains(call), "{text}");
         assert!(text.contains("workqueue_depth{name=\"claims\"} 1"), "{text}");
+        assert!(text.contains("workqueue_panics_total{name=\"claims\"} 0"), "{text}");
         assert!(text.contains("workqueue_oldest_age_seconds{name=\"claims\"}"), "{text}");
     }
 }

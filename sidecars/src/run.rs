@@ -1,20 +1,26 @@
 //! Brings a run up, and keeps each controller of it running.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::Instant};
+use kube::Client;
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     Config, Controller, attacher,
     cache::{Cache, Needs},
     context::Context,
     csi::{self, CsiClient, CsiError, DriverFacts},
+    election::{BadElection, Fence, run_elected},
     events::Teller,
-    provisioner,
+    monitor, provisioner,
     queue::Backoff,
     registrar, resizer, snapshotter,
+    supervise::{AbortOnDrop, Stopped, keep_running},
 };
 
 /// Why a run of the sidecars ended by itself.
@@ -22,9 +28,15 @@ use crate::{
 pub enum Error {
     /// There is nothing to do.
     #[error(
-        "no controller is asked for: name at least one of provisioner, attacher, resizer, snapshotter, registrar"
+        "no controller is asked for: name at least one of provisioner, attacher, resizer, snapshotter, registrar, health"
     )]
     NoController,
+    /// A controller that works with the API, and no API.
+    #[error("the {0} works with an API server, and there is none")]
+    NoApi(&'static str),
+    /// The election cannot work.
+    #[error("the leader election cannot work: {0}")]
+    Election(#[from] BadElection),
     /// A watch that all controllers depend on ended.
     #[error("the shared cache stopped: {0}")]
     Cache(String),
@@ -35,20 +47,20 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NoController => false,
+            Self::NoController | Self::NoApi(_) | Self::Election(_) => false,
             Self::Cache(_) => true,
         }
     }
 }
 
-const RESTART_FIRST: Duration = Duration::from_millis(200);
-const RESTART_LONGEST: Duration = Duration::from_secs(30);
+/// How long the last events may take once their controller has ended; they are a courtesy.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs the sidecars until cancelled.
 ///
 /// Waits for the driver's socket and for the API server as long as it takes, and says in
 /// the log what it waits for. A controller that fails or panics is started again without
-/// the others.
+/// the others; with [`Config::election`] each works while it holds its lease.
 ///
 /// # Errors
 /// Only what cannot be waited out; see [`Error`].
@@ -56,35 +68,44 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
     if config.controllers.is_empty() {
         return Err(Error::NoController);
     }
-    let client = CsiClient::new(config.endpoint.clone(), config.call_timeout, config.metrics.clone());
-    let Some(facts) = meet(&client, &config, &cancel).await else { return Ok(()) };
-    info!(driver = facts.name, ?facts, "connected to the driver");
-    let (teller, write_events) = Teller::new(config.client.clone(), format!("{}/sidecars", facts.name));
-    let mut feeds = JoinSet::new();
-    let needs = needs(&config, &facts);
-    let cache = tokio::select! {
-        cache = Cache::start(&config.client, needs, &mut feeds) => cache,
-        () = cancel.cancelled() => return Ok(()),
-    };
-    let context = Arc::new(Context {
-        client: config.client.clone(),
-        cache,
-        csi: client.named(&facts.name),
-        facts: Arc::new(facts),
-        teller,
-        metrics: config.metrics.clone(),
-        backoff: Backoff::new(config.retry_first, config.retry_longest),
-    });
-    let mut controllers = JoinSet::new();
-    for controller in config.controllers.iter().copied() {
-        let (config, context, cancel) = (config.clone(), Arc::clone(&context), cancel.clone());
-        controllers.spawn(keep_running(controller.name(), cancel.clone(), move || {
-            start(controller, &config, &context, &cancel)
-        }));
+    if let (Some(needy), None) = (config.controllers.iter().find(|one| one.uses_api()), &config.client) {
+        return Err(Error::NoApi(needy.name()));
     }
-    // Dropping the context ends the writer of events once all controllers are gone.
-    drop(context);
-    let writer = tokio::spawn(write_events);
+    if let Some(election) = &config.election {
+        election.check()?;
+    }
+    let csi = CsiClient::new(config.endpoint.clone(), config.call_timeout, config.metrics.clone());
+    let Some(facts) = meet(&csi, &config, &cancel).await else { return Ok(()) };
+    info!(driver = facts.name, ?facts, "connected to the driver");
+    let mut feeds = JoinSet::new();
+    let mut controllers = JoinSet::new();
+    let backoff = Backoff::new(config.retry_first, config.retry_longest);
+    if config.controllers.contains(&Controller::Registrar) {
+        // Before the cache: kubelet may register a driver whose volumes nobody can ask for yet.
+        controllers.spawn(announce(config.clone(), facts.name.clone(), backoff.clone(), cancel.clone()));
+    }
+    if let Some(client) = &config.client {
+        let needs = needs(&config, &facts);
+        let cache = tokio::select! {
+            cache = Cache::start(client, needs, &mut feeds) => cache,
+            () = cancel.cancelled() => {
+                // The registrar takes its socket away.
+                while controllers.join_next().await.is_some() {}
+                return Ok(());
+            }
+        };
+        let parts = Arc::new(Parts {
+            client: client.clone(),
+            cache,
+            csi: csi.named(&facts.name),
+            facts: Arc::new(facts),
+            backoff,
+            config: config.clone(),
+        });
+        for controller in config.controllers.iter().copied().filter(|one| one.uses_api()) {
+            controllers.spawn(work(controller, Arc::clone(&parts), cancel.clone()));
+        }
+    }
     let ended = loop {
         tokio::select! {
             ended = controllers.join_next() => if ended.is_none() {
@@ -98,15 +119,13 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Error>
         }
     };
     controllers.shutdown().await;
-    // The last events have a moment; they are a courtesy.
-    let _ = tokio::time::timeout(Duration::from_secs(2), writer).await;
     ended
 }
 
 /// Waits for the driver and learns what it can do. `None` when cancelled.
 async fn meet(client: &CsiClient, config: &Config, cancel: &CancellationToken) -> Option<DriverFacts> {
     // The registrar alone needs the name only: it must work beside a node-only plugin.
-    let only_name = config.controllers.iter().all(|controller| *controller == Controller::Registrar);
+    let only_name = !config.controllers.iter().any(|controller| controller.uses_api());
     let mut said: Option<CsiError> = None;
     loop {
         if !csi::connect(client, &config.endpoint, cancel).await {
@@ -135,9 +154,10 @@ fn needs(config: &Config, facts: &DriverFacts) -> Needs {
     let has = |controller| config.controllers.contains(&controller);
     let (provisioner, attacher, resizer) =
         (has(Controller::Provisioner), has(Controller::Attacher), has(Controller::Resizer));
+    let monitor = has(Controller::HealthMonitor) && facts.volume_condition;
     Needs {
-        claims: provisioner || resizer,
-        volumes: provisioner || attacher || resizer,
+        claims: provisioner || resizer || monitor,
+        volumes: provisioner || attacher || resizer || monitor,
         classes: provisioner,
         attachments: provisioner || attacher,
         csi_nodes: attacher || (provisioner && facts.topology),
@@ -147,118 +167,108 @@ fn needs(config: &Config, facts: &DriverFacts) -> Needs {
     }
 }
 
-/// One life of a controller, as a task of its own.
+/// The registrar, until cancelled. It is there on every node, without an election.
+async fn announce(config: Config, driver: String, backoff: Backoff, cancel: CancellationToken) {
+    let announcement = registrar::Announcement {
+        driver,
+        endpoint: config.registration_endpoint,
+        folder: config.registration_dir,
+    };
+    config.health.announces(&announcement.driver, &announcement.socket());
+    keep_running(Controller::Registrar.name(), &config.metrics, &cancel, || {
+        let run = registrar::run(announcement.clone(), backoff.clone(), cancel.clone());
+        tokio::spawn(async move { run.await.map_err(|error| Stopped::Failed(error.to_string())) })
+    })
+    .await;
+}
+
+/// What the lives of all controllers are made of.
+struct Parts {
+    client: Client,
+    cache: Cache,
+    csi: CsiClient,
+    facts: Arc<DriverFacts>,
+    backoff: Backoff,
+    config: Config,
+}
+
+/// One controller until cancelled: under its lease, where there is an election.
+async fn work(controller: Controller, parts: Arc<Parts>, cancel: CancellationToken) {
+    let (parts, cancel) = (&parts, &cancel);
+    let Config { election, metrics, health, .. } = &parts.config;
+    let lives = |fence: Fence| async move {
+        let life = || start(controller, Arc::clone(parts), fence.clone(), cancel.clone());
+        keep_running(controller.name(), metrics, cancel, life).await;
+    };
+    match (election, controller.lease(&parts.facts.name)) {
+        (Some(election), Some(lease)) => {
+            run_elected(&election.candidate(&lease, metrics, health), cancel, lives).await;
+        }
+        _ => lives(Fence::open()).await,
+    }
+}
+
+/// One life of a controller, as a task of its own. Nothing of an earlier life is in it: what a controller remembers of its
+/// calls is not true any more once another process may have led.
 fn start(
     controller: Controller,
-    config: &Config,
-    context: &Arc<Context>,
-    cancel: &CancellationToken,
-) -> tokio::task::JoinHandle<Result<(), String>> {
-    let (config, context, cancel) = (config.clone(), Arc::clone(context), cancel.clone());
+    parts: Arc<Parts>,
+    fence: Fence,
+    cancel: CancellationToken,
+) -> JoinHandle<Result<(), Stopped>> {
     tokio::spawn(async move {
-        match controller {
-            Controller::Provisioner => {
-                let settings = provisioner::Settings {
-                    extra_create_metadata: config.extra_create_metadata,
-                    default_fs_type: config.default_fs_type,
-                };
-                provisioner::run(context, settings, config.workers, cancel).await.map_err(|e| e.to_string())
-            }
-            Controller::Attacher => {
-                let run = attacher::run(context, config.default_fs_type, config.workers, cancel);
-                run.await.map_err(|e| e.to_string())
-            }
-            Controller::Resizer => {
-                resizer::run(context, config.workers, cancel).await.map_err(|e| e.to_string())
-            }
-            Controller::Snapshotter => {
-                let run = snapshotter::run(context, config.extra_create_metadata, config.workers, cancel);
-                run.await.map_err(|e| e.to_string())
-            }
-            Controller::Registrar => {
-                let announcement = registrar::Announcement {
-                    driver: context.facts.name.clone(),
-                    endpoint: config.registration_endpoint,
-                    folder: config.registration_dir,
-                };
-                registrar::run(announcement, context.backoff.clone(), cancel).await.map_err(|e| e.to_string())
-            }
-        }
+        let Parts { client, cache, csi, facts, backoff, config } = &*parts;
+        let broken = CancellationToken::new();
+        let client = fence.client(client);
+        let (teller, write_events) = Teller::new(client.clone(), format!("{}/sidecars", facts.name));
+        let mut writer = AbortOnDrop(tokio::spawn(write_events));
+        let context = Arc::new(Context {
+            client,
+            cache: cache.seen_by(&broken),
+            csi: csi.clone().behind(fence),
+            facts: Arc::clone(facts),
+            teller,
+            metrics: config.metrics.clone(),
+            backoff: backoff.clone(),
+        });
+        let ended = tokio::select! {
+            ended = run_one(controller, context, config, cancel) => ended,
+            () = broken.cancelled() => Err(Stopped::Panicked("while it heard of a change".to_owned())),
+        };
+        // The context is gone with the controller, so that the writer ends with the last event.
+        let _ = timeout(LAST_WORDS, &mut writer).await;
+        ended
     })
 }
 
-/// Starts `life` again whenever it fails or panics, with a growing pause, until cancelled.
-async fn keep_running<F>(name: &'static str, cancel: CancellationToken, life: F)
-where
-    F: Fn() -> tokio::task::JoinHandle<Result<(), String>> + Send,
-{
-    let backoff = Backoff::new(RESTART_FIRST, RESTART_LONGEST);
-    let mut failures = 0;
-    loop {
-        let begun = Instant::now();
-        let why = match AbortOnDrop(life()).await {
-            Ok(Ok(())) if cancel.is_cancelled() => return,
-            Ok(Ok(())) => "it ended by itself".to_owned(),
-            Ok(Err(why)) => why,
-            Err(error) => error.to_string(),
-        };
-        if cancel.is_cancelled() {
-            return;
+async fn run_one(
+    controller: Controller,
+    context: Arc<Context>,
+    config: &Config,
+    cancel: CancellationToken,
+) -> Result<(), Stopped> {
+    match controller {
+        Controller::Provisioner => {
+            let settings = provisioner::Settings {
+                extra_create_metadata: config.extra_create_metadata,
+                default_fs_type: config.default_fs_type.clone(),
+                how: config.provisioning.clone(),
+            };
+            provisioner::run(context, settings, config.workers, cancel).await?;
         }
-        failures = if begun.elapsed() > Duration::from_secs(600) { 1 } else { failures + 1 };
-        error!(controller = name, why, "a controller stopped: starting it again");
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(backoff.delay(failures)) => {}
+        Controller::Attacher => {
+            attacher::run(context, config.default_fs_type.clone(), config.workers, cancel).await?;
         }
+        Controller::Resizer => resizer::run(context, config.workers, cancel).await?,
+        Controller::Snapshotter => {
+            snapshotter::run(context, config.extra_create_metadata, config.workers, cancel).await?;
+        }
+        Controller::HealthMonitor => {
+            let intervals = monitor::Intervals { list: config.monitor_list, volume: config.monitor_volume };
+            monitor::run(context, intervals, config.workers, cancel).await;
+        }
+        // It has neither cache nor lease: see `announce`.
+        Controller::Registrar => cancel.cancelled().await,
     }
-}
-
-/// A task that ends when nobody waits for it any more.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl<T> Future for AbortOnDrop<T> {
-    type Output = Result<T, tokio::task::JoinError>;
-
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0).poll(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_controller_that_panics_or_fails_is_started_again() {
-        let lives = Arc::new(AtomicU32::new(0));
-        let cancel = CancellationToken::new();
-        let (counter, stop) = (Arc::clone(&lives), cancel.clone());
-        keep_running("test", cancel.clone(), move || {
-            let (counter, stop) = (Arc::clone(&counter), stop.clone());
-            tokio::spawn(async move {
-                match counter.fetch_add(1, Ordering::SeqCst) {
-                    0 => panic!("this panic is part of the test"),
-                    1 => Err("this failure is part of the test".to_owned()),
-                    _ => {
-                        stop.cancel();
-                        Ok(())
-                    }
-                }
-            })
-        })
-        .await;
-        assert_eq!(lives.load(Ordering::SeqCst), 3);
-    }
+    Ok(())
 }

@@ -28,8 +28,8 @@ pub(crate) enum ApiError {
     #[error("cannot {what}: {source}")]
     Request { what: String, source: kube::Error },
     /// No answer in time; whether it was done is not known.
-    #[error("cannot {what}: the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs())]
-    Timeout { what: String },
+    #[error("cannot {what}: the API server did not answer within {} s", after.as_secs_f32())]
+    Timeout { what: String, after: Duration },
     /// A secret that a class or volume names is not there.
     #[error("secret {namespace}/{name} is not there: create it, or correct the class that names it")]
     NoSecret { namespace: String, name: String },
@@ -128,7 +128,7 @@ where
 {
     let mut pause = FIRST_PAUSE;
     for _ in 1..ATTEMPTS {
-        match once(&what, &request).await {
+        match once(&what, &request, REQUEST_TIMEOUT).await {
             Err(error) if error.is_retryable() => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
@@ -136,17 +136,22 @@ where
             other => return other,
         }
     }
-    once(&what, &request).await
+    once(&what, &request, REQUEST_TIMEOUT).await
 }
 
-async fn once<T, Fut>(what: &str, request: &impl Fn() -> Fut) -> Result<T, ApiError>
+/// One request, which is not repeated.
+pub(crate) async fn once<T, Fut>(
+    what: &str,
+    request: &impl Fn() -> Fut,
+    within: Duration,
+) -> Result<T, ApiError>
 where
     Fut: Future<Output = Result<T, kube::Error>>,
 {
-    match tokio::time::timeout(REQUEST_TIMEOUT, request()).await {
+    match tokio::time::timeout(within, request()).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(ApiError::Request { what: what.to_owned(), source }),
-        Err(_) => Err(ApiError::Timeout { what: what.to_owned() }),
+        Err(_) => Err(ApiError::Timeout { what: what.to_owned(), after: within }),
     }
 }
 

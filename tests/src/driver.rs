@@ -46,6 +46,14 @@ impl Driver {
         self.start_again()
     }
 
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Asks the process to end, as an init system does, and waits for it.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod machine;
 pub mod objects;
 pub mod process;
 pub mod server;
+pub mod sidecar;
 pub mod wait;
 
 use holdfast_test_needs::{Need, missing};

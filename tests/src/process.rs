@@ -33,18 +33,24 @@ pub fn binary() -> PathBuf {
     })
 }
 
-/// `holdfast up`, `server` or `driver`, which may be ended and started again. Dropping it kills the process.
+/// `holdfast up`, `server`, `driver` or `sidecar`, which may be ended and started again. Dropping it kills the process.
 pub(crate) struct Process {
     /// What it is called in errors.
     name: &'static str,
     log: PathBuf,
+    environment: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
 impl Process {
     /// None yet, with a log that all that come append to.
     pub(crate) fn new(name: &'static str, log: PathBuf) -> Self {
-        Self { name, log, child: None }
+        Self { name, log, environment: Vec::new(), child: None }
+    }
+
+    /// Sets a variable for all that come.
+    pub(crate) fn environment(&mut self, key: &'static str, value: &str) {
+        self.environment.push((key, value.to_owned()));
     }
 
     pub(crate) fn start(&mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
@@ -52,6 +58,7 @@ impl Process {
         let child = Command::new(binary())
             .args(arguments)
             .env_remove("RUST_LOG")
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

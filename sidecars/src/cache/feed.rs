@@ -99,6 +99,7 @@ fn tell<K>(listeners: &RwLock<Vec<Listener<K>>>, change: &Change<K>) {
 mod tests {
     use k8s_openapi::api::core::v1::Node;
     use parking_lot::Mutex;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::cache::Kind;
@@ -144,6 +145,24 @@ mod tests {
         see(Event::Delete(node("a", "6")));
         assert_eq!(std::mem::take(&mut *heard.lock()), ["gone a"]);
         assert!(kind.get(None, "a").is_none() && kind.get(None, "b").is_some());
+    }
+
+    #[test]
+    fn a_listener_that_panics_is_the_end_of_its_own_controller_only() {
+        let (kind, mut writer) = Kind::<Node>::new();
+        let (mine, others) = (CancellationToken::new(), CancellationToken::new());
+        kind.seen_by(&mine).subscribe(|_: &Change<Node>| panic!("this panic is part of the test"));
+        let heard: Arc<Mutex<u32>> = Arc::default();
+        let ears = Arc::clone(&heard);
+        kind.seen_by(&others).subscribe(move |_: &Change<Node>| {
+            *ears.lock() += 1;
+            true
+        });
+        let mut see = |event| take_in(event, &kind.store, &mut writer, &kind.listeners);
+        see(Event::Apply(node("a", "1")));
+        see(Event::Apply(node("a", "2")));
+        assert!(*heard.lock() >= 2, "others hear of every change");
+        assert!(mine.is_cancelled() && !others.is_cancelled());
     }
 
     #[test]

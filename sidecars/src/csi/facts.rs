@@ -38,6 +38,12 @@ pub(crate) struct DriverFacts {
     pub group_controller: bool,
     /// `CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT`.
     pub group_snapshots: bool,
+    /// `LIST_VOLUMES`.
+    pub list_volumes: bool,
+    /// `GET_VOLUME`.
+    pub get_volume: bool,
+    /// `VOLUME_CONDITION` of the controller service: the two above tell how a volume is.
+    pub volume_condition: bool,
     /// `CLONE_VOLUME`.
     pub clone: bool,
     /// `SINGLE_NODE_MULTI_WRITER`: tells one writer on a node from several.
@@ -73,6 +79,9 @@ impl DriverFacts {
                 rpc::Type::CreateDeleteSnapshot => self.create_snapshot = true,
                 rpc::Type::ListSnapshots => self.list_snapshots = true,
                 rpc::Type::GetSnapshot => self.get_snapshot = true,
+                rpc::Type::ListVolumes => self.list_volumes = true,
+                rpc::Type::GetVolume => self.get_volume = true,
+                rpc::Type::VolumeCondition => self.volume_condition = true,
                 rpc::Type::CloneVolume => self.clone = true,
                 rpc::Type::SingleNodeMultiWriter => self.single_node_multi_writer = true,
                 _ => {}

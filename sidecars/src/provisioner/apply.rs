@@ -52,7 +52,7 @@ pub(super) async fn apply(context: &Context, view: &mut View, action: Action) ->
         }
         Action::ReadVolume(_) => {
             let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
-            let found = writes::get(&volumes, &super::plan::volume_name(&claim)).await?;
+            let found = writes::get(&volumes, &view.settings.volume_name(&claim)).await?;
             view.volume = found.map_or(VolumeObject::Absent, |volume| VolumeObject::There(Arc::new(volume)));
         }
         Action::ReadSource(_) => view.source = read_source(context, &claim).await?,

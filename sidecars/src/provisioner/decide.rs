@@ -24,7 +24,7 @@ use kube::ResourceExt;
 use super::{
     cloning::is_kept,
     memory::{Memory, is_clear},
-    plan::{self, Plan, Settings, volume_name},
+    plan::{self, Plan, Settings},
     reason::Reason,
     source::{Source, Wanted, wanted},
     topology::NodePlace,
@@ -150,7 +150,10 @@ pub(crate) fn decide(view: &View) -> Action {
             false => Action::Rest(Reason::AlreadyProvisioned),
         };
     }
-    let own_volume = volume_name(claim);
+    if view.settings.leaves_to_others(claim, view.memory.is_some()) {
+        return Action::Rest(Reason::NotOurs);
+    }
+    let own_volume = view.settings.volume_name(claim);
     let unwanted =
         claim.metadata.deletion_timestamp.is_some() || bound_to(claim).is_some_and(|name| name != own_volume);
     if unwanted {
@@ -269,7 +272,7 @@ fn after_failure(view: &View, claim: &PersistentVolumeClaim, error: &CsiError) -
         return take_back(view, claim, class, error);
     }
     Action::Retry(match has_intent(claim) && error.is_final() {
-        true => Reason::InDoubt { volume: volume_name(claim), error: error.clone() },
+        true => Reason::InDoubt { volume: view.settings.volume_name(claim), error: error.clone() },
         false => Reason::CreateFailed { class, error: error.clone() },
     })
 }
@@ -320,7 +323,10 @@ fn abandon(view: &View, claim: &PersistentVolumeClaim) -> Action {
             return Action::DropIntent(Reason::NothingBegun);
         }
         Progress::CreateFailed(error) if error.is_final() => {
-            return Action::Retry(Reason::InDoubt { volume: volume_name(claim), error: error.clone() });
+            return Action::Retry(Reason::InDoubt {
+                volume: view.settings.volume_name(claim),
+                error: error.clone(),
+            });
         }
         Progress::CreateFailed(error) => {
             let class = claim_class(claim).unwrap_or_default().to_owned();

@@ -13,7 +13,7 @@ mod topology;
 
 use std::{collections::HashMap, sync::Arc};
 
-use holdfast_api::{access::claim_class, snapshot::volume::VolumeSnapshot};
+use holdfast_api::{access::claim_class, affinity, snapshot::volume::VolumeSnapshot};
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::CSINode,
@@ -166,11 +166,21 @@ fn listen(me: &Arc<Provisioner>, claims: &Arc<Queue<ClaimKey>>, volumes: &Arc<Qu
         }
         true
     });
-    let (weak_me, queue) = (Arc::downgrade(me), Arc::downgrade(claims));
+    let (weak_me, queue, weak_volumes) =
+        (Arc::downgrade(me), Arc::downgrade(claims), Arc::downgrade(volumes));
     cache.nodes.subscribe(move |change| {
-        let (Some(me), Some(queue)) = (weak_me.upgrade(), queue.upgrade()) else { return false };
+        let (Some(me), Some(queue), Some(volumes)) =
+            (weak_me.upgrade(), queue.upgrade(), weak_volumes.upgrade())
+        else {
+            return false;
+        };
         if change.touches(|node| node.labels().clone()) {
             me.wake(&queue, |_| true);
+            if me.settings.how.node.as_deref() == Some(&change.object().name_any()) {
+                for volume in me.context.cache.volumes.all() {
+                    volumes.add(ObjectRef::from_obj(&*volume));
+                }
+            }
         }
         true
     });
@@ -203,7 +213,7 @@ impl Provisioner {
         let class = claim.as_ref().and_then(|claim| cache.classes.get(None, claim_class(claim)?));
         let volume = claim
             .as_ref()
-            .and_then(|claim| cache.volumes.get(None, &plan::volume_name(claim)))
+            .and_then(|claim| cache.volumes.get(None, &self.settings.volume_name(claim)))
             .map_or(VolumeObject::NotSeen, VolumeObject::There);
         let places = if self.context.facts.topology && claim.is_some() {
             let node = |name: &str| cache.nodes.get(None, name);
@@ -284,6 +294,14 @@ impl Provisioner {
         };
     }
 
+    /// Whether a volume is for this provisioner to delete: with one on each node, what can be reached from its node. A node
+    /// that is not known reaches nothing.
+    fn reaches(&self, volume: &PersistentVolume) -> bool {
+        let Some(node) = &self.settings.how.node else { return true };
+        let object = self.context.cache.nodes.get(None, node);
+        object.is_some_and(|object| affinity::volume_fits_node(volume, node, object.labels()))
+    }
+
     #[tracing::instrument(name = "reclaim", skip_all, fields(volume = %key))]
     async fn sync_volume(&self, key: &VolumeKey) -> Outcome {
         let cache = &self.context.cache;
@@ -296,6 +314,9 @@ impl Provisioner {
             progress: reclaim::Progress::Begun,
         };
         let Some(volume) = view.volume.clone() else { return Outcome::Done };
+        if !self.reaches(&volume) {
+            return Outcome::Done;
+        }
         for _ in 0..MOST_STEPS {
             let action = reclaim::decide(&view);
             self.context.teller.tell(&**view.volume.as_ref().unwrap_or(&volume), action.reason());

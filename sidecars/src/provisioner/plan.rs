@@ -26,6 +26,7 @@ use super::{
     topology::{self, NodePlace, TopologyError},
 };
 use crate::{
+    Provisioning,
     csi::{self, CapabilityError, DriverFacts},
     writes::SecretKey,
 };
@@ -69,6 +70,27 @@ pub(crate) struct Settings {
     pub extra_create_metadata: bool,
     /// For a class that names no file system.
     pub default_fs_type: String,
+    pub how: Provisioning,
+}
+
+impl Settings {
+    /// The name of the volume for a claim, for Kubernetes and for the driver alike.
+    pub(crate) fn volume_name(&self, claim: &PersistentVolumeClaim) -> String {
+        let (prefix, uid) = (&self.how.volume_name_prefix, claim.uid().unwrap_or_default());
+        match self.how.volume_name_uuid_length {
+            None => format!("{prefix}-{uid}"),
+            Some(length) => {
+                let short: String = uid.chars().filter(|c| *c != '-').take(length).collect();
+                format!("{prefix}-{short}")
+            }
+        }
+    }
+
+    /// Whether a claim is for another node's provisioner. What this process has begun it brings to its end.
+    pub(crate) fn leaves_to_others(&self, claim: &PersistentVolumeClaim, begun: bool) -> bool {
+        let chosen = claim.annotations().get(names::SELECTED_NODE);
+        self.how.node.as_ref().is_some_and(|node| !begun && chosen != Some(node))
+    }
 }
 
 /// See the module's documentation. Has no secrets in it, only where they are.
@@ -83,11 +105,6 @@ pub(crate) struct Plan {
     /// The volume object, lacking what only the driver's answer can give.
     volume: PersistentVolume,
     topology: bool,
-}
-
-/// The name of the volume for a claim, for Kubernetes and for the driver alike.
-pub(crate) fn volume_name(claim: &PersistentVolumeClaim) -> String {
-    format!("pvc-{}", claim.uid().unwrap_or_default())
 }
 
 /// Works out the volume for `claim`. `places` counts only when the driver has topologies, `source`
@@ -110,7 +127,7 @@ pub(crate) fn plan(
     if spec.volume_attributes_class_name.as_ref().is_some_and(|name| !name.is_empty()) {
         return Err(PlanError::AttributesClass);
     }
-    let name = volume_name(claim);
+    let name = settings.volume_name(claim);
     let bytes = access::claim_request(claim)?;
     let volume_content_source = source::content_source(facts, claim, bytes, source)?;
     let empty = BTreeMap::new();
@@ -121,7 +138,7 @@ pub(crate) fn plan(
     let accessibility = if facts.topology {
         let allowed = class.allowed_topologies.as_deref().unwrap_or_default();
         let selected = claim.annotations().get(names::SELECTED_NODE).map(String::as_str);
-        topology::requirement(allowed, selected, places, &claim.name_any())?
+        topology::requirement(&settings.how, allowed, selected, places, &claim.name_any())?
     } else {
         None
     };

@@ -15,6 +15,8 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
+use crate::Provisioning;
+
 /// One place, as the driver names it: topology key → value.
 pub(crate) type Segments = BTreeMap<String, String>;
 
@@ -64,9 +66,10 @@ pub(crate) fn places(
 
 /// The requirement for a claim: what is allowed, and what is liked best first.
 ///
-/// With a selected node its place comes first. Without one the order rotates by the
-/// claim's name, so that the claims of a stateful set spread over the places.
+/// With a selected node its place comes first, and is the only one where `how` is strict. Without one the order rotates
+/// by the claim's name, so that the claims of a stateful set spread over the places.
 pub(crate) fn requirement(
+    how: &Provisioning,
     allowed: &[TopologySelectorTerm],
     selected: Option<&str>,
     places: &[NodePlace],
@@ -81,6 +84,13 @@ pub(crate) fn requirement(
         ),
         None => None,
     };
+    if let (Some(place), true) = (chosen, how.strict_topology) {
+        let only = || to_csi(vec![place.segments.clone()]);
+        return Ok(Some(TopologyRequirement { requisite: only(), preferred: only() }));
+    }
+    if chosen.is_none() && allowed.is_empty() && !how.immediate_topology {
+        return Ok(None);
+    }
     let mut requisite: Vec<Segments> = if allowed.is_empty() {
         if places.is_empty() {
             return Err(TopologyError::NoNodes);
@@ -207,7 +217,7 @@ mod tests {
         ];
         for (number, allowed, selected, wanted) in table {
             let allowed = if allowed.is_empty() { Vec::new() } else { allow(allowed) };
-            let found = requirement(&allowed, selected, &nodes, "claim");
+            let found = requirement(&Provisioning::default(), &allowed, selected, &nodes, "claim");
             match (found, wanted) {
                 (Ok(Some(found)), Ok((requisite, first))) => {
                     assert_eq!(zones(&found.requisite), requisite, "row {number}");
@@ -217,7 +227,26 @@ mod tests {
                 (found, wanted) => assert_eq!(found.err(), wanted.err(), "row {number}"),
             }
         }
-        assert_eq!(requirement(&[], None, &[], "claim"), Err(TopologyError::NoNodes));
+        let usual = Provisioning::default();
+        assert_eq!(requirement(&usual, &[], None, &[], "claim"), Err(TopologyError::NoNodes));
+    }
+
+    #[test]
+    fn strict_and_no_immediate_topology() {
+        let nodes = [at("n1", "a"), at("n2", "b")];
+        let strict = Provisioning { strict_topology: true, ..Provisioning::default() };
+        for allowed in [Vec::new(), allow(&["b", "c"])] {
+            let found = requirement(&strict, &allowed, Some("n2"), &nodes, "claim").expect("a place");
+            let found = found.expect("a requirement");
+            assert_eq!((zones(&found.requisite), zones(&found.preferred)), (vec!["b"], vec!["b"]));
+        }
+        let found = requirement(&strict, &[], None, &nodes, "claim").expect("places").expect("a requirement");
+        assert_eq!(zones(&found.requisite), ["a", "b"], "nothing was chosen");
+        let free = Provisioning { immediate_topology: false, ..Provisioning::default() };
+        assert_eq!(requirement(&free, &[], None, &nodes, "claim"), Ok(None));
+        assert_eq!(requirement(&free, &[], None, &[], "claim"), Ok(None), "no node has to be there");
+        assert!(requirement(&free, &[], Some("n1"), &nodes, "claim").is_ok_and(|found| found.is_some()));
+        assert!(requirement(&free, &allow(&["a"]), None, &nodes, "claim").is_ok_and(|found| found.is_some()));
     }
 
     #[test]
@@ -225,7 +254,9 @@ mod tests {
         let nodes = [at("n1", "a"), at("n2", "b"), at("n3", "c")];
         let mut firsts: Vec<String> = (0..3)
             .map(|ordinal| {
-                let found = requirement(&[], None, &nodes, &format!("data-web-{ordinal}")).expect("places");
+                let found =
+                    requirement(&Provisioning::default(), &[], None, &nodes, &format!("data-web-{ordinal}"))
+                        .expect("places");
                 zones(&found.expect("a requirement").preferred)[0].to_owned()
             })
             .collect();

@@ -10,7 +10,11 @@ mod backoff;
 mod state;
 mod workers;
 
-use std::{hash::Hash, time::Duration};
+use std::{
+    hash::Hash,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
@@ -35,11 +39,17 @@ pub(crate) struct Queue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
     backoff: Backoff,
+    panics: AtomicU64,
 }
 
 impl<K: Clone + Eq + Hash> Queue<K> {
     pub(crate) fn new(backoff: Backoff) -> Self {
-        Self { state: Mutex::new(State::default()), wake: Notify::new(), backoff }
+        let state = Mutex::new(State::default());
+        Self { state, wake: Notify::new(), backoff, panics: AtomicU64::new(0) }
+    }
+
+    fn note_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Asks for a look at `key`, now.
@@ -87,6 +97,8 @@ pub(crate) trait Gauges: Send + Sync {
     fn depth(&self) -> usize;
     /// For how long the oldest key has waited or been worked on, seconds; 0 when idle.
     fn oldest_age(&self) -> f64;
+    /// How many looks at keys panicked.
+    fn panics(&self) -> u64;
 }
 
 impl<K: Clone + Eq + Hash + Send> Gauges for Queue<K> {
@@ -96,6 +108,10 @@ impl<K: Clone + Eq + Hash + Send> Gauges for Queue<K> {
 
     fn oldest_age(&self) -> f64 {
         self.state.lock().oldest_age(Instant::now()).as_secs_f64()
+    }
+
+    fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 }
 

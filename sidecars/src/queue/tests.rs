@@ -189,15 +189,31 @@ async fn a_delayed_key_wakes_a_sleeping_worker() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_the_run() {
-    let queue: Arc<Queue<u32>> = Arc::new(Queue::new(backoff()));
-    queue.add(1);
-    let ended = run_workers(queue, 2, CancellationToken::new(), |key: u32| async move {
-        assert_ne!(key, 1, "this panic is part of the test");
-        Outcome::Done
-    })
-    .await;
-    assert!(ended.is_err_and(|error| error.is_panic()));
+async fn a_panic_is_a_failure_of_its_key_alone() {
+    let delay = Duration::from_millis(1);
+    let queue: Arc<Queue<u32>> = Arc::new(Queue::new(Backoff::with_random(delay, delay, || 0.0)));
+    let (cancel, done) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    for key in 0..5 {
+        queue.add(key);
+    }
+    let work = {
+        let (cancel, queue) = (cancel.clone(), Arc::clone(&queue));
+        move |key: u32| {
+            let (cancel, queue, done) = (cancel.clone(), Arc::clone(&queue), Arc::clone(&done));
+            async move {
+                let enough = done.load(Ordering::SeqCst) == 4 && Gauges::panics(&*queue) >= 2;
+                assert!(key != 1 || enough, "this panic is part of the test");
+                if key == 1 {
+                    cancel.cancel();
+                } else {
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+                Outcome::Done
+            }
+        }
+    };
+    run_workers(Arc::clone(&queue), 2, cancel, work).await.expect("the workers go on");
+    assert!(Gauges::panics(&*queue) >= 2, "it was tried again");
 }
 
 proptest! {

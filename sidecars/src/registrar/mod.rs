@@ -55,7 +55,7 @@ enum Ended {
 }
 
 impl Announcement {
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join(format!("{}-reg.sock", self.driver))
     }
 }
