@@ -425,3 +425,26 @@ async fn the_example_works_as_it_stands() -> Result<()> {
     ground.group_gone("monday").await?;
     ground.end().await
 }
+
+/// In a namespace that is deleted everything is deleted at once, in no order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_goes_with_its_groups() -> Result<()> {
+    if cannot_run() {
+        return Ok(());
+    }
+    let ground = Ground::start().await?;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/group-snapshot.yaml");
+    ground.machine.kubectl(&["create", "namespace", "lab"])?;
+    ground.machine.kubectl(&["-n", "lab", "apply", "-f", file])?;
+    let ready = ["-n", "lab", "get", "vgs", "monday", "-o", "jsonpath={.status.readyToUse}"];
+    until("the group is ready", || async { Ok((ground.machine.kubectl(&ready)? == "true").then_some(())) })
+        .await?;
+    ground.machine.kubectl(&["delete", "namespace", "lab", "--wait=false"])?;
+    until("the namespace is gone", || async {
+        let left =
+            ground.machine.kubectl(&["get", "namespace", "lab", "--ignore-not-found", "-o", "name"])?;
+        Ok(left.is_empty().then_some(()))
+    })
+    .await?;
+    ground.end().await
+}

@@ -441,6 +441,18 @@ fn snapshots_that_are_going() {
                 vec![going().finalizer(SNAPSHOT_BOUND), told().deleting()],
                 None,
             ),
+            Case(
+                110,
+                "the driver does not delete it",
+                vec![
+                    going().finalizer(SNAPSHOT_BOUND),
+                    told().deleting().set("status.error", json!({"message": "in use"})),
+                ],
+                Some(Action::Wait {
+                    key: of_snapshot("s"),
+                    reason: Reason::NotDeleted { message: "in use".into() },
+                }),
+            ),
             Case(40, "the content is gone", vec![going()], release(both(), Reason::Gone)),
             Case(41, "nothing of ours keeps it", vec![going().finalizer("x/y")], None),
             Case(42, "its content stays", vec![going(), keep(held())], abandon(false)),

@@ -52,6 +52,7 @@ pub(crate) enum Reason {
     Misbound { content: String },
     InRestore { claims: String },
     InGroup { group: String },
+    NotDeleted { message: String },
     NoDriver { driver: String },
     // The same, of groups alone.
     BadSelector(SelectorError),
@@ -88,6 +89,7 @@ impl Reason {
             Self::InRestore { .. } | Self::InGroup { .. } => {
                 ("SnapshotDeletePending", "SnapshotDeletePending")
             }
+            Self::NotDeleted { .. } => ("SnapshotDeleteError", "GroupSnapshotDeleteError"),
             Self::NoDriver { .. } => ("DriverNotFound", "DriverNotFound"),
             Self::DefaultClass { .. }
             | Self::Bound { .. }
@@ -143,7 +145,7 @@ impl fmt::Display for Said<'_> {
                 write!(f, "{capital} {snapshot} was successfully created by the CSI driver.")
             }
             Reason::Ready { snapshot } => write!(f, "{capital} {snapshot} is ready to use."),
-            Reason::DriverFailed { message } => f.write_str(message),
+            Reason::DriverFailed { message } | Reason::NotDeleted { message } => f.write_str(message),
             Reason::DefaultClass { class } => {
                 write!(f, "the {noun} names no class and gets the default class {class:?}")
             }

@@ -37,13 +37,17 @@ pub(super) fn decide(view: &View, snapshot: &Seen<VolumeSnapshot>, since: Timest
             if delete { Reason::Deleting { snapshot: name } } else { Reason::Keeping { snapshot: name } };
         return Some(Action::Abandon { content: content.at(), delete, reason });
     }
-    let content = content.key.name.to_string();
-    if delete {
-        // The other one stays until the content is gone: so long the driver may yet refuse.
-        release(snapshot, &[SNAPSHOT_AS_SOURCE, SNAPSHOT_IN_GROUP], Reason::WaitsForContent { content })
-    } else {
-        release(snapshot, &ALL, Reason::Kept { content })
+    let content_name = content.key.name.to_string();
+    if !delete {
+        return release(snapshot, &ALL, Reason::Kept { content: content_name });
     }
+    // The other one stays until the content is gone: so long the driver may yet refuse.
+    let reason = Reason::WaitsForContent { content: content_name };
+    release(snapshot, &[SNAPSHOT_AS_SOURCE, SNAPSHOT_IN_GROUP], reason).or_else(|| {
+        let error = content.status.as_ref().and_then(|status| status.error.as_ref()?.message.clone());
+        error
+            .map(|message| Action::Wait { key: snapshot.key.clone(), reason: Reason::NotDeleted { message } })
+    })
 }
 
 fn release(snapshot: &Seen<VolumeSnapshot>, finalizers: &[&'static str], reason: Reason) -> Option<Action> {

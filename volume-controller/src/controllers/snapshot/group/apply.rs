@@ -23,6 +23,10 @@ use crate::{
 };
 
 /// Does one action. Every write rests on the very revisions that were decided on.
+///
+/// A watch, and so the view, tells of a transaction's writes one after the other. They are in this order, so
+/// that what is seen in between leads nobody to a write of his own: a content before the snapshot that is
+/// bound to it, the snapshots before their group, the group before the claims that are held for it.
 pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
     let (about, reasons) = action.reasons();
     let (about, reasons) = (about.clone(), reasons.to_vec());
@@ -42,7 +46,7 @@ pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
                 body["status"] = json!({"boundVolumeGroupSnapshotContentName": name, "readyToUse": false});
             });
             let made = new(group_content_key(&name), &content);
-            io.commit_guarded(&unchanged, held.chain([bound, made]).collect()).await
+            io.commit_guarded(&unchanged, [made, bound].into_iter().chain(held).collect()).await
         }
         Action::Bind { group, content, .. } => io.commit(bind(io, &group, &content)).await,
         Action::Protect { object, finalizers, .. } => {
@@ -52,16 +56,17 @@ pub(crate) async fn apply(io: &Io, action: Action) -> Outcome {
             io.commit(vec![io.edit(&object, |body| release(body, &finalizers))]).await
         }
         Action::Complete { group, status, members, unchanged, .. } => {
-            let mut writes = vec![io.edit(&group, |body| body["status"] = json!(status))];
-            writes.extend(members.iter().flat_map(pair));
+            let mut writes: Vec<_> = members.iter().flat_map(pair).collect();
+            writes.push(io.edit(&group, |body| body["status"] = json!(status)));
             io.commit_guarded(&unchanged, writes).await
         }
         Action::Mirror { group, status, members, .. } => {
-            let mut writes = vec![io.edit(&group, |body| body["status"] = json!(status))];
+            let mut writes = Vec::new();
             for member in members {
-                writes.push(io.edit(&member.snapshot, |body| body["status"] = json!(member.status)));
                 writes.push(io.edit(&member.content, |body| body["status"] = json!(member.content_status)));
+                writes.push(io.edit(&member.snapshot, |body| body["status"] = json!(member.status)));
             }
+            writes.push(io.edit(&group, |body| body["status"] = json!(status)));
             io.commit(writes).await
         }
         Action::Fail { group, reason } => {
@@ -100,7 +105,7 @@ fn pair(member: &Member) -> [Option<Write>; 2] {
     let mut content = member.content.clone();
     content.spec.volume_snapshot_ref.uid = bound_to;
     let name = content.metadata.name.clone().unwrap_or_default();
-    [Some(snapshot), new(content_key(&name), &content)]
+    [new(content_key(&name), &content), Some(snapshot)]
 }
 
 fn begin_deletion(io: &Io, object: &At) -> Option<Write> {

@@ -139,7 +139,7 @@ fn content(view: &View, content: &Seen<VolumeGroupSnapshotContent>) -> Option<Ac
 }
 
 /// The content that the group snapshot's status names.
-fn bound_name(group: &VolumeGroupSnapshot) -> Option<&str> {
+pub(super) fn bound_name(group: &VolumeGroupSnapshot) -> Option<&str> {
     let name = group.status.as_ref()?.bound_volume_group_snapshot_content_name.as_deref();
     name.filter(|name| !name.is_empty())
 }

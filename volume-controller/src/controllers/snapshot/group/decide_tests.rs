@@ -566,6 +566,15 @@ fn groups_that_are_going() {
             ),
             Case(36, "told, but not gone", rest(vec![going(), told()]), abandon(content(), &[], true)),
             Case(37, "the driver has not deleted it yet", rest(vec![going(), told().deleting()]), None),
+            Case(
+                55,
+                "the driver does not delete it",
+                rest(vec![going(), told().deleting().set("status.error", json!({"message": "in use"}))]),
+                Some(Action::Wait {
+                    key: of_group(),
+                    reason: Reason::NotDeleted { message: "in use".into() },
+                }),
+            ),
             Case(38, "the content is gone", rest(vec![going()]), release(Reason::Gone)),
             Case(
                 39,

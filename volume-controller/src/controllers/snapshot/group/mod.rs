@@ -10,7 +10,11 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use holdfast_api::snapshot::group::{VolumeGroupSnapshot, VolumeGroupSnapshotContent};
+use holdfast_api::{
+    selector::Selector,
+    snapshot::group::{VolumeGroupSnapshot, VolumeGroupSnapshotContent},
+};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use tokio::time::Instant;
 
 use decide::Action;
@@ -20,8 +24,8 @@ use crate::{
     controllers::{
         engine::{Controller, Io, Outcome},
         view::{
-            GROUPS, Relation, Seen, Touched, View, claim_ref, claim_source, content_group, group_content_key,
-            is_cut, is_deleting, namespace_key, snapshot_group,
+            GROUPS, Relation, Seen, Touched, View, claim_ref, claim_ref_key, claim_source, content_group,
+            group_content_key, is_cut, is_deleting, namespace_key, snapshot_group,
         },
     },
     store::Key,
@@ -56,14 +60,17 @@ impl Controller for GroupSnapshots {
                 keys.extend(waiting.map(|group| group.key.clone()));
             }
             Touched::Claim(delta) => {
-                keys.extend(open_in(view, &delta.key.namespace));
+                for claim in delta.both() {
+                    keys.extend(waiting_for(view, claim));
+                }
                 // What is restored from a snapshot holds its group.
                 let sources = delta.both().filter_map(|claim| view.snapshots.at(&claim_source(claim)?));
                 keys.extend(sources.filter_map(|snapshot| snapshot_group(snapshot)));
             }
             Touched::Volume(delta) => {
-                for reference in delta.both().filter_map(|volume| claim_ref(volume)) {
-                    keys.extend(open_in(view, reference.namespace.as_deref().unwrap_or_default()));
+                let claims = delta.both().filter_map(|volume| claim_ref(volume));
+                for claim in claims.filter_map(|reference| view.claims.at(&claim_ref_key(reference))) {
+                    keys.extend(waiting_for(view, claim));
                 }
             }
             Touched::Snapshot(delta) => {
@@ -116,9 +123,16 @@ fn sight<'a>(view: &'a View, group: &'a Seen<VolumeGroupSnapshot>, action: Optio
     }
 }
 
-/// The group snapshots that a claim of the namespace may matter to.
-fn open_in<'a>(view: &'a View, namespace: &str) -> impl Iterator<Item = Key> + use<'a> {
-    view.related(Relation::OpenGroupIn, &namespace_key(namespace)).cloned()
+/// The group snapshots that are not begun yet and choose the claim. Those that are begun have chosen.
+fn waiting_for(view: &View, claim: &Seen<PersistentVolumeClaim>) -> impl Iterator<Item = Key> {
+    let open = view.related(Relation::OpenGroupIn, &namespace_key(&claim.key.namespace));
+    open.filter(|key| {
+        let Some(group) = view.groups.at(key) else { return false };
+        let selector = group.spec.source.selector.as_ref().map(Selector::try_from);
+        let chooses = |selector: &Selector| selector.matches_map(claim.metadata.labels.as_ref());
+        decide::bound_name(group).is_none() && selector.is_some_and(|read| read.as_ref().is_ok_and(chooses))
+    })
+    .cloned()
 }
 
 /// The contents that have waited for a driver; looked for only when one comes or goes.

@@ -6,12 +6,18 @@ use holdfast_api::snapshot::{
 };
 use serde_json::{Value, json};
 
+use super::{
+    super::decide::{Action, decide as decide_snapshot},
+    apply::apply,
+    decide::decide,
+};
 use crate::{
     controllers::{
         cluster::Cluster,
+        engine::{Io, Outcome},
         view::{GROUPS, SNAPSHOTS, content_key, fixture::*, group_content_key},
     },
-    store::Key,
+    store::{Key, Next},
 };
 
 fn of_group() -> Key {
@@ -171,4 +177,41 @@ async fn a_retained_group_stays_without_its_objects() {
         );
     }
     cluster.stop().await;
+}
+
+/// Does what is to be done for the group, and looks at these keys after every single write of it: what
+/// is decided then rests on what is no more, or is nothing.
+async fn step(cluster: &Cluster, io: &Io, keys: &[Key]) {
+    let (mut view, revision) = (cluster.view(), cluster.store.revision());
+    let action = decide(&view, &of_group()).unwrap();
+    let mut watch = cluster.store.watch(&[], revision).unwrap();
+    assert_eq!(apply(io, action).await, Outcome::Wrote);
+    let last = cluster.store.revision();
+    while view.revision < last {
+        let Ok(Next::Change(change)) = watch.next().await else { continue };
+        view.apply(change.kind, change.revision, &change.object);
+        for key in keys {
+            let Some(action) = decide_snapshot(&view, key) else { continue };
+            let seen =
+                [view.snapshots.at(key).map(|it| it.revision), view.claims.at(key).map(|it| it.revision)];
+            let now = cluster.store.get(key).map(|object| object.revision);
+            let is_void = matches!(action, Action::Wait { .. }) || !seen.contains(&now);
+            assert!(is_void, "after revision {} of {last}: {action:?}", change.revision);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_seen_between_two_writes_misleads_nobody() {
+    let cluster = Cluster::new(&objects([group("g")])).await;
+    let (io, feeding) = cluster.io().await;
+    let (content, members) = (group_content_key("groupsnapcontent-uid-g"), Members::new());
+    let held: Vec<Key> = members.snapshots.iter().cloned().chain([of_claim("a"), of_claim("b")]).collect();
+    step(&cluster, &io, &held).await;
+    answer(&cluster, &content, false).await;
+    step(&cluster, &io, &held).await;
+    answer(&cluster, &content, true).await;
+    step(&cluster, &io, &members.snapshots).await;
+    assert_eq!(members.ready(&cluster), [json!(true), json!(true)]);
+    feeding.abort();
 }

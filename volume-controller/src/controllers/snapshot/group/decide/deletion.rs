@@ -47,8 +47,14 @@ pub(super) fn decide(view: &View, group: &Seen<VolumeGroupSnapshot>, since: Time
         });
     }
     match content {
-        // So long the driver may yet refuse.
-        Some(_) if delete => None,
+        // So long the driver may yet refuse, which is for the group's owner to know.
+        Some(content) if delete => {
+            let error = content.status.as_ref().and_then(|status| status.error.as_ref()?.message.clone());
+            error.map(|message| Action::Wait {
+                key: group.key.clone(),
+                reason: Reason::NotDeleted { message },
+            })
+        }
         Some(content) => release(group, Reason::Kept { content: content.key.name.to_string() }),
         None => release(group, Reason::Gone),
     }
