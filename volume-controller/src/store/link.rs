@@ -1,6 +1,6 @@
 //! Rows as they come from SQL, made into objects and changes that share their bodies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -24,6 +24,10 @@ pub(crate) fn loaded(rows: Loaded) -> Result<Linked, String> {
     let Loaded { revision, floor, .. } = rows;
     let now = Instant::now();
     let objects = rows.objects.into_iter().map(object).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = HashSet::with_capacity(objects.len());
+    if let Some(object) = objects.iter().find(|object| !seen.insert(&object.key)) {
+        return Err(format!("{} is there twice", object.key));
+    }
     let mut known: HashMap<u64, Arc<Object>> =
         objects.iter().map(|object| (object.revision, object.clone())).collect();
     for row in rows.replaced {

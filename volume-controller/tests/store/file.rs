@@ -91,7 +91,7 @@ async fn a_newer_schema_is_refused() {
     let path = folder.path().join("state.db");
     run(&path, "UPDATE schema_version SET version = 99").await;
     let error = refused(&path).await;
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }), "{error}");
 }
 
 /// A file as the first version of the schema had it, left by a process that was killed.
@@ -128,8 +128,20 @@ async fn an_older_file_is_brought_up_to_date() {
             .fetch_one(&mut file)
             .await
             .unwrap();
-    assert_eq!((version, vacuum), (2, 2), "it can get smaller, like a new one");
+    assert_eq!((version, vacuum), (3, 2), "it can get smaller, like a new one");
     file.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_file_that_is_damaged_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    old_file(&path).await;
+    run(&path, "UPDATE revision SET current = 4").await;
+    for _ in 0..2 {
+        let error = refused(&path).await.to_string();
+        assert!(error.contains("revision.compacted"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -151,8 +163,10 @@ async fn foreign_files_are_refused() {
 async fn damage_is_found_at_the_start() {
     for (name, sql) in [
         ("a change is missing", "DELETE FROM change WHERE revision = 5"),
-        ("a body is missing", "UPDATE object SET revision = 1000 WHERE name = 'claim-1'"),
-        ("the counter is behind", "UPDATE revision SET current = 5"),
+        ("the log is said to be compacted further back", "UPDATE revision SET compacted = 0"),
+        ("what a change replaced is missing", "UPDATE change SET previous = 1 WHERE revision = 5"),
+        ("a change replaced another object", "UPDATE change SET previous = 4 WHERE revision = 5"),
+        ("a name is there twice", "UPDATE change SET name = 'claim-1' WHERE revision = 5"),
         ("a body is no object", "UPDATE change SET body = x'5b5d' WHERE revision = 9"),
     ] {
         let (folder, store) = fresh().await;

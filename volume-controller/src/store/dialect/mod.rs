@@ -21,7 +21,7 @@ pub use postgres::Candidate;
 pub(crate) use postgres::Postgres;
 pub(crate) use sqlite::{ProcessLock, Sqlite, real_path};
 
-/// A database that keeps the tables `object`, `change` and `revision`.
+/// A database that keeps the tables `change` and `revision`.
 #[async_trait]
 pub(crate) trait Dialect: Send {
     /// Everything that memory needs, as of one moment; of the change log at
@@ -148,7 +148,7 @@ pub(crate) enum CommitFailure {
     Unknown(DialectError),
 }
 
-/// One row of `object`, with its body.
+/// An object as one row of `change` made it.
 pub(crate) struct ObjectRow {
     pub(crate) revision: u64,
     pub(crate) key: Key,

@@ -213,8 +213,8 @@ impl Postgres {
         let Counter { current: revision, compacted, .. } = counter;
         let floor = revision.saturating_sub(limit).max(compacted);
         let objects = sqlx::query(
-            "SELECT c.revision, c.resource, c.namespace, c.name, c.body
-             FROM object o JOIN change c ON c.revision = o.revision",
+            "SELECT revision, resource, namespace, name, body FROM change c
+             WHERE kind <> 2 AND NOT EXISTS (SELECT FROM change later WHERE later.previous = c.revision)",
         )
         .try_map(|row| object_row(&row, 0))
         .fetch_all(&mut *connection)

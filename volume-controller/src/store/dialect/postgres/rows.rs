@@ -146,24 +146,12 @@ pub(super) async fn append(
     let names: Vec<&str> = changes.iter().map(|change| &*change.object.key.name).collect();
     let bodies: Vec<&[u8]> = changes.iter().map(|change| &*change.object.body).collect();
     let last = revisions.last().copied();
-    // Within a batch a key may be written more than once: the last one counts.
     sqlx::query(
-        "WITH written AS (
-             SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[])
-             AS w (revision, kind, previous, resource, namespace, name, body)
-         ), latest AS (
-             SELECT DISTINCT ON (resource, namespace, name) resource, namespace, name, revision, kind
-             FROM written ORDER BY resource, namespace, name, revision DESC
-         ), log AS (
+        "WITH log AS (
              INSERT INTO change (revision, kind, previous, token, resource, namespace, name, body)
-             SELECT revision, kind, previous, $8, resource, namespace, name, body FROM written
-         ), put AS (
-             INSERT INTO object (resource, namespace, name, revision)
-             SELECT resource, namespace, name, revision FROM latest WHERE kind <> 2
-             ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = excluded.revision
-         ), gone AS (
-             DELETE FROM object o USING latest l WHERE l.kind = 2
-             AND o.resource = l.resource AND o.namespace = l.namespace AND o.name = l.name
+             SELECT revision, kind, previous, $8, resource, namespace, name, body
+             FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+             AS w (revision, kind, previous, resource, namespace, name, body)
          )
          UPDATE revision SET current = $9, token = $8 RETURNING pg_notify('holdfast', $10::bigint::text)",
     )

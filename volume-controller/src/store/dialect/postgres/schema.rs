@@ -10,8 +10,13 @@ use crate::store::{Database, Expected, Location, OpenError, StoreId};
 
 /// What leads from each version of the schema to the next; the first makes it. Each sets `schema_version`.
 /// One that is released is never edited.
-const MIGRATIONS: &[&str] =
-    &[include_str!("1.sql"), include_str!("2.sql"), include_str!("3.sql"), include_str!("4.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("1.sql"),
+    include_str!("2.sql"),
+    include_str!("3.sql"),
+    include_str!("4.sql"),
+    include_str!("5.sql"),
+];
 
 /// The schema that this code reads and writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -103,7 +108,7 @@ async fn identify(
     Err(OpenError::Another { store: Location::Postgres(database.clone()), found, expected })
 }
 
-/// Whether the tables agree with one another, as of one moment.
+/// Whether the log has no gap and ends at the counter, as of one moment.
 pub(super) async fn check(connection: &mut PgConnection, database: &Database) -> Result<(), OpenError> {
     let damage = find_damage(connection).await.map_err(failed("check", database))?;
     match damage {
@@ -129,13 +134,14 @@ pub(super) async fn find_damage(connection: &mut PgConnection) -> sqlx::Result<O
             "the log has {changes} changes after revision {compacted} and ends at {newest}, expected {expected} up to {revision}"
         )));
     }
-    let lost: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM object o LEFT JOIN change c ON c.revision = o.revision
-         AND c.kind <> 2 AND c.resource = o.resource AND c.namespace = o.namespace AND c.name = o.name
-         WHERE c.revision IS NULL",
+    let torn: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM change c LEFT JOIN change p ON p.revision = c.previous
+         AND p.kind <> 2 AND p.resource = c.resource AND p.namespace = c.namespace AND p.name = c.name
+         WHERE c.revision > $1 AND c.previous IS NOT NULL AND p.revision IS NULL",
     )
+    .bind(to_sql(compacted)?)
     .fetch_one(&mut *transaction)
     .await?;
     transaction.rollback().await?;
-    Ok((lost != 0).then(|| format!("{lost} objects have no body")))
+    Ok((torn != 0).then(|| format!("of {torn} changes what they replaced is not there")))
 }

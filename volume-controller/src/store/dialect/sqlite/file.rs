@@ -17,7 +17,7 @@ use crate::store::OpenError;
 const APPLICATION_ID: i64 = 1_215_261_796;
 /// What leads from each version of the schema to the next; the first makes it. Each sets `schema_version`.
 /// One that is released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql"), include_str!("3.sql")];
 /// The schema that this code reads and writes.
 const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 /// How long to wait for another process to let go of the file. The lock file keeps
@@ -185,7 +185,7 @@ pub(super) async fn tune(connection: &mut SqliteConnection) -> sqlx::Result<()> 
     .map(drop)
 }
 
-/// Whether the file is in order, and the tables agree with one another.
+/// Whether the file is in order, and the log has no gap.
 pub(super) async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
     let failed = |source| open_error("read", path, source);
     let damaged = |why: String| Err(OpenError::Damaged { store: path.into(), why });
@@ -207,16 +207,17 @@ pub(super) async fn check(connection: &mut SqliteConnection, path: &Path) -> Res
             "the log has {changes} changes after revision {compacted} and ends at {newest}, expected {expected} up to {revision}"
         ));
     }
-    let lost: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM object o LEFT JOIN change c ON c.revision = o.revision
-         AND c.kind <> 2 AND c.resource = o.resource AND c.namespace = o.namespace AND c.name = o.name
-         WHERE c.revision IS NULL",
+    let torn: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM change c LEFT JOIN change p ON p.revision = c.previous
+         AND p.kind <> 2 AND p.resource = c.resource AND p.namespace = c.namespace AND p.name = c.name
+         WHERE c.revision > ?1 AND c.previous IS NOT NULL AND p.revision IS NULL",
     )
+    .bind(to_sql(compacted).map_err(failed)?)
     .fetch_one(&mut *connection)
     .await
     .map_err(failed)?;
-    if lost != 0 {
-        return damaged(format!("{lost} objects have no body"));
+    if torn != 0 {
+        return damaged(format!("of {torn} changes what they replaced is not there"));
     }
     Ok(())
 }

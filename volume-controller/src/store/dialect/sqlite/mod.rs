@@ -4,9 +4,9 @@
 //! the store is open, so no foreign reader holds up a checkpoint, and the WAL's
 //! index is in memory instead of a file, which a full disk could not hold.
 //!
-//! A batch is a handful of statements however many writes it holds: the rows go
-//! in as one JSON array, the bodies as one blob of which each row takes its slice.
-//! They are one request to SQLite's thread, BEGIN and COMMIT included.
+//! A batch is one statement, and so one transaction, however many writes it holds: the rows go
+//! in as one JSON array, the bodies as one blob of which each row takes its slice. Every statement
+//! more would wake this process once more, and every table make another page go to the disk.
 
 mod file;
 mod lock;
@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
+use sqlx::error::ErrorKind;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Connection, Row};
 
 use super::columns::{from_sql, to_sql};
 use super::{ChangeRow, CommitFailure, Dialect, DialectError, FILL_STEP, Foreign, Loaded, Settled, Size};
@@ -32,9 +32,8 @@ use rows::{Batch, begin, changes_after, counter, object_row};
 /// The WAL is copied into the database when about so much was written to it.
 /// SQLite then starts over at the WAL's beginning, so this bounds its size.
 const CHECKPOINT_BYTES: usize = 4 << 20;
-/// What a transaction writes to the WAL besides its bodies, roughly: the pages of
-/// the counter and of the trees' edges.
-const PAGES_OF_A_COMMIT: usize = 8 * PAGE;
+/// What a transaction writes to the WAL besides its bodies, roughly: the pages at the tree's edge.
+const PAGES_OF_A_COMMIT: usize = 3 * PAGE;
 /// SQLite's pages, as `initialize` leaves them.
 const PAGE: usize = 4096;
 /// Free pages that one transaction gives back, the number in its statement. 1 MiB.
@@ -44,30 +43,11 @@ const KEEP_FREE: i64 = 8;
 /// Writes do not wait longer than about this for pages to be given back.
 const VACUUM_DEADLINE: Duration = Duration::from_millis(20);
 
-/// Writes the rows of a batch; the parameters are used up from left to right.
-macro_rules! append {
-    () => {
-        "INSERT INTO change (revision, kind, previous, resource, namespace, name, body)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-                substr(?, value ->> 6, value ->> 7)
-         FROM json_each(?);
-
-         INSERT INTO object (resource, namespace, name, revision)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
-         ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = excluded.revision;
-
-         DELETE FROM object WHERE (resource, namespace, name) IN
-         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?));"
-    };
-}
-/// A transaction that is refused, by the column's NOT NULL, when the counter is not where it was.
-const COMMIT: &str = concat!(
-    "BEGIN IMMEDIATE; UPDATE revision SET current = iif(current = ?, ?, NULL);",
-    append!(),
-    "COMMIT;"
-);
-/// The statements of it that come before COMMIT itself.
-const BEFORE_COMMIT: usize = 5;
+/// Writes the rows of a batch. One whose revision somebody else has taken is refused, and all with it.
+const APPEND: &str = "INSERT INTO change (revision, kind, previous, resource, namespace, name, body)
+     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+            substr(?1, value ->> 6, value ->> 7)
+     FROM json_each(?2)";
 
 /// The database file and the one connection to it.
 pub(crate) struct Sqlite {
@@ -144,8 +124,8 @@ impl Sqlite {
         let incarnation = from_sql(incarnation)?;
         let floor = revision.saturating_sub(limit).max(compacted);
         let objects = sqlx::query(
-            "SELECT c.revision, c.resource, c.namespace, c.name, c.body
-             FROM object o JOIN change c ON c.revision = o.revision",
+            "SELECT revision, resource, namespace, name, body FROM change
+             WHERE kind <> 2 AND revision NOT IN (SELECT previous FROM change WHERE previous IS NOT NULL)",
         )
         .try_map(object_row)
         .fetch_all(&mut *connection)
@@ -179,43 +159,30 @@ impl Sqlite {
         Ok(changes)
     }
 
-    /// Everything of a commit between BEGIN and COMMIT.
     async fn append(&mut self, changes: &[Arc<Change>]) -> sqlx::Result<()> {
-        let batch = self.batch(changes)?;
-        batch.bind(sqlx::query(append!())).execute(self.connection().await?).await.map(drop)
+        let Batch { rows, bodies } = Batch::of(changes)?;
+        self.written += PAGES_OF_A_COMMIT + 2 * (bodies.len() + rows.len());
+        sqlx::query(APPEND).bind(bodies).bind(rows).execute(self.connection().await?).await.map(drop)
     }
 
-    /// A whole transaction in one trip to SQLite's thread: every trip costs two changes of thread. Says whether
-    /// a failure was COMMIT's, after which it may have happened.
+    /// Says whether a failure leaves it open whether it happened.
     async fn try_commit(&mut self, changes: &[Arc<Change>]) -> Result<(), (sqlx::Error, bool)> {
-        let mut done = 0;
-        let result = async {
-            let base = self.revision.ok_or_else(|| sqlx::Error::Protocol("nothing was begun".to_owned()))?;
-            let base = to_sql(base)?;
-            let batch = self.batch(changes)?;
-            let connection = self.connection().await?;
-            // One result a statement, in their order, up to the first that fails.
-            let query = sqlx::query(COMMIT).bind(base).bind(batch.last);
-            let mut results = connection.fetch_many(batch.bind(query));
-            while results.try_next().await?.is_some() {
-                done += 1;
-            }
-            Ok(())
-        };
-        let result: sqlx::Result<()> = result.await;
-        match result {
+        let base = self.revision.map(|base| base + 1);
+        if base.is_none() || base != changes.first().map(|change| change.revision) {
+            let why = format!("the changes do not follow {base:?}, which was read");
+            return Err((sqlx::Error::Protocol(why), false));
+        }
+        match self.append(changes).await {
             Ok(()) => {
                 self.revision = changes.last().map(|change| change.revision);
                 Ok(())
             }
-            Err(error) => Err((error, done >= BEFORE_COMMIT)),
+            // What the tables do not take was never tried to be committed.
+            Err(error) => {
+                let refused = error.as_database_error().is_some_and(|error| error.kind() != ErrorKind::Other);
+                Err((error, !refused))
+            }
         }
-    }
-
-    fn batch(&mut self, changes: &[Arc<Change>]) -> sqlx::Result<Batch> {
-        let batch = Batch::of(changes)?;
-        self.written += PAGES_OF_A_COMMIT + 2 * (batch.bodies.len() + batch.rows.len());
-        Ok(batch)
     }
 
     async fn try_settle(&mut self, base: u64, last: u64) -> sqlx::Result<Settled> {
@@ -327,7 +294,7 @@ impl Sqlite {
             self.append(changes).await?;
         }
         let connection = self.connection().await?;
-        sqlx::query("UPDATE revision SET current = ?1, compacted = ?1, incarnation = ?2")
+        sqlx::query("UPDATE revision SET compacted = ?1, incarnation = ?2")
             .bind(to_sql(restored.revision)?)
             .bind(to_sql(restored.incarnation)?)
             .execute(&mut *connection)
@@ -369,10 +336,9 @@ impl Dialect for Sqlite {
     async fn commit(&mut self, changes: &[Arc<Change>]) -> Result<(), CommitFailure> {
         match self.try_commit(changes).await {
             Ok(()) => Ok(()),
-            Err((error, at_commit)) => {
-                let doing = if at_commit { "commit" } else { "write the changes" };
-                let failed = self.check::<()>(doing, Err(error)).await;
-                failed.map_err(if at_commit { CommitFailure::Unknown } else { CommitFailure::Refused })
+            Err((error, is_open)) => {
+                let failed = self.check::<()>("write the changes", Err(error)).await;
+                failed.map_err(if is_open { CommitFailure::Unknown } else { CommitFailure::Refused })
             }
         }
     }

@@ -1,97 +1,55 @@
 //! Rows to parameters and back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
 use sqlx::Row;
-use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::super::columns::{from_sql, kind_from_sql, kind_to_sql, to_sql};
 use super::super::{ChangeRow, ObjectRow};
-use crate::store::{Change, ChangeKind, Key};
+use crate::store::{Change, Key};
 
-/// One batch as parameters of the statements.
+/// One batch as parameters of the statement.
 pub(super) struct Batch {
     /// `[revision, kind, previous, resource, namespace, name, first byte of the body (from 1), its length]`
     pub(super) rows: String,
     pub(super) bodies: Vec<u8>,
-    /// `[resource, namespace, name, revision]` of what exists afterwards.
-    pub(super) put: String,
-    /// `[resource, namespace, name]` of what does not.
-    pub(super) delete: String,
-    pub(super) last: i64,
 }
 
 impl Batch {
     pub(super) fn of(changes: &[Arc<Change>]) -> sqlx::Result<Self> {
         let mut bodies = Vec::with_capacity(changes.iter().map(|change| change.object.body.len()).sum());
         let mut rows = Vec::with_capacity(changes.len());
-        // Within a batch a key may be written more than once: the last one counts.
-        let mut last_of: HashMap<&Key, &Change> = HashMap::new();
         for change in changes {
             let Key { resource, namespace, name } = &change.object.key;
             let body = &change.object.body;
-            let previous = change.previous.as_ref().map(|previous| previous.revision);
-            let kind = kind_to_sql(change.kind);
+            let previous = change.previous.as_ref().map(|previous| to_sql(previous.revision)).transpose()?;
+            let (revision, kind) = (to_sql(change.revision)?, kind_to_sql(change.kind));
             let first = bodies.len() + 1;
-            rows.push(json!([
-                change.revision,
-                kind,
-                previous,
-                &**resource,
-                &**namespace,
-                &**name,
-                first,
-                body.len()
-            ]));
+            rows.push((revision, kind, previous, &**resource, &**namespace, &**name, first, body.len()));
             bodies.extend_from_slice(body);
-            last_of.insert(&change.object.key, change);
         }
-        let mut put = Vec::new();
-        let mut delete = Vec::new();
-        for (Key { resource, namespace, name }, change) in last_of {
-            if change.kind == ChangeKind::Deleted {
-                delete.push(json!([&**resource, &**namespace, &**name]));
-            } else {
-                put.push(json!([&**resource, &**namespace, &**name, change.revision]));
-            }
-        }
-        Ok(Self {
-            rows: Value::Array(rows).to_string(),
-            bodies,
-            put: Value::Array(put).to_string(),
-            delete: Value::Array(delete).to_string(),
-            last: to_sql(changes.last().map_or(0, |change| change.revision))?,
-        })
-    }
-
-    /// Gives the statements that write the rows their parameters.
-    pub(super) fn bind(
-        self,
-        query: Query<'_, Sqlite, SqliteArguments>,
-    ) -> Query<'_, Sqlite, SqliteArguments> {
-        query.bind(self.bodies).bind(self.rows).bind(self.put).bind(self.delete)
+        let rows = serde_json::to_string(&rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        Ok(Self { rows, bodies })
     }
 }
 
+/// The latest revision and the compacted one, which is the latest where no change is left after it.
+const COUNTER: &str =
+    "SELECT max(compacted, (SELECT coalesce(max(revision), 0) FROM change)), compacted FROM revision";
+
 /// The latest and the compacted revision.
 pub(super) async fn counter(connection: &mut SqliteConnection) -> sqlx::Result<(u64, u64)> {
-    let (current, compacted): (i64, i64) =
-        sqlx::query_as("SELECT current, compacted FROM revision").fetch_one(connection).await?;
+    let (current, compacted): (i64, i64) = sqlx::query_as(COUNTER).fetch_one(connection).await?;
     Ok((from_sql(current)?, from_sql(compacted)?))
 }
 
 /// Keeps other writers out, and reads the counter as [`counter`] does.
 pub(super) async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<(u64, u64)> {
-    let (current, compacted): (i64, i64) =
-        sqlx::query_as("BEGIN IMMEDIATE; SELECT current, compacted FROM revision")
-            .fetch_one(connection)
-            .await?;
-    Ok((from_sql(current)?, from_sql(compacted)?))
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    counter(connection).await
 }
 
 pub(super) async fn changes_after(

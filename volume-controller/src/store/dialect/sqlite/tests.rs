@@ -1,4 +1,4 @@
-//! What a commit makes of a counter that is not where it was.
+//! What a commit makes of a log that somebody else has continued.
 
 use serde_json::json;
 
@@ -32,16 +32,20 @@ async fn a_commit_onto_another_revision_is_refused_whole() {
     sqlite.begin(1).await.unwrap();
     // As if somebody had got past the lock.
     let connection = sqlite.connection().await.unwrap();
-    sqlx::query("UPDATE revision SET current = 7").execute(connection).await.unwrap();
+    let other = "INSERT INTO change (revision, kind, resource, namespace, name, body) VALUES (2, 0, 'pods', 'x', 'b', x'')";
+    sqlx::query(other).execute(connection).await.unwrap();
     let refused = sqlite.commit(&changes(1)).await.unwrap_err();
     assert!(matches!(refused, CommitFailure::Refused(_)), "{refused}");
-    assert_eq!(count(&mut sqlite).await, 0);
-    // It is read again before anything else is written.
-    let Foreign::Changes(none) = sqlite.begin(7).await.unwrap() else { panic!("compacted") };
-    assert!(none.is_empty());
-    sqlite.commit(&changes(7)).await.unwrap();
     assert_eq!(count(&mut sqlite).await, 1);
+    // It is read again before anything else is written.
+    let Foreign::Changes(theirs) = sqlite.begin(1).await.unwrap() else { panic!("compacted") };
+    assert_eq!(theirs.len(), 1);
+    let gap = sqlite.commit(&changes(7)).await.unwrap_err();
+    assert!(matches!(gap, CommitFailure::Refused(_)), "{gap}");
+    sqlite.begin(2).await.unwrap();
+    sqlite.commit(&changes(2)).await.unwrap();
+    assert_eq!(count(&mut sqlite).await, 2);
     let connection = sqlite.connection().await.unwrap();
-    assert_eq!(counter(connection).await.unwrap(), (8, 1));
+    assert_eq!(counter(connection).await.unwrap(), (3, 1));
     sqlite.close().await;
 }
