@@ -15,13 +15,16 @@ pub(crate) use pools::watch;
 use crate::{
     error::{Error, one_line},
     kernel::{
-        damage, flags,
+        damage, flags, loopdev,
         mountinfo::{self, Mount},
         place::Place,
     },
     pool::{Pool, VolumeFolder},
     volume::{Content, NodeJournal, Staging, Target, Volume},
 };
+
+/// How often a volume is looked at that changes all the time.
+const LOOKS: usize = 4;
 
 /// The condition of which these are the signs.
 pub(crate) fn condition(ailments: &[String]) -> VolumeCondition {
@@ -42,16 +45,51 @@ impl Examination {
         Self { mounts: mountinfo::all(), pool: None }
     }
 
-    /// What is wrong with the volume and its pool; one line each.
+    /// What is wrong with the volume and its pool; one line each. The volume is not held: what looks wrong may be
+    /// somebody's work on it, so only what is still so with the same journal counts.
     pub(crate) fn of(&mut self, pool: &Pool, folder: &VolumeFolder, volume: &Volume) -> Vec<String> {
-        let mut ailments = pool.backend.ailments(folder, volume);
-        let used = folder.read_journal().and_then(|journal| self.of_use(pool, folder, volume, &journal));
-        match used {
-            Ok(found) => ailments.extend(found),
-            Err(error) => ailments.push(format!("cannot tell how it is: {error}")),
+        let mut ailments = Vec::new();
+        let mut before: Option<(Option<NodeJournal>, Vec<String>)> = None;
+        for _ in 0..LOOKS {
+            let seen = self.look(pool, folder, volume);
+            if seen.1.is_empty() || folder.is_elsewhere() {
+                break;
+            }
+            if before.as_ref() == Some(&seen) {
+                ailments = seen.1;
+                break;
+            }
+            before = Some(seen);
+            // What was mounted when it began may not be, or not any more.
+            self.mounts = mountinfo::all();
         }
         ailments.extend_from_slice(self.of_pool(pool));
         ailments
+    }
+
+    /// The journal, where it can be read, and what is wrong with the volume.
+    fn look(
+        &self,
+        pool: &Pool,
+        folder: &VolumeFolder,
+        volume: &Volume,
+    ) -> (Option<NodeJournal>, Vec<String>) {
+        let _looking = loopdev::looking();
+        let mut ailments = pool.backend.ailments(folder, volume);
+        let read = folder.read_journal().and_then(|journal| {
+            let found = self.of_use(pool, folder, volume, &journal)?;
+            Ok((journal, found))
+        });
+        match read {
+            Ok((journal, found)) => {
+                ailments.extend(found);
+                (Some(journal), ailments)
+            }
+            Err(error) => {
+                ailments.push(format!("cannot tell how it is: {error}"));
+                (None, ailments)
+            }
+        }
     }
 
     /// What is wrong with the pool alone.

@@ -210,7 +210,8 @@ fn too_long() -> Error {
         source: io::Error::new(
             io::ErrorKind::TimedOut,
             format!(
-                "it took longer than {} s, and nothing was cut; the pool's disk is too slow now, try again",
+                "it took longer than {} s, and nothing was cut: the pool's disk is too slow now (try again), or an image lies \
+                 in hundreds of thousands of pieces (`filefrag` counts them; copy its data into a new volume)",
                 LONGEST.as_secs()
             ),
         ),

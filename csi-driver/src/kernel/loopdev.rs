@@ -1,5 +1,8 @@
 //! Loop devices. They are shared by everything on the machine, so a device is used
 //! only when the kernel says that it stands on the very file we mean.
+//!
+//! To ask a device means to open it, and a device that is detached while somebody has it open lives until
+//! they close it. So whoever only looks, of one's own process, does not look while one is detached.
 
 use std::{
     ffi::OsStr,
@@ -13,8 +16,10 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::{
     fs::{self as rfs, Mode, OFlags},
     io::Errno,
@@ -28,6 +33,11 @@ use crate::{
 
 /// How often another process may take the free device before us.
 const ATTACH_TRIES: usize = 64;
+/// Read by who looks, written by who detaches.
+static DETACHING: RwLock<()> = RwLock::new(());
+/// Longer than any look takes. A file system that hangs holds up nobody else: without the lock all that can happen is
+/// that a device lives a moment longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An attached loop device, held open: while it is held it cannot be given to
 /// another file.
@@ -48,6 +58,11 @@ pub(crate) enum Detach {
     WithLastUser,
     /// Only when told. For raw block: between two uses nobody holds it open.
     WhenTold,
+}
+
+/// Taken by who opens devices only to see what they are, without holding the volume: none is detached meanwhile.
+pub(crate) fn looking() -> Option<RwLockReadGuard<'static, ()>> {
+    DETACHING.try_read_for(PATIENCE)
 }
 
 /// The loop device of the file, if it has one. `end` is how the file's path ends: it
@@ -149,6 +164,7 @@ fn look_at(name: &str, to_write: bool) -> Result<Option<(LoopDevice, raw::LoopIn
 /// look: who detaches one at that moment is done a moment later.
 pub(crate) fn find_by_any_name(file: impl AsFd) -> Result<Option<PathBuf>, Error> {
     let wanted = rfs::fstat(file).tried(|| "reading a file's identity".to_owned())?;
+    let _looking = looking();
     for (name, _) in attached()? {
         if let Some((device, info)) = look_at(&name, false)?
             && is_of(&info, &wanted)
@@ -292,18 +308,49 @@ impl LoopDevice {
 
     /// Whether the device refuses writes.
     pub(crate) fn is_read_only(&self) -> Result<bool, Error> {
-        let info = raw::loop_status(self.file.as_fd())
-            .tried(|| format!("asking what {} stands on", self.path.display()))?;
-        Ok(info.flags & raw::LO_FLAGS_READ_ONLY != 0)
+        Ok(self.info()?.flags & raw::LO_FLAGS_READ_ONLY != 0)
+    }
+
+    /// Whether the device stands on this file.
+    pub(crate) fn is_on(&self, file: &rfs::Stat) -> Result<bool, Error> {
+        match self.info() {
+            Ok(info) => Ok(is_of(&info, file)),
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENXIO) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn info(&self) -> Result<raw::LoopInfo, Error> {
+        raw::loop_status(self.file.as_fd()).tried(|| format!("asking what {} stands on", self.path.display()))
+    }
+
+    /// Sees to it that the device stays until it is told to go, as [`Detach::WhenTold`] has it: one that was told to
+    /// go while somebody had it open goes when they close it, whatever it is used for by then. As long as it is held here it cannot go.
+    pub(crate) fn keep(&self) -> Result<(), Error> {
+        let info = self.info()?;
+        if info.flags & raw::LO_FLAGS_AUTOCLEAR == 0 {
+            return Ok(());
+        }
+        raw::loop_set_flags(self.file.as_fd(), &info, info.flags & !raw::LO_FLAGS_AUTOCLEAR)
+            .tried(|| format!("keeping {} attached", self.path.display()))?;
+        if self.info()?.flags & raw::LO_FLAGS_AUTOCLEAR == 0 {
+            return Ok(());
+        }
+        // It would be taken from under who uses it.
+        Err(Error::Busy(format!("{}, which is going away", self.path.display())))
     }
 
     /// Gives the device back. Whoever still has it open keeps it until they close it.
     pub(crate) fn detach(self) -> Result<(), Error> {
-        match raw::loop_clear(self.file.as_fd()) {
+        let _detaching = DETACHING.try_write_for(PATIENCE);
+        // It ends when it is closed, which is before the lock is let go.
+        let Self { path, file, .. } = self;
+        match raw::loop_clear(file.as_fd()) {
             Err(error) if error.raw_os_error() != Some(libc::ENXIO) => {
-                Err(error).tried(|| format!("detaching {}", self.path.display()))
+                Err(error).tried(|| format!("detaching {}", path.display()))
             }
             _ => {
+                drop(file);
                 step::passed("loop device detached");
                 Ok(())
             }

@@ -18,6 +18,7 @@ use rustix::ioctl::{Opcode, opcode};
 
 // linux/loop.h
 const LOOP_CLR_FD: u64 = 0x4C01;
+const LOOP_SET_STATUS64: u64 = 0x4C04;
 const LOOP_GET_STATUS64: u64 = 0x4C05;
 const LOOP_SET_CAPACITY: u64 = 0x4C07;
 const LOOP_CONFIGURE: u64 = 0x4C0A;
@@ -117,6 +118,16 @@ pub(crate) fn loop_status(device: BorrowedFd<'_>) -> io::Result<LoopInfo> {
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, &raw mut info) };
     check(result.into())?;
     Ok(info)
+}
+
+/// Sets the flags of an attached loop device, and leaves all else of it as [`loop_status`] said; ENXIO when nothing is
+/// attached. Of the flags the kernel only takes `LO_FLAGS_AUTOCLEAR` away.
+pub(crate) fn loop_set_flags(device: BorrowedFd<'_>, info: &LoopInfo, flags: u32) -> io::Result<()> {
+    let info = LoopInfo { flags, ..*info };
+    // SAFETY: the kernel reads one `struct loop_info64`, which `info` is by layout
+    // (asserted above) and which lives until the call returns.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_SET_STATUS64 as _, &raw const info) };
+    check(result.into())
 }
 
 /// Makes the device as large as its backing file is now.

@@ -54,6 +54,15 @@ impl VolumeFolder {
         &self.path
     }
 
+    /// Whether it is known not to be at its path any more: deleted, that is in the trash, or moved.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        let own = rfs::fstat(&self.fd).map(|stat| (stat.st_dev, stat.st_ino));
+        match rfs::lstat(&self.path).map(|stat| (stat.st_dev, stat.st_ino)) {
+            Err(Errno::NOENT) => true,
+            found => own.is_ok() && found.is_ok() && own != found,
+        }
+    }
+
     /// The path of a file or folder in it.
     pub(crate) fn child(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -39,6 +39,7 @@ mod load;
 mod load_client;
 mod load_model;
 mod looked_into;
+mod lookers;
 mod metadata;
 mod modify;
 mod publishing;

@@ -44,11 +44,15 @@ impl Image {
 
     /// A device on something in the volume's folder that is not the image, or not any more.
     pub(super) fn device_on_other(folder: &VolumeFolder) -> Result<Option<LoopDevice>, Error> {
-        let image = match folder.try_open_child(IMAGE, OFlags::PATH)? {
-            Some(_) => Self::find_device(folder)?.map(|device| device.rdev),
-            None => None,
-        };
-        Ok(Self::devices(folder)?.into_iter().find(|device| Some(device.rdev) != image))
+        let looking = || format!("looking at {}", folder.path().display());
+        let image = folder.try_open_child(IMAGE, OFlags::PATH)?;
+        let image = image.map(rfs::fstat).transpose().tried(looking)?;
+        for device in Self::devices(folder)? {
+            if !image.as_ref().map_or(Ok(false), |image| device.is_on(image))? {
+                return Ok(Some(device));
+            }
+        }
+        Ok(None)
     }
 
     /// Gives the device the volume's limits and no others: the number may have those of a

@@ -273,7 +273,11 @@ impl Backend for Image {
         match stage.volume.content {
             Content::Block => {
                 let device = match Self::find_device(stage.folder)? {
-                    Some(device) => device,
+                    Some(device) => {
+                        // Somebody had it open when the volume was unstaged.
+                        device.keep()?;
+                        device
+                    }
                     None => {
                         let image = Self::open_image(stage.folder)?;
                         // Whatever was put on it was put on these.
