@@ -1,6 +1,7 @@
 //! What the driver is told: its node, its socket and its pools.
 
 mod file;
+mod names;
 
 use std::{collections::HashSet, ffi::OsString, io, path::PathBuf, time::Duration};
 
@@ -19,10 +20,10 @@ pub const TOPOLOGY_NODE: &str = "topology.csi.holdfast.dev/node";
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// The name that GetPluginInfo answers.
+    /// The name that GetPluginInfo answers: a domain name of at most 63 characters.
     pub driver_name: String,
-    /// This node's id: at most 256 bytes (CSI v1.12, NodeGetInfo), and a value for
-    /// the topology key [`TOPOLOGY_NODE`].
+    /// This node's id, and the value of the topology key [`TOPOLOGY_NODE`]: at most 63 letters,
+    /// digits, `-`, `_` and `.`, of which the first and the last are letters or digits.
     pub node_id: String,
     /// The unix socket to listen on: a path, with or without `unix://` before it.
     pub endpoint: PathBuf,
@@ -248,12 +249,8 @@ impl Config {
 
     /// Says what is wrong with the configuration, if anything.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.driver_name.is_empty() || self.driver_name.len() > 63 {
-            return Err(ConfigError::value("driver_name", "must have 1 to 63 characters"));
-        }
-        if self.node_id.is_empty() || self.node_id.len() > 256 {
-            return Err(ConfigError::value("node_id", "must have 1 to 256 bytes"));
-        }
+        names::check_driver_name(&self.driver_name)?;
+        names::check_node_id(&self.node_id)?;
         if !self.socket().is_absolute() {
             let reason = format!("{} is not an absolute path", self.endpoint.display());
             return Err(ConfigError::value("endpoint", reason));

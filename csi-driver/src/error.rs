@@ -57,6 +57,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// As [`Error::Corrupt`], of a snapshot, which is never published or staged.
+    #[error("{path} is damaged: {reason}; restore it, or move the snapshot's folder out of the pool")]
+    CorruptSnapshot {
+        /// The damaged file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A volume or snapshot has no data any more: somebody deleted it or moved it away.
+    #[error(
+        "the data is missing: there is no {path}; put it back, or delete the volume or snapshot that had it"
+    )]
+    DataMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A system call failed.
     #[error("{tried}: {source}")]
     Io {
@@ -139,9 +155,13 @@ impl Error {
             // As it is, no repetition helps: somebody has to look at the disk.
             Self::Io { source, .. } if is_read_only(source) => Code::FailedPrecondition,
             Self::Command(CommandError::Missing { .. }) => Code::FailedPrecondition,
-            Self::Corrupt { .. } | Self::Io { .. } | Self::Command(_) | Self::Server(_) | Self::Lost(_) => {
-                Code::Internal
-            }
+            Self::Corrupt { .. }
+            | Self::CorruptSnapshot { .. }
+            | Self::DataMissing { .. }
+            | Self::Io { .. }
+            | Self::Command(_)
+            | Self::Server(_)
+            | Self::Lost(_) => Code::Internal,
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     kernel::{forks, place::Place},
     node::NodeService,
     operation::Operations,
-    pool::Pool,
+    pool::{Pool, apart},
     snapshot::SnapshotId,
     snapshot_metadata::SnapshotMetadataService,
     socket::Socket,
@@ -215,6 +215,8 @@ pub(crate) async fn open(config: &Config) -> Result<Driver, Error> {
         .collect::<Result<BTreeMap<_, _>, Error>>()?;
     let metrics = config.metrics.clone();
     let opened = tokio::task::spawn_blocking(move || {
+        // Before any of them is opened, which changes what is in it.
+        apart::look(&pools).into_iter().collect::<Result<(), Error>>()?;
         pools
             .iter()
             .map(|pool| {

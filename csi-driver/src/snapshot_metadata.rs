@@ -2,14 +2,21 @@
 //! (CSI v1.12, alpha; KEP 3314). By where the blocks lie: what two snapshots share was not
 //! changed, so nothing is read. A stream is made piece by piece as the client takes it.
 
-use std::{collections::VecDeque, ops::Range, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use holdfast_proto::csi::{
     BlockMetadata, BlockMetadataType, GetMetadataAllocatedRequest, GetMetadataAllocatedResponse,
     GetMetadataDeltaRequest, GetMetadataDeltaResponse, snapshot_metadata_server::SnapshotMetadata,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -30,6 +37,9 @@ const MOST_RUNS: usize = 16 * 1024;
 /// How many bytes of the snapshot are looked at for one message at most, so that a client
 /// hears something of a large and empty one.
 const WINDOW: u64 = 64 << 30;
+/// How many streams of one pool there are at once. Each keeps some 300 KiB in memory, for as long as its client
+/// likes: one that does not read holds no thread, so the turns of calls do not bound them.
+const STREAMS: usize = 32;
 /// How often a map is read again that changed while it was read.
 const AGAIN: usize = 16;
 
@@ -38,11 +48,28 @@ const AGAIN: usize = 16;
 pub(crate) struct SnapshotMetadataService {
     driver: Arc<Driver>,
     operations: Operations,
+    /// The streams that each pool may have still.
+    streams: BTreeMap<String, Arc<Semaphore>>,
 }
 
 impl SnapshotMetadataService {
     pub(crate) fn new(driver: Arc<Driver>, operations: Operations) -> Self {
-        Self { driver, operations }
+        let streams =
+            driver.pools.keys().map(|pool| (pool.clone(), Arc::new(Semaphore::new(STREAMS)))).collect();
+        Self { driver, operations, streams }
+    }
+
+    /// A stream's place among those of its pool; none for what is in no pool, and so has no stream.
+    fn take_place(&self, of: &str) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let places = of.split_once('.').and_then(|(pool, _)| self.streams.get(pool));
+        let taken = places.map(|places| Arc::clone(places).try_acquire_owned()).transpose();
+        // Not waited for: those that have one may never read on.
+        taken.map_err(|_| {
+            Error::Exhausted(format!(
+                "{STREAMS} streams of this pool's snapshots are under way, as many as there can be; read one of them \
+                 to its end, or cancel it, and try again"
+            ))
+        })
     }
 
     /// Opens what is asked for, and streams it.
@@ -52,10 +79,11 @@ impl SnapshotMetadataService {
         of: String,
         open: impl FnOnce(&Driver) -> Result<Reader, Error> + Send + 'static,
         message: fn(i64, Vec<BlockMetadata>) -> M,
-    ) -> Result<Response<ReceiverStream<Result<M, Status>>>, Status> {
+    ) -> Result<Response<Messages<M>>, Status> {
         if !self.driver.abilities().block_metadata {
             return Err(undeclared("SNAPSHOT_METADATA_SERVICE"));
         }
+        let place = self.take_place(&of)?;
         let driver = self.driver.clone();
         let mut reader = self.operations.run(method, &of, move || open(&driver)).await?.into_inner();
         let capacity = i64::try_from(reader.capacity).unwrap_or(i64::MAX);
@@ -91,7 +119,22 @@ impl SnapshotMetadataService {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(Messages { messages: ReceiverStream::new(receiver), _place: place }))
+    }
+}
+
+/// A stream that has its place until it was read to its end, or nobody is there who could.
+#[derive(Debug)]
+pub(crate) struct Messages<M> {
+    messages: ReceiverStream<Result<M, Status>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl<M> Stream for Messages<M> {
+    type Item = Result<M, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.messages).poll_next(context)
     }
 }
 
@@ -198,13 +241,15 @@ fn open(driver: &Driver, field: &str, id: &str) -> Result<(Snapshot, OwnedFd), E
     let id = SnapshotId::parse(id)?;
     let pool = driver.pool_of_snapshot(&id)?;
     let folder = pool.snapshot_folder(&id)?;
-    Ok((folder.read_snapshot()?, pool.backend.blocks(&folder)?))
+    let snapshot = folder.read_snapshot()?;
+    let blocks = pool.backend.blocks(&folder).map_err(|error| pool.explained(&folder, error))?;
+    Ok((snapshot, blocks))
 }
 
 #[tonic::async_trait]
 impl SnapshotMetadata for SnapshotMetadataService {
-    type GetMetadataAllocatedStream = ReceiverStream<Result<GetMetadataAllocatedResponse, Status>>;
-    type GetMetadataDeltaStream = ReceiverStream<Result<GetMetadataDeltaResponse, Status>>;
+    type GetMetadataAllocatedStream = Messages<GetMetadataAllocatedResponse>;
+    type GetMetadataDeltaStream = Messages<GetMetadataDeltaResponse>;
 
     async fn get_metadata_allocated(
         &self,

@@ -21,6 +21,15 @@ pub(super) fn attach(
     if node.is_empty() {
         return Err(Error::Invalid("node_id is required".to_owned()));
     }
+    // Only for drivers with the capability PUBLISH_READONLY (CSI v1.12, ControllerPublishVolumeRequest): taken, it
+    // would promise what nothing here holds to.
+    if request.readonly {
+        return Err(Error::Invalid(
+            "readonly is set, but this driver does not declare PUBLISH_READONLY; leave it out, and set readonly in \
+             NodePublishVolume or use SINGLE_NODE_READER_ONLY"
+                .to_owned(),
+        ));
+    }
     let id = VolumeId::parse(&request.volume_id);
     let capability = Capability::required(request.volume_capability.as_ref())?;
     let id = id?;

@@ -2,7 +2,22 @@
 
 use holdfast_proto::csi::{ControllerModifyVolumeRequest, ControllerModifyVolumeResponse};
 
-use crate::{error::Error, server::Driver, volume::Volume, volume_id::VolumeId};
+use crate::{
+    error::Error,
+    mutable::{IoLimits, Mutable},
+    server::Driver,
+    volume::Volume,
+    volume_id::VolumeId,
+};
+
+/// Whether the volume's pool is configured to limit iops and bandwidth, and the cgroup for that
+/// cannot be used.
+pub(super) fn lacks_cgroup(driver: &Driver, volume_id: &str) -> bool {
+    let limits = IoLimits { iops_read: Some(u64::MAX), ..IoLimits::default() };
+    let limited = Mutable { limits, ..Mutable::default() };
+    let pool = VolumeId::parse(volume_id).ok().and_then(|id| driver.pools.get(id.pool()));
+    pool.is_some_and(|pool| matches!(pool.check_mutable(&limited), Err(Error::Precondition(_))))
+}
 
 /// CSI v1.12, ControllerModifyVolume. Everything that was asked is checked before anything
 /// changes. Then the data is changed before the metadata says so: where that fails, nothing

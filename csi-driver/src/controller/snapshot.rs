@@ -129,7 +129,8 @@ pub(super) fn delete(
 }
 
 /// CSI v1.12, ListSnapshots, in the order of ids. A filter for what does not exist lists
-/// nothing and is no error.
+/// nothing and is no error. A damaged snapshot is one, whatever the filter: the wire requires a
+/// snapshot's source and moment, which nobody knows then, and left out it would count as gone.
 pub(super) fn list(driver: &Driver, request: &ListSnapshotsRequest) -> Result<ListSnapshotsResponse, Error> {
     let page = page::Page::<SnapshotId>::asked(request.max_entries, &request.starting_token)?;
     let source = match VolumeId::parse(&request.source_volume_id) {
@@ -157,26 +158,21 @@ pub(super) fn list(driver: &Driver, request: &ListSnapshotsRequest) -> Result<Li
     Ok(ListSnapshotsResponse { entries, next_token })
 }
 
-/// One line of the list; `None` when it is gone, or damaged: what of it is required on the
-/// wire is not known then, and it must not hide the others.
+/// One snapshot; `None` when it does not exist.
 fn look(driver: &Driver, id: &SnapshotId) -> Result<Option<Snapshot>, Error> {
-    let Some(pool) = driver.pools.get(id.pool()) else { return Ok(None) };
+    let pool = driver.pool_of_snapshot(id)?;
     let Some(folder) = pool.find_snapshot(id)? else { return Ok(None) };
     match folder.read_snapshot() {
-        Ok(snapshot) => Ok(Some(snapshot)),
-        Err(Error::Corrupt { .. }) if pool.find_snapshot(id)?.is_none() => Ok(None),
-        Err(error @ Error::Corrupt { .. }) => {
-            tracing::error!(snapshot = %id, %error, "this snapshot cannot be used");
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        // Moved to the trash between the two lines above.
+        Err(Error::CorruptSnapshot { .. }) if pool.find_snapshot(id)?.is_none() => Ok(None),
+        read => read.map(Some),
     }
 }
 
 /// CSI v1.12, GetSnapshot.
 pub(super) fn get(driver: &Driver, request: &GetSnapshotRequest) -> Result<GetSnapshotResponse, Error> {
     let id = SnapshotId::parse(&request.snapshot_id)?;
-    let snapshot = driver.pool_of_snapshot(&id)?.snapshot_folder(&id)?.read_snapshot()?;
+    let snapshot = look(driver, &id)?.ok_or_else(|| Error::SnapshotNotFound(id.to_string()))?;
     Ok(GetSnapshotResponse { snapshot: Some(wire_snapshot(&snapshot)) })
 }
 

@@ -114,6 +114,8 @@ const BTRFS: &[&str] = &[
     "thread_pool",
     "treelog",
 ];
+/// What ext4 may do on errors (Linux, Documentation/admin-guide/ext4.rst).
+const ON_ERRORS: [Option<&str>; 2] = [Some("continue"), Some("remount-ro")];
 /// Flags that the kernel's common code takes for every file system.
 const EVERY_FS: &[&str] = &["dirsync", "lazytime", "sync"];
 /// What is so anyway.
@@ -166,6 +168,11 @@ pub(crate) fn check(content: Content, flags: &[String]) -> Result<MountOptions, 
                 options.attributes.remove(MountAttrFlags::MOUNT_ATTR__ATIME);
             }
             options.attributes |= attribute;
+        } else if own.contains(&name) && name == "errors" && !ON_ERRORS.contains(&value) {
+            return Err(Error::Invalid(format!(
+                "mount flag {flag:?} is not allowed: use errors=remount-ro or errors=continue (with panic, damage in \
+                 one volume would stop the whole machine)"
+            )));
         } else if own.contains(&name) || (has_own_fs && EVERY_FS.contains(&flag)) {
             options.fs_options.push((name.to_owned(), value.map(str::to_owned)));
         } else {
@@ -237,11 +244,19 @@ mod tests {
             (FsType::Ext4, "remount"),
             (FsType::Ext4, "loop"),
             (FsType::Ext4, "ro=1"),
+            (FsType::Ext4, "errors=panic"),
+            (FsType::Ext4, "errors=remount-ro,errors=panic"),
+            (FsType::Ext4, "errors"),
+            (FsType::Ext4, "errors="),
+            (FsType::Xfs, "errors=continue"),
             (FsType::Ext4, "compress=zstd"),
             (FsType::Xfs, "nonsense"),
         ] {
             let error = checked(fs, &[flag]);
             assert!(matches!(error, Err(Error::Invalid(_))), "{fs} {flag}: {error:?}");
+        }
+        for flag in ["errors=continue", "errors=remount-ro"] {
+            assert!(checked(FsType::Ext4, &[flag]).is_ok(), "{flag}");
         }
         for flag in ["sync", "discard"] {
             assert!(check(Content::Folder, &[flag.to_owned()]).is_err(), "{flag}");

@@ -3,6 +3,7 @@
 pub(crate) mod btrfs;
 pub(crate) mod compression;
 pub(crate) mod damage;
+pub(crate) mod device;
 pub(crate) mod fiemap;
 pub(crate) mod flags;
 pub(crate) mod forks;

@@ -45,7 +45,10 @@ pub(super) fn expand(
             Bytes(limit)
         )));
     }
-    let not_here = || Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
+    let not_here = || {
+        let error = Error::NotFound(format!("volume {id} is {NOT_MOUNTED} {}", request.volume_path));
+        pool.explained(&folder, error)
+    };
     let mounted = match volume.content {
         // The device grows where it is attached; the path only names it.
         Content::Block => None,
@@ -57,7 +60,8 @@ pub(super) fn expand(
             }
         }
     };
-    let size = pool.backend.node_expand(&folder, &volume, mounted.as_ref())?;
+    let expanded = pool.backend.node_expand(&folder, &volume, mounted.as_ref());
+    let size = expanded.map_err(|error| pool.explained(&folder, error))?;
     tracing::info!(size = %Bytes(size), "expanded");
     Ok(NodeExpandVolumeResponse { capacity_bytes: i64::try_from(size).unwrap_or(i64::MAX) })
 }

@@ -15,11 +15,11 @@ use rustix::{
 use super::{ephemeral, stage::staged_at};
 use crate::{
     backend::Stands,
-    capability::{Access, Capability},
+    capability::{Access, Capability, Mode},
     controller::check_use,
     error::{Error, Tried as _},
     kernel::{
-        flags, mount,
+        device, flags, mount,
         place::{Place, Seen, plain},
     },
     pool::{Pool, VolumeFolder},
@@ -61,7 +61,8 @@ pub(super) fn publish(
             "target_path {path:?} and staging_target_path {staging:?} lie in one another; give two separate paths"
         )));
     }
-    let source = Source::find(pool, &folder, &volume, &request.staging_target_path)?;
+    let source = Source::find(pool, &folder, &volume, &request.staging_target_path)
+        .map_err(|error| pool.explained(&folder, error))?;
     let read_only = request.readonly || capability.mode.is_read_only();
     if volume.content == Content::Block && request.readonly && !capability.mode.is_read_only() {
         return Err(Error::Invalid(
@@ -104,6 +105,7 @@ pub(super) fn publish(
         }
     }
     refuse_second_target(&id, &source, &journal, &path, &wanted)?;
+    source.expect_attached_for(&id, wanted.mode)?;
     place.expect_empty()?;
     pool.expect_in_place()?;
 
@@ -165,6 +167,23 @@ impl Source {
                 "volume {} is not staged at {staging}; NodeStageVolume comes first",
                 volume.id
             ))),
+        }
+    }
+
+    /// A device node takes writes wherever it is mounted, if its device does: who may write was decided
+    /// when the volume was staged (CSI v1.12, NodePublishVolume, "Exceeds capabilities").
+    fn expect_attached_for(&self, id: &VolumeId, mode: Mode) -> Result<(), Error> {
+        let Self::Device { rdev, .. } = self else { return Ok(()) };
+        match (device::is_read_only(*rdev)?, mode.is_read_only()) {
+            (true, false) => Err(Error::Precondition(format!(
+                "volume {id} is staged with SINGLE_NODE_READER_ONLY, so nothing can be written to its device; publish \
+                 it with that access mode, or unstage it and stage it with this one"
+            ))),
+            (false, true) => Err(Error::Precondition(format!(
+                "volume {id} is staged to be written to, and a raw block device cannot be made read-only for one \
+                 target only; unstage it and stage it with SINGLE_NODE_READER_ONLY first"
+            ))),
+            _ => Ok(()),
         }
     }
 

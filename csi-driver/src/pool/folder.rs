@@ -137,10 +137,15 @@ impl VolumeFolder {
 
     /// Reads `snapshot.json`, as [`VolumeFolder::read_volume`] does.
     pub(crate) fn read_snapshot(&self) -> Result<Snapshot, Error> {
-        self.read(SNAPSHOT_FILE)?.ok_or_else(|| Error::Corrupt {
-            path: self.path.clone(),
-            reason: format!("it has no {SNAPSHOT_FILE}"),
-        })
+        match self.read(SNAPSHOT_FILE) {
+            Ok(Some(snapshot)) => Ok(snapshot),
+            Ok(None) => Err(Error::CorruptSnapshot {
+                path: self.path.clone(),
+                reason: format!("it has no {SNAPSHOT_FILE}"),
+            }),
+            Err(Error::Corrupt { path, reason }) => Err(Error::CorruptSnapshot { path, reason }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether it is a snapshot's, and not a volume's.

@@ -9,13 +9,16 @@ use rustix::{
 };
 use tokio::runtime::Handle;
 
-use super::opening::{LOCK_FILE, is_pool, open_root};
+use super::{
+    apart,
+    opening::{LOCK_FILE, is_pool, open_root},
+};
 use crate::{
     backend::{self, Surroundings, tmpfs::Memory},
     command::Runner,
     config::{BackendKind, Config, PoolConfig},
     error::{Error, Tried as _},
-    kernel::reflink,
+    kernel::{io_max::IoGroup, reflink},
     metrics::Metrics,
 };
 
@@ -73,10 +76,12 @@ pub async fn inspect(config: &Config) -> Result<Vec<PoolReport>, Error> {
     let runner = Runner::new(config.tool_path.clone(), Handle::current());
     let (name, pools) = (config.driver_name.clone(), config.pools.clone());
     let looked = tokio::task::spawn_blocking(move || {
+        let apart = apart::look(&pools);
         pools
             .into_iter()
-            .map(|pool| PoolReport {
-                found: look(&name, &pool, &runner),
+            .zip(apart)
+            .map(|(pool, apart)| PoolReport {
+                found: apart.and_then(|()| look(&name, &pool, &runner)),
                 name: pool.name,
                 backend: pool.backend,
                 path: pool.path,
@@ -116,6 +121,9 @@ fn look(driver: &str, pool: &PoolConfig, runner: &Runner) -> Result<Findings, Er
     let fs = surroundings.fs_name.clone();
     let backend = backend::make(surroundings)?;
     let mut lacks = backend.lacks();
+    if let Some(Err(error)) = pool.io_cgroup.as_deref().map(|group| IoGroup::new(group).check()) {
+        lacks.push(format!("iops and bandwidth cannot be limited: {error}"));
+    }
     if stat.f_flag.contains(rfs::StatVfsMountFlags::RDONLY) {
         lacks.push(format!("{} is mounted read-only: no volume can be made", path.display()));
     }

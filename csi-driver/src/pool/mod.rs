@@ -13,6 +13,7 @@
 //! <pool>/.admin.sock          where the driver that uses it takes orders from people
 //! ```
 
+pub(crate) mod apart;
 pub(crate) mod envelope;
 mod folder;
 mod import;
@@ -327,7 +328,7 @@ impl Pool {
         if !done.as_ref().is_err_and(Error::changed_nothing) {
             promise.keep();
         }
-        done
+        done.map_err(|error| self.explained(folder, error))
     }
 
     fn measure(&self, sizes: &BTreeMap<VolumeId, Promise>) -> Result<Free, Error> {

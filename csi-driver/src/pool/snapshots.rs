@@ -97,7 +97,10 @@ impl Pool {
         self.expect_in_place()?;
         let promised = wishes
             .iter()
-            .map(|wish| Ok((wish.id.clone(), self.backend.snapshot_bytes(wish.source)?)))
+            .map(|wish| {
+                let bytes = self.backend.snapshot_bytes(wish.source);
+                Ok((wish.id.clone(), bytes.map_err(|error| self.explained(wish.source, error))?))
+            })
             .collect::<Result<BTreeMap<_, _>, Error>>()?;
         let room = self.ledger.reserve_snapshots(promised.clone(), &|sizes| self.measure(sizes))?;
         let made = self.make_new_snapshots(wishes, &promised, group.map(|(id, _)| id));

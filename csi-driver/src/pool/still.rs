@@ -24,7 +24,8 @@ impl Pool {
         // No snapshot that anybody asks for has this character in its name.
         let id = SnapshotId::derive(&self.name, &format!("\0{target}"));
         let source_id = volume.id.clone();
-        let promised = BTreeMap::from([(id.clone(), self.backend.snapshot_bytes(source)?)]);
+        let bytes = self.backend.snapshot_bytes(source).map_err(|error| self.explained(source, error))?;
+        let promised = BTreeMap::from([(id.clone(), bytes)]);
         let room = self.ledger.reserve_snapshots(promised.clone(), &|sizes| self.measure(sizes))?;
         let wish = Wish { id: id.clone(), name: format!("for {target}"), source, volume };
         let mut folders = match self.make_new_snapshots(&[wish], &promised, None) {

@@ -54,6 +54,11 @@ async fn pools_that_cannot_be_used() {
     fs::write(scratch.path().join("file"), "x").unwrap();
     refused(at(PoolConfig::image("default", scratch.path().join("file"))), "file").await;
     refused(at(PoolConfig::image("Default", scratch.path().join("pool"))), "a-z").await;
+    let mut named = at(PoolConfig::image("default", scratch.path().join("pool")));
+    named.node_id = "a/b".to_owned();
+    refused(named.clone(), "node_id: \"a/b\" cannot be the value of the topology key").await;
+    named.driver_name = "csi..dev".to_owned();
+    refused(named, "driver_name: \"csi..dev\" is no domain name").await;
 
     let mut driver = Driver::image().await;
     let pool = driver.scratch.path().join("pool");

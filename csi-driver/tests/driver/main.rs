@@ -18,6 +18,7 @@ mod btrfs_streams;
 mod config;
 mod crash;
 mod crash_copies;
+mod damage;
 mod directory;
 mod ephemeral;
 mod expand;

@@ -1,6 +1,6 @@
 //! The SnapshotMetadata service: its streams compared with the bytes of the snapshots.
 
-use std::{fs, os::unix::fs::FileExt as _};
+use std::{fs, os::unix::fs::FileExt as _, time::Duration};
 
 use holdfast_proto::csi::{
     self, BlockMetadata, BlockMetadataType, GetMetadataAllocatedRequest, GetMetadataDeltaRequest,
@@ -8,7 +8,12 @@ use holdfast_proto::csi::{
     snapshot_metadata_client::SnapshotMetadataClient,
     volume_capability::access_mode::Mode,
 };
-use tonic::{Code, Status, transport::Channel};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     harness::{Driver, MIB, Scratch, assert_code, block, channel, filesystem, mounted, needs, volume},
@@ -208,6 +213,71 @@ async fn holes_on_xfs() {
 async fn holes_on_btrfs() {
     needs!("btrfs");
     holes_and_reserved_space("btrfs").await;
+}
+
+/// A client that is sent no more of a stream than 64 KiB before it reads.
+async fn slow_service(driver: &Driver) -> SnapshotMetadataClient<Channel> {
+    let socket = driver.config.endpoint.clone();
+    let endpoint = Endpoint::from_static("http://csi.sock").initial_stream_window_size(65_535_u32);
+    let connect = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+    });
+    SnapshotMetadataClient::new(endpoint.connect_with_connector(connect).await.unwrap())
+}
+
+/// What nobody reads stays in memory: there are so many streams of a pool, and another one when one
+/// of them ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_nobody_reads() {
+    const STREAMS: usize = 32;
+    const RUNS: usize = 16 << 10;
+    needs!("xfs");
+    let mut driver = pool_on("xfs").await;
+    let bytes = 2 * RUNS * BLOCK;
+    let request = volume("v", bytes as i64, &block(Mode::SingleNodeWriter));
+    let id = driver.create(request).await.unwrap().volume_id;
+    // Every other block, so that the stream is longer than what is sent ahead.
+    let disk = fs::File::options().write(true).open(driver.volume_folder(&id).join("disk.img")).unwrap();
+    for number in 0..RUNS {
+        disk.write_all_at(&[7; BLOCK], (2 * number * BLOCK) as u64).unwrap();
+    }
+    let snapshot = driver.snapshot("s", &id).await.unwrap().snapshot_id;
+    let request = GetMetadataAllocatedRequest { max_results: 64, ..of(&snapshot) };
+    let mut client = slow_service(&driver).await;
+    let mut unread = Vec::new();
+    for _ in 0..STREAMS {
+        unread.push(client.get_metadata_allocated(request.clone()).await.unwrap().into_inner());
+    }
+    let refused = client.get_metadata_allocated(request.clone()).await;
+    assert_code(refused.map(drop), Code::ResourceExhausted, "read one of them to its end");
+    let refused = client.get_metadata_delta(between(&snapshot, &snapshot)).await;
+    assert_code(refused.map(drop), Code::ResourceExhausted, "32 streams");
+
+    // One that is read to its end makes room, and so does one that is cancelled.
+    let mut read = unread.pop().unwrap();
+    let mut runs = 0;
+    while let Some(part) = read.message().await.unwrap() {
+        runs += part.block_metadata.len();
+    }
+    assert_eq!(runs, RUNS);
+    for _ in 0..2 {
+        // The driver hears of it a moment later.
+        let mut tries = 0;
+        let more = loop {
+            match client.get_metadata_allocated(request.clone()).await {
+                Ok(more) => break more.into_inner(),
+                Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
+            }
+            tries += 1;
+            assert!(tries < 6000, "no stream ended in a minute");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        unread.push(more);
+        drop(unread.remove(0));
+    }
+    drop(unread);
+    driver.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

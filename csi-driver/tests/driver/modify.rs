@@ -217,6 +217,14 @@ async fn where_nothing_can_be_changed_nothing_is_declared() {
         };
         assert_code(driver.create(request).await, code, said);
     }
+    // Configured and missing is another thing than not known here.
+    let request =
+        csi::CreateVolumeRequest { parameters: parameters(&[("pool", "astray")]), ..asked("a", &[]) };
+    let id = driver.create(request).await.unwrap().volume_id;
+    let refused = driver.modify(&id, &[("iopsRead", "5")]).await;
+    assert_code(refused, Code::FailedPrecondition, "there is no cgroup /sys/fs/cgroup/no-such");
+    let refused = driver.modify(&id, &[("colour", "red")]).await;
+    assert_code(refused, Code::InvalidArgument, "\"colour\" is not known");
 
     // What was promised with a cgroup is not quietly taken back without.
     let request =

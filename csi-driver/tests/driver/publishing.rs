@@ -77,6 +77,54 @@ async fn read_only_is_read_only() {
     driver.assert_nothing_left("pool").await;
 }
 
+/// A device is read-only or not for all who have its node: the access modes of stage and publish agree.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_published_as_it_was_staged() {
+    needs!();
+    let mut driver = Driver::image().await;
+    let (writer, reader) = (block(Mode::SingleNodeWriter), block(Mode::SingleNodeReaderOnly));
+    let id = driver.create(volume("raw", 8 * MIB, &writer)).await.unwrap().volume_id;
+    for (staged, other, said, writes) in [
+        (&writer, &reader, "is staged to be written to", true),
+        (&reader, &writer, "is staged with SINGLE_NODE_READER_ONLY", false),
+    ] {
+        driver.attach(&id, staged).await.unwrap();
+        driver.stage(&id, staged).await.unwrap();
+        assert_code(driver.publish(&id, "dev", other).await, Code::FailedPrecondition, said);
+        assert!(!Path::new(&driver.path("dev")).exists(), "a refused call left something");
+        for _ in 0..2 {
+            driver.publish(&id, "dev", staged).await.unwrap();
+        }
+        assert_code(driver.publish(&id, "dev", other).await, Code::AlreadyExists, "other arguments");
+        let written = fs::write(driver.path("dev"), [7_u8; 4096]);
+        assert_eq!(written.is_ok(), writes, "{written:?}");
+        driver.unpublish(&id, "dev").await.unwrap();
+        assert_code(driver.publish(&id, "dev", other).await, Code::FailedPrecondition, said);
+        driver.unstage(&id).await.unwrap();
+        driver.detach(&id).await.unwrap();
+    }
+    driver.delete(&id).await.unwrap();
+    driver.assert_nothing_left("pool").await;
+}
+
+/// What would stop the machine where a volume is damaged is not for a claim to ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_done_on_errors() {
+    needs!();
+    let mut driver = Driver::image().await;
+    let with = |flag: &str| mounted_as("ext4", &[flag], Mode::SingleNodeWriter);
+    let good = with("errors=remount-ro");
+    let id = driver.create(volume("v", 16 * MIB, &good)).await.unwrap().volume_id;
+    driver.attach(&id, &good).await.unwrap();
+    let panics = driver.stage(&id, &with("errors=panic")).await.unwrap_err();
+    assert!(panics.message().contains("use errors=remount-ro"), "{panics}");
+    assert_eq!(driver.scratch.mounts(), Vec::<std::path::PathBuf>::new());
+    driver.stage(&id, &good).await.unwrap();
+    driver.publish(&id, "pod", &good).await.unwrap();
+    driver.take_down(&id, "pod").await;
+    driver.assert_nothing_left("pool").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mount_flags_take_effect() {
     needs!();

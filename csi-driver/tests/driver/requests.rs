@@ -210,8 +210,10 @@ async fn attaching() {
     let answer = driver.controller.controller_publish_volume(attach("", false)).await;
     assert_code(answer, Code::InvalidArgument, "node_id");
     driver.attach(&id, &capability).await.unwrap();
+    let other = driver.attach(&id, &mounted_as("ext4", &[], Mode::SingleNodeWriter)).await;
+    assert_code(other, Code::AlreadyExists, "differently");
     let answer = driver.controller.controller_publish_volume(attach("node-1", true)).await;
-    assert_code(answer, Code::AlreadyExists, "differently");
+    assert_code(answer, Code::InvalidArgument, "PUBLISH_READONLY");
 
     // The same storage, seen from another node.
     driver.end().await;
@@ -295,22 +297,4 @@ async fn validating() {
     let mut nothing = ask(mounted("ext4"));
     nothing.volume_capabilities.clear();
     assert_code(validate(nothing).await, Code::InvalidArgument, "volume_capabilities");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn damage_is_not_absence() {
-    needs!();
-    let mut driver = Driver::image().await;
-    let capability = mounted("ext4");
-    let id = driver.create(volume("v", 64 * MIB, &capability)).await.unwrap().volume_id;
-    std::fs::write(driver.volume_folder(&id).join("volume.json"), "{").unwrap();
-    for _ in 0..2 {
-        assert_code(driver.create(volume("v", 64 * MIB, &capability)).await, Code::Internal, "damaged");
-        assert_code(driver.delete(&id).await, Code::Internal, "damaged");
-        assert_code(driver.attach(&id, &capability).await, Code::Internal, "damaged");
-        let listed = driver.controller.list_volumes(csi::ListVolumesRequest::default()).await.unwrap();
-        assert_eq!(listed.into_inner().entries.len(), 1);
-        driver.restart().await;
-    }
-    assert!(driver.volume_folder(&id).join("disk.img").exists());
 }

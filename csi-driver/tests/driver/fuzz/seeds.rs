@@ -204,7 +204,7 @@ pub(super) fn controller_publish(w: &mut World) -> csi::ControllerPublishVolumeR
     csi::ControllerPublishVolumeRequest {
         node_id: NODE.to_owned(),
         volume_capability: Some(w.capability(&volume_id)),
-        readonly: w.rng.random_ratio(1, 4),
+        readonly: w.rng.random_ratio(1, 16),
         secrets: w.secrets(),
         volume_id,
         ..Default::default()
