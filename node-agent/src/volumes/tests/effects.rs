@@ -9,8 +9,15 @@ use std::{
     time::Duration,
 };
 
+use holdfast_api::attachment::{BOOT_ID, MACHINE_ID, attachment_name};
 use holdfast_test_needs::{Need, missing};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -23,8 +30,8 @@ use crate::{
     plugins::Drivers,
     test_api,
     volumes::{
-        action::Action, actual, apply, apply::Io, decide::decide, journal::Journal, mountinfo::Mounts,
-        view::*,
+        action::Action, actual, api::attachment_metadata, apply, apply::Io, decide::decide, journal::Journal,
+        mountinfo::Mounts, view::*,
     },
 };
 
@@ -160,6 +167,27 @@ fn pod(name: &str, block: bool) -> PodView {
             leaving_claim: None,
         }],
         reported: None,
+    }
+}
+
+#[tokio::test]
+async fn what_another_machine_of_the_name_has_is_not_used() {
+    let place = Place::new().await;
+    let name = attachment_name(DRIVER, "h1", "n1");
+    let api: Api<VolumeAttachment> = Api::all(place.io.client.clone());
+    let made_for = |boot: &str, machine: &str| {
+        json!({
+            "metadata": {"name": name, "annotations": {BOOT_ID: boot, MACHINE_ID: machine}},
+            "spec": {"attacher": DRIVER, "nodeName": "n1", "source": {"persistentVolumeName": "pv1"}},
+            "status": {"attached": true},
+        })
+    };
+    let attachment = serde_json::from_value(made_for("boot-0", "m1")).unwrap();
+    api.create(&PostParams::default(), &attachment).await.unwrap();
+    for (boot, machine, is_used) in [("boot-0", "m1", true), (BOOT, "m0", true), ("boot-0", "m0", false)] {
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(made_for(boot, machine))).await.unwrap();
+        let metadata = attachment_metadata(&place.io, &id(), "pv1").await;
+        assert_eq!(metadata.is_ok(), is_used, "{boot} {machine}: {metadata:?}");
     }
 }
 
