@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     Config, Controller, attacher,
@@ -201,9 +201,13 @@ async fn work(controller: Controller, parts: Arc<Parts>, cancel: CancellationTok
         keep_running(controller.name(), metrics, cancel, life).await;
     };
     match (election, controller.lease(&parts.facts.name)) {
-        (Some(election), Some(lease)) => {
-            run_elected(&election.candidate(&lease, metrics, health), cancel, lives).await;
-        }
+        (Some(election), Some(lease)) => match election.candidate(&lease, metrics, health) {
+            Ok(candidate) => run_elected(&candidate, cancel, lives).await,
+            // The configuration is that of the client that is there already.
+            Err(error) => {
+                error!(controller = controller.name(), %error, "cannot make a client for the election")
+            }
+        },
         _ => lives(Fence::open()).await,
     }
 }
@@ -219,7 +223,10 @@ fn start(
     tokio::spawn(async move {
         let Parts { client, cache, csi, facts, backoff, config } = &*parts;
         let broken = CancellationToken::new();
-        let client = fence.client(client);
+        let client = match &config.election {
+            Some(election) => election.client(&fence).map_err(|error| Stopped::Failed(error.to_string()))?,
+            None => client.clone(),
+        };
         let (teller, write_events) = Teller::new(client.clone(), format!("{}/sidecars", facts.name));
         let mut writer = AbortOnDrop(tokio::spawn(write_events));
         let context = Arc::new(Context {

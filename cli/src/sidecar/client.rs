@@ -41,6 +41,11 @@ impl Access {
         Ok(Self(config))
     }
 
+    /// For clients that are made elsewhere.
+    pub(super) fn config(&self) -> Config {
+        self.0.clone()
+    }
+
     /// A client with connections of its own.
     pub(super) fn client(&self) -> Result<Client> {
         Client::try_from(self.0.clone()).context("cannot make a client of the API server")

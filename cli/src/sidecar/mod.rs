@@ -178,7 +178,7 @@ fn election(args: &SidecarArgs, access: &Access) -> Result<Option<Election>> {
     let namespace = args.text("leader-election-namespace").map_or_else(client::namespace, str::to_owned);
     let host = rustix::system::uname();
     let host = host.nodename().to_str().context("the host name")?.to_owned();
-    let mut election = Election::new(access.client()?, namespace, &host);
+    let mut election = Election::new(access.config(), namespace, &host);
     let take = |field: &mut Duration, name| *field = args.duration(name).unwrap_or(*field);
     take(&mut election.lease_duration, "leader-election-lease-duration");
     take(&mut election.renew_deadline, "leader-election-renew-deadline");

@@ -6,8 +6,8 @@
 //! stopped and goes on (a paused machine, a debugger) writes nothing before it has looked at its lease again; and a write
 //! that is under way when the time runs out is dropped.
 //!
-//! For calls to the driver it is asked once more when the body of the request is handed to the socket: between the two a
-//! request waits for the task that serves the connection, and that is where a process that is stopped has its requests.
+//! It is asked once more when the body of the request is handed to the socket: between the two a request waits for a
+//! connection and for the task that serves it, and that is where a process that is stopped has its requests.
 
 use std::{
     future::Future,
@@ -123,9 +123,6 @@ impl Fence {
 
     /// A client whose writes pass here.
     pub(crate) fn client(&self, client: &Client) -> Client {
-        if self.0.is_none() {
-            return client.clone();
-        }
         let (fence, inner) = (self.clone(), client.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
             let (fence, inner) = (fence.clone(), inner.clone());

@@ -8,6 +8,7 @@
 
 mod decide;
 mod fence;
+mod guarded;
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +24,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Config, ResourceExt,
     api::{ObjectMeta, PostParams},
     runtime::watcher::{self, watch_object},
 };
@@ -47,8 +48,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How leaders are elected. [`Election::new`] gives upstream's values.
 #[derive(Clone)]
 pub struct Election {
-    /// The API, over connections of its own: renewals do not wait behind work.
-    pub client: Client,
+    /// The API. Leases, and the writes of each term, go over connections of their own.
+    pub api: Config,
     /// Where the leases are.
     pub namespace: String,
     /// Who we are: unlike every other candidate, and unlike our own earlier lives.
@@ -91,9 +92,9 @@ impl Election {
     /// With upstream's durations. The identity is `host` and something random: the names of hosts are not unlike each
     /// other where pods share the host's network, and what an earlier life of this process left under way is not ours.
     #[must_use]
-    pub fn new(client: Client, namespace: String, host: &str) -> Self {
+    pub fn new(api: Config, namespace: String, host: &str) -> Self {
         Self {
-            client,
+            api,
             namespace,
             identity: format!("{host}-{:08x}", rand::random::<u32>()),
             lease_duration: Duration::from_secs(15),
@@ -121,17 +122,27 @@ impl Election {
     }
 
     /// A candidate for the lease of this name.
-    pub(crate) fn candidate(&self, lease: &str, metrics: &Metrics, health: &Health) -> Candidate {
+    pub(crate) fn candidate(
+        &self,
+        lease: &str,
+        metrics: &Metrics,
+        health: &Health,
+    ) -> Result<Candidate, kube::Error> {
         let name = sanitize(lease);
         metrics.leads(&name, false);
-        Candidate {
-            api: Api::namespaced(self.client.clone(), &self.namespace),
+        Ok(Candidate {
+            api: Api::namespaced(Client::try_from(self.api.clone())?, &self.namespace),
             me: sanitize(&self.identity),
             name,
             election: self.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
-        }
+        })
+    }
+
+    /// A client for what is written in a term.
+    pub(crate) fn client(&self, fence: &Fence) -> Result<Client, kube::Error> {
+        Ok(fence.client(&guarded::client(&self.api, fence.clone())?))
     }
 }
 

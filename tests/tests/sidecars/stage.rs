@@ -20,7 +20,10 @@ use k8s_openapi::api::{
     core::v1::Node,
     storage::v1::{CSIDriver, CSINode},
 };
-use kube::{Api, Client, api::ListParams};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 /// The one node.
@@ -76,7 +79,11 @@ impl Stage {
         objects::create(&Api::<CSIDriver>::all(self.client.clone()), driver).await?;
         let labels = json!({names::TOPOLOGY_NODE: NODE});
         let node = json!({"metadata": {"name": NODE, "labels": labels}});
-        objects::create(&Api::<Node>::all(self.client.clone()), node).await?;
+        let nodes = Api::<Node>::all(self.client.clone());
+        objects::create(&nodes, node).await?;
+        // The word of its agent that nothing is mounted.
+        let unused = json!({"status": {"volumesInUse": []}});
+        nodes.patch_status(NODE, &PatchParams::default(), &Patch::Merge(unused)).await?;
         let registered =
             json!({"name": names::DRIVER, "nodeID": NODE, "topologyKeys": [names::TOPOLOGY_NODE]});
         let csi_node = json!({"metadata": {"name": NODE}, "spec": {"drivers": [registered]}});
