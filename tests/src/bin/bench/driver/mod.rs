@@ -9,6 +9,7 @@ mod plugin;
 use std::{
     fs::File,
     io::Write as _,
+    os::unix::fs::FileExt as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use disk::Scratch;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use holdfast_proto::csi::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use plugin::Plugin;
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::table::{Table, mebibytes, millis, ratio, resident};
 
@@ -25,6 +27,14 @@ use crate::table::{Table, mebibytes, millis, ratio, resident};
 const ROUNDS: usize = 200;
 /// How often a volume is brought up; each takes a process or two.
 const STAGINGS: usize = 20;
+/// Writes a file.
+type Write = fn(&Path) -> Result<()>;
+/// What is in a volume that is cut.
+const CONTENTS: [(&str, Write); 3] = [
+    ("1 GiB", |path| fill(path, GIB)),
+    ("9 GiB", |path| fill(path, 9 * GIB)),
+    ("20,000 scattered blocks", |path| scatter(path, 20_000)),
+];
 /// How many volumes there are in the end, and how many clients make them.
 const MANY: usize = 1000;
 const CLIENTS: usize = 64;
@@ -113,16 +123,17 @@ async fn bring_up(plugin: &Plugin, fs: &str, folder: &Path, table: &Table) -> Re
 }
 
 /// CreateSnapshot of a volume that is mounted, and CreateVolume from the snapshot and from the
-/// volume, for a file of one and of nine GiB in it. Each begins when what was deleted before is
+/// volume, for each of [`CONTENTS`]. Each begins when what was deleted before is
 /// freed: the file system frees shared blocks one by one, and takes turns with whoever shares some.
 async fn snapshots(plugin: &Plugin, trash: &Path, table: &Table) -> Result<()> {
-    for (written, size) in [(GIB, 10 * GIB), (9 * GIB, 10 * GIB)] {
-        let name = format!("snapshots-{written}");
+    let size = 10 * GIB;
+    for (nth, (content, write)) in CONTENTS.iter().enumerate() {
+        let name = format!("snapshots-{nth}");
         let id = plugin.create("reflink", &name, size, "xfs").await?;
         plugin.make_room(&id)?;
         plugin.attach(&id, "xfs").await?;
         let place = plugin.bring_up(&id, "xfs").await?;
-        fill(&place.join("data"), written)?;
+        write(&place.join("data"))?;
         let [mut cut, mut restore, mut clone] = [(); 3].map(|()| Vec::new());
         for i in 0..STAGINGS {
             until_empty(trash).await?;
@@ -143,7 +154,7 @@ async fn snapshots(plugin: &Plugin, trash: &Path, table: &Table) -> Result<()> {
             plugin.delete(&cloned).await?;
             plugin.delete_snapshot(&snapshot).await?;
         }
-        let of = format!("a mounted 10 GiB volume with {} GiB in it", written / GIB);
+        let of = format!("a mounted 10 GiB volume with {content} in it");
         for (what, times) in
             [("snapshot of", cut), ("volume from that snapshot of", restore), ("clone of", clone)]
         {
@@ -206,6 +217,19 @@ fn fill(path: &Path, bytes: u64) -> Result<()> {
     let block: Vec<u8> = (0..MIB).map(|i| (i * 31 % 251) as u8).collect();
     for _ in 0..bytes / MIB {
         file.write_all(&block)?;
+    }
+    Ok(file.sync_all()?)
+}
+
+/// Writes single blocks far from one another, so that the image has each in a piece of its own: what a database
+/// leaves that was never copied.
+fn scatter(path: &Path, blocks: u64) -> Result<()> {
+    const APART: u64 = 448 << 10;
+    let file = File::create(path)?;
+    fallocate(&file, FallocateFlags::empty(), 0, blocks * APART)?;
+    let block = [7; 4096];
+    for nth in 0..blocks {
+        file.write_all_at(&block, nth * APART)?;
     }
     Ok(file.sync_all()?)
 }
