@@ -71,28 +71,46 @@ fn take_in<K: Cached>(
         Event::InitDone => {
             let mut before: HashMap<ObjectRef<K>, Arc<K>> =
                 store.state().into_iter().map(|object| (ObjectRef::from_obj(&*object), object)).collect();
+            let mut left = Vec::new();
+            // Who subscribes meanwhile, as many do as soon as there is something, waits and is then told of all: once.
+            let told = listeners.read();
             writer.apply_watcher_event(&event);
+            let mut say = |change| {
+                if !hear(&told, &change) {
+                    left.push(change);
+                }
+            };
             for new in store.state() {
                 let old = before.remove(&ObjectRef::from_obj(&*new));
                 let same = old.as_ref().is_some_and(|old| old.resource_version() == new.resource_version());
                 if !same {
-                    tell(listeners, &Change::Set { old, new });
+                    say(Change::Set { old, new });
                 }
             }
             for gone in before.into_values() {
-                tell(listeners, &Change::Gone(gone));
+                say(Change::Gone(gone));
             }
+            drop(told);
+            left.iter().for_each(|change| part(listeners, change));
         }
     }
 }
 
 fn tell<K>(listeners: &RwLock<Vec<Listener<K>>>, change: &Change<K>) {
-    // Every listener hears of it, also after one that leaves.
-    let leaving = listeners.read().iter().filter(|listener| !listener(change)).count();
-    if leaving > 0 {
-        // Whoever wanted to leave has heard of this change already; a second time does no harm.
-        listeners.write().retain(|listener| listener(change));
+    let all_stay = hear(&listeners.read(), change);
+    if !all_stay {
+        part(listeners, change);
     }
+}
+
+/// Every listener hears of it, also after one that leaves. Says whether all stay.
+fn hear<K>(listeners: &[Listener<K>], change: &Change<K>) -> bool {
+    listeners.iter().filter(|listener| !listener(change)).count() == 0
+}
+
+/// Whoever wanted to leave has heard of this change already; a second time does no harm.
+fn part<K>(listeners: &RwLock<Vec<Listener<K>>>, change: &Change<K>) {
+    listeners.write().retain(|listener| listener(change));
 }
 
 #[cfg(test)]
@@ -163,6 +181,41 @@ mod tests {
         see(Event::Apply(node("a", "2")));
         assert!(*heard.lock() >= 2, "others hear of every change");
         assert!(mine.is_cancelled() && !others.is_cancelled());
+    }
+
+    /// What is there is told once, to who comes while it is being told, too: a second time is a second look, and a call of
+    /// the driver that has just refused.
+    #[test]
+    fn who_comes_at_the_beginning_is_told_once() {
+        let (kind, mut writer) = Kind::<Node>::new();
+        let kind = Arc::new(kind);
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let late: Arc<Mutex<Option<std::thread::JoinHandle<()>>>> = Arc::default();
+        let (weak, ears, thread) = (Arc::downgrade(&kind), Arc::clone(&heard), Arc::clone(&late));
+        kind.subscribe(move |_: &Change<Node>| {
+            let (weak, ears) = (weak.clone(), Arc::clone(&ears));
+            thread.lock().get_or_insert_with(|| {
+                let comes = std::thread::spawn(move || {
+                    weak.upgrade().unwrap().subscribe(move |change: &Change<Node>| {
+                        ears.lock().push(change.object().name_any());
+                        true
+                    });
+                });
+                // It has come, and waits.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                comes
+            });
+            true
+        });
+        let mut see = |event| take_in(event, &kind.store, &mut writer, &kind.listeners);
+        see(Event::Init);
+        for name in ["a", "b", "c"] {
+            see(Event::InitApply(node(name, "1")));
+        }
+        see(Event::InitDone);
+        late.lock().take().unwrap().join().unwrap();
+        heard.lock().sort();
+        assert_eq!(*heard.lock(), ["a", "b", "c"]);
     }
 
     #[test]
