@@ -193,16 +193,19 @@ mod tests {
         let late: Arc<Mutex<Option<std::thread::JoinHandle<()>>>> = Arc::default();
         let (weak, ears, thread) = (Arc::downgrade(&kind), Arc::clone(&heard), Arc::clone(&late));
         kind.subscribe(move |_: &Change<Node>| {
-            let (weak, ears) = (weak.clone(), Arc::clone(&ears));
+            let (kind, ears) = (weak.upgrade().unwrap(), Arc::clone(&ears));
             thread.lock().get_or_insert_with(|| {
+                let late = Arc::clone(&kind);
                 let comes = std::thread::spawn(move || {
-                    weak.upgrade().unwrap().subscribe(move |change: &Change<Node>| {
+                    late.subscribe(move |change: &Change<Node>| {
                         ears.lock().push(change.object().name_any());
                         true
                     });
                 });
-                // It has come, and waits.
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                // It has come and waits: nobody else is let in to read any more.
+                while kind.listeners.try_read().is_some() {
+                    std::thread::yield_now();
+                }
                 comes
             });
             true
